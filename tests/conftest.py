@@ -1,0 +1,32 @@
+"""Paths to the recorded outputs; tests that need them are skipped with a reason where they do not exist."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The folder with recorded outputs of the public network and of OpenCV."""
+    folder = SHARED / "fixtures"
+    if not folder.is_dir():
+        pytest.skip(f"recorded outputs are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """A folder of real aligned 128-pixel faces."""
+    folder = SHARED / "faces" / "lfw_128" / "val"
+    if not folder.is_dir():
+        pytest.skip(f"photographs are not at {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def deterministic_torch() -> None:
+    """Every test starts from the same global seed, so that none depends on the order of the others."""
+    torch.manual_seed(0)
