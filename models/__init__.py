@@ -1,0 +1,29 @@
+"""Networks: tensors in, tensors out; and the files they are stored in."""
+
+from models.architecture import Architecture, NoiseMode
+from models.checkpoints import (
+    StoredNetworks,
+    load_discriminator,
+    load_generator,
+    load_prior,
+    read_checkpoint,
+    save_release,
+)
+from models.discriminator import Discriminator, Judgement
+from models.gpen import GPEN
+from models.prior import Prior
+
+__all__ = [
+    "GPEN",
+    "Architecture",
+    "Discriminator",
+    "Judgement",
+    "NoiseMode",
+    "Prior",
+    "StoredNetworks",
+    "load_discriminator",
+    "load_generator",
+    "load_prior",
+    "read_checkpoint",
+    "save_release",
+]

@@ -1,0 +1,249 @@
+"""Networks from files: our releases, Lightning checkpoints, public GPEN and StyleGAN2 checkpoints."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from atomic_file import replacing
+from models.architecture import Architecture
+from models.discriminator import Discriminator
+from models.gpen import GPEN
+from models.prior import Prior
+from models.public_format import (
+    architecture_of,
+    from_public,
+    public_discriminator_name,
+    public_generator_name,
+    public_prior_name,
+)
+
+FORMAT = "gpen-trainer"
+EXPECTED = (
+    "expected a release file of this project (.safetensors), a Lightning checkpoint (.ckpt), a public GPEN checkpoint "
+    "or a StyleGAN2 checkpoint in rosinality's format (.pth, .pt)"
+)
+Kind = Literal["gpen", "prior"]
+
+
+@dataclass(frozen=True)
+class StoredNetworks:
+    """What a file holds, under our names; GPEN or prior with its EMA weights, maybe a discriminator."""
+
+    path: Path
+    kind: Kind
+    architecture: Architecture
+    generator: Mapping[str, Tensor]
+    discriminator: Mapping[str, Tensor] | None
+    minibatch_group_size: int | None
+    card: Mapping[str, str]
+    """What is known about the file, for reports: its origin and, for a release, its model card."""
+
+
+def load_generator(path: Path | str) -> GPEN:
+    """Loads a restoration network for evaluation.
+
+    Args:
+        path: Any file that `read_checkpoint` knows and that holds a GPEN.
+
+    Returns:
+        GPEN on the CPU in float32 and evaluation mode, with the EMA weights; its architecture is read from the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is something else, damaged, or holds a prior only.
+    """
+    stored = read_checkpoint(path)
+    if stored.kind != "gpen":
+        raise ValueError(f"{path} holds a prior, not a restoration network; fine-tune it first (python -m train fit)")
+    generator = GPEN(stored.architecture)
+    load_exactly(generator, stored.generator, str(path))
+    return generator.eval()
+
+
+def load_prior(path: Path | str) -> Prior:
+    """Loads a prior for evaluation; like `load_generator`, with the prior inside a GPEN accepted as well."""
+    stored = read_checkpoint(path)
+    prior = Prior(stored.architecture)
+    load_exactly(prior, decoder_state(stored), str(path))
+    return prior.eval()
+
+
+def load_discriminator(path: Path | str) -> Discriminator | None:
+    """Loads the discriminator of a checkpoint, None where the file holds none."""
+    stored = read_checkpoint(path)
+    if stored.discriminator is None:
+        return None
+    discriminator = Discriminator(stored.architecture, stored.minibatch_group_size)
+    load_exactly(discriminator, stored.discriminator, str(path))
+    return discriminator
+
+
+def decoder_state(stored: StoredNetworks) -> dict[str, Tensor]:
+    """The tensors of the prior, alone or inside a GPEN."""
+    if stored.kind == "prior":
+        return dict(stored.generator)
+    return {n.removeprefix("decoder."): t for n, t in stored.generator.items() if n.startswith("decoder.")}
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Copies a state dict into a module.
+
+    Raises:
+        ValueError: Names or shapes differ, or a value is not finite.
+    """
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors")
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{origin} does not fit the network: {' '.join(str(error).split())[:300]}") from error
+
+
+def read_checkpoint(path: Path | str) -> StoredNetworks:
+    """Reads a checkpoint of any known format; nothing in the file is executed.
+
+    Args:
+        path: Release file (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or the training dict) or
+            StyleGAN2 checkpoint in rosinality's format.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is something else or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{":
+        return _read_release(path)
+    content = _read_torch(path)
+    if "state_dict" in content and FORMAT in content:
+        return _from_lightning(path, content)
+    return _from_public(path, content)
+
+
+def save_release(
+    path: Path | str,
+    generator: GPEN | Prior,
+    discriminator: Discriminator | None = None,
+    card: Mapping[str, str] | None = None,
+    half: bool = True,
+) -> None:
+    """Writes a release file: safetensors with the architecture in its metadata, atomically.
+
+    Args:
+        path: Target, ending in .safetensors.
+        generator: GPEN or prior, EMA weights.
+        discriminator: Stored beside a prior for those who fine-tune.
+        card: Model card, name to text.
+        half: Store float16 (half the size, about 60 dB from float32), else float32.
+    """
+    networks: dict[str, nn.Module] = {"generator": generator}
+    if discriminator is not None:
+        networks["discriminator"] = discriminator
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        f"{network}.{name}": tensor.detach().to("cpu", dtype).contiguous()
+        for network, module in networks.items()
+        for name, tensor in module.state_dict().items()
+    }
+    metadata = {
+        **(card or {}),
+        "format": FORMAT,
+        "kind": "gpen" if isinstance(generator, GPEN) else "prior",
+        "architecture": json.dumps(asdict(generator.architecture)),
+        "minibatch_group_size": json.dumps(discriminator.minibatch_group_size if discriminator else None),
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def lightning_entry(kind: Kind, architecture: Architecture, minibatch_group_size: int | None) -> dict[str, Any]:
+    """What a LightningModule stores under `FORMAT` in its checkpoints so that `read_checkpoint` knows them."""
+    return {"kind": kind, "architecture": asdict(architecture), "minibatch_group_size": minibatch_group_size}
+
+
+def _read_release(path: Path) -> StoredNetworks:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        architecture = Architecture(**json.loads(metadata.pop("architecture")))
+        kind: Kind = "gpen" if metadata.pop("kind") == "gpen" else "prior"
+        group = json.loads(metadata.pop("minibatch_group_size"))
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is a damaged release file ({error})") from error
+    discriminator = _part(tensors, "discriminator.")
+    return StoredNetworks(
+        path, kind, architecture, _part(tensors, "generator."), discriminator or None, group, metadata
+    )
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds Python objects, which could run code" if zipfile.is_zipfile(path) else "it is no checkpoint"
+        raise ValueError(f"{path} cannot be loaded: {reason}; {EXPECTED}") from error
+    except (RuntimeError, EOFError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint; {EXPECTED}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}; {EXPECTED}")
+    return content
+
+
+def _from_lightning(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
+    entry, state = content[FORMAT], content["state_dict"]
+    card = {"origin": "Lightning checkpoint", "images seen": str(content.get("images_seen", "unknown"))}
+    return StoredNetworks(
+        path,
+        entry["kind"],
+        Architecture(**entry["architecture"]),
+        _part(state, "ema."),
+        _part(state, "discriminator."),
+        entry["minibatch_group_size"],
+        card,
+    )
+
+
+def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
+    generator = content.get("g_ema", content)
+    if not isinstance(generator, Mapping) or not all(isinstance(t, Tensor) for t in generator.values()):
+        raise ValueError(f"{path} holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; {EXPECTED}")
+    is_gpen = "final_linear.0.weight" in generator and "ecd0.0.0.weight" in generator
+    prefix = "generator." if is_gpen else ""
+    if f"{prefix}conv1.conv.weight" not in generator:
+        raise ValueError(f"{path} holds tensors of another network ({', '.join(list(generator)[:3])}); {EXPECTED}")
+    try:
+        architecture = architecture_of(_part(generator, prefix))
+        network: nn.Module = GPEN(architecture) if is_gpen else Prior(architecture)
+        rename = public_generator_name if is_gpen else public_prior_name
+        state = from_public(generator, _shapes(network), rename)
+        discriminator = None
+        if "d" in content:
+            discriminator = from_public(content["d"], _shapes(Discriminator(architecture)), public_discriminator_name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    card = {"origin": "public GPEN checkpoint" if is_gpen else "StyleGAN2 checkpoint"}
+    return StoredNetworks(path, "gpen" if is_gpen else "prior", architecture, state, discriminator, None, card)
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,0 +1,116 @@
+"""StyleGAN2's residual discriminator, which also hands out its features."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.equalized import EqualizedConvolution, EqualizedLinear
+from models.resampling import LowPass
+
+
+class Judgement(NamedTuple):
+    """What the discriminator says about a batch."""
+
+    logits: Tensor
+    """[N] float32; positive for real."""
+    features: list[Tensor]
+    """[N, C, H, W] after every residual block, from high to low resolution."""
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, the second of stride 2, beside a 1×1 convolution of stride 2.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.plain = EqualizedConvolution(in_channels, in_channels, 3, padding=1)
+        self.low_pass = LowPass(in_channels, padding=2)
+        self.down = EqualizedConvolution(in_channels, out_channels, 3, stride=2)
+        # Only every second output of the filter reaches the 1×1 convolution: stride in the filter, not after it.
+        self.skip_low_pass = LowPass(in_channels, padding=1, stride=2)
+        self.skip = EqualizedConvolution(in_channels, out_channels, 1, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [N, in_channels, H, W] to [N, out_channels, H/2, W/2]."""
+        main = self.down(self.low_pass(self.plain(x)))
+        return (main + self.skip(self.skip_low_pass(x))) * (1 / math.sqrt(2))
+
+
+class Discriminator(nn.Module):
+    """Real or generated?
+
+    Args:
+        architecture: Resolution and channels; the noise mode plays no role.
+        minibatch_group_size: Images whose standard deviation is compared, neighbours in the batch; None takes the whole
+            batch of a call, as GPEN's public code does. StyleGAN2 uses 4.
+
+    Source: StyleGAN2 (arXiv 1912.04958) figure 7c; minibatch standard deviation: arXiv 1710.10196 section 3.
+    """
+
+    def __init__(self, architecture: Architecture, minibatch_group_size: int | None = 4) -> None:
+        super().__init__()
+        if minibatch_group_size is not None and minibatch_group_size < 1:
+            raise ValueError(f"minibatch_group_size must be 1 or more, or null for the batch, got {minibatch_group_size}")
+        downwards = architecture.resolutions[::-1]
+        channels = [architecture.channels(r) for r in downwards]
+        self.from_rgb = EqualizedConvolution(3, channels[0], 1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(above, below) for above, below in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.final = EqualizedConvolution(channels[-1] + 1, channels[-1], 3, padding=1)
+        self.hidden = EqualizedLinear(channels[-1] * downwards[-1] ** 2, channels[-1], activate=True)
+        self.to_logit = EqualizedLinear(channels[-1], 1)
+        self.architecture = architecture
+        self.minibatch_group_size = minibatch_group_size
+
+    def forward(self, image: Tensor) -> Judgement:
+        """Judges images [N, 3, R, R] in [-1, 1].
+
+        Raises:
+            ValueError: N is larger than a minibatch group but no multiple of it.
+        """
+        x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))
+        features = []
+        for block in self.blocks:
+            x = block(x)
+            features.append(x)
+        x = self.final(append_deviation(x, self.minibatch_group_size))
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.hidden(x.float().contiguous().flatten(1))
+            return Judgement(self.to_logit(x)[:, 0], features)
+
+
+def append_deviation(x: Tensor, group_size: int | None) -> Tensor:
+    """Appends the minibatch standard deviation as one more channel.
+
+    Args:
+        x: [N, C, H, W].
+        group_size: G neighbours form a group; the whole batch for None or where G > N.
+
+    Returns:
+        [N, C + 1, H, W].
+
+    Raises:
+        ValueError: N is no multiple of G.
+
+    Source: arXiv 1710.10196 section 3. Groups are neighbours, not strided as in StyleGAN2, so that they stay the same
+    however a batch is divided among processes.
+    """
+    num_images = x.shape[0]
+    group = num_images if group_size is None else min(group_size, num_images)
+    if num_images % group != 0:
+        raise ValueError(
+            f"a batch of {num_images} images per process cannot be divided into minibatch groups of {group}; "
+            "choose a batch that is a multiple of it"
+        )
+    grouped = x.float().reshape(-1, group, *x.shape[1:])  # [N/G, G, C, H, W]
+    deviation = torch.sqrt(grouped.var(dim=1, unbiased=False) + 1e-8).mean(dim=(1, 2, 3))  # [N/G]
+    channel = deviation.repeat_interleave(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, channel.to(x.dtype)], dim=1)

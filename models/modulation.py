@@ -1,0 +1,147 @@
+"""Convolutions whose input channels are scaled by a style: the layers of the synthesis network."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.architecture import NoiseMode
+from models.equalized import GAIN, LEAKY_SLOPE, EqualizedLinear
+from models.resampling import LowPass, Upsample
+
+EPSILON = 1e-8
+
+
+class ModulatedConvolution(nn.Module):
+    """Modulated and demodulated convolution, computed by scaling the activations around one shared weight.
+
+    conv(x, W·s) · d = conv(x·s, W) · d, with s the modulation of each input channel and
+    d = rsqrt(s² · ΣW² + ε) the demodulation of each output channel: no weights per sample, no grouped convolution.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: K, in pixels; odd.
+        style_dim: D.
+        upsample: Double height and width (transposed convolution, then FIR filter).
+        demodulate: Normalise the output's variance.
+
+    Source: StyleGAN2 (arXiv 1912.04958) equations 1 and 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        style_dim: int,
+        upsample: bool = False,
+        demodulate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.modulation = EqualizedLinear(style_dim, in_channels, bias_init=1.0)
+        self.low_pass = LowPass(out_channels, padding=1, gain=4.0) if upsample else None
+        self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.demodulate = demodulate
+
+    def coefficients(self, style: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Modulation [N, in_channels] and demodulation [N, out_channels] (None without) of a style [N, D], float32."""
+        # Half precision would turn epsilon into 0, and the scale belongs to the few styles, not to the many weights.
+        with torch.autocast(style.device.type, enabled=False):
+            modulation = self.modulation(style) * self.scale
+            if not self.demodulate:
+                return modulation, None
+            energy = self.weight.square().sum(dim=(2, 3))
+            return modulation, torch.rsqrt(F.linear(modulation.square(), energy) + EPSILON)
+
+    def convolve(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Everything but the demodulation: [N, in_channels, H, W] to [N, out_channels, H', W']."""
+        x = x * modulation.to(x.dtype)[:, :, None, None]
+        if self.low_pass is None:
+            return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+        x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # [N, C, 2H+1, 2W+1]
+        return self.low_pass(x)  # [N, C, 2H, 2W]
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Maps x [N, in_channels, H, W] and style [N, D] to [N, out_channels, H', W']."""
+        modulation, demodulation = self.coefficients(style)
+        x = self.convolve(x, modulation)
+        return x if demodulation is None else x * demodulation.to(x.dtype)[:, :, None, None]
+
+
+class StyledLayer(nn.Module):
+    """Modulated 3×3 convolution, noise injection, bias and leaky ReLU (slope 0.2, gain √2).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: C, channels of the convolution; the layer returns 2C for noise mode `concat`, else C.
+        style_dim: D.
+        noise_mode: `concat` appends the noise to the channels, `add` adds it, `none` takes none.
+        upsample: Double height and width.
+
+    Source: GPEN (arXiv 2105.06070) section 3.1; one noise strength per layer, initially 0, as in StyleGAN2.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, style_dim: int, noise_mode: NoiseMode, upsample: bool = False
+    ) -> None:
+        super().__init__()
+        self.convolution = ModulatedConvolution(in_channels, out_channels, 3, style_dim, upsample)
+        self.noise_strength = None if noise_mode == "none" else nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.zeros(out_channels * (2 if noise_mode == "concat" else 1)))
+        self.noise_mode = noise_mode
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        """Maps [N, in_channels, H, W] to [N, C or 2C, H', W'].
+
+        Args:
+            x: Features.
+            style: [N, D].
+            noise: [N, C or 1, H', W']; `concat` needs C channels; None for mode `none` only.
+        """
+        modulation, demodulation = self.convolution.coefficients(style)
+        assert demodulation is not None  # for the type checker: styled layers always demodulate
+        x = self.convolution.convolve(x, modulation)
+        # The gain √2 is folded into demodulation, noise strength and bias: leaky ReLU is positively homogeneous.
+        demodulation = (demodulation * GAIN).to(x.dtype)[:, :, None, None]
+        bias = (self.bias * GAIN).to(x.dtype)[None, :, None, None]
+        if self.noise_mode == "none" or noise is None or self.noise_strength is None:
+            x = torch.addcmul(bias, x, demodulation)
+        else:
+            strength = (self.noise_strength * GAIN).to(x.dtype)
+            noise = noise.to(x.dtype)
+            if self.noise_mode == "concat":
+                drawn = torch.addcmul(bias[:, : self.out_channels], x, demodulation)
+                x = torch.cat([drawn, torch.addcmul(bias[:, self.out_channels :], noise, strength)], dim=1)
+            else:
+                x = torch.addcmul(torch.addcmul(bias, x, demodulation), noise, strength)
+        return F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1×1 convolution to RGB without demodulation, added to the upsampled image so far.
+
+    Args:
+        in_channels: Channels of the features.
+        style_dim: D.
+        upsample: There is an image of half the resolution to add to.
+
+    Source: StyleGAN2 (arXiv 1912.04958) figure 7b.
+    """
+
+    def __init__(self, in_channels: int, style_dim: int, upsample: bool = True) -> None:
+        super().__init__()
+        self.convolution = ModulatedConvolution(in_channels, 3, 1, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.upsample = Upsample(3) if upsample else None
+
+    def forward(self, x: Tensor, style: Tensor, image: Tensor | None) -> Tensor:
+        """Maps features [N, in_channels, H, W], style [N, D] and image [N, 3, H/2, W/2] to [N, 3, H, W], float32."""
+        rgb = self.convolution(x, style).float() + self.bias[:, None, None]
+        if self.upsample is None or image is None:
+            return rgb
+        with torch.autocast(image.device.type, enabled=False):
+            return rgb + self.upsample(image)

@@ -1,0 +1,79 @@
+"""The synthesis network: styles and noise to an image. Stage 1 trains it, GPEN contains it as its decoder."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.modulation import StyledLayer, ToRGB
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: an upsampling styled layer, a plain one and ToRGB; the lowest resolution has no upsampling.
+
+    Args:
+        architecture: Of the whole network.
+        resolution: Of this block, in pixels.
+    """
+
+    def __init__(self, architecture: Architecture, resolution: int) -> None:
+        super().__init__()
+        channels, features = architecture.channels(resolution), architecture.features(resolution)
+        style_dim, noise_mode = architecture.style_dim, architecture.noise_mode
+        self.up: StyledLayer | None = None
+        before = channels
+        if resolution > architecture.resolutions[0]:
+            below = architecture.features(resolution // 2)
+            self.up = StyledLayer(below, channels, style_dim, noise_mode, upsample=True)
+            before = features
+        self.plain = StyledLayer(before, channels, style_dim, noise_mode)
+        self.to_rgb = ToRGB(features, style_dim, upsample=self.up is not None)
+
+
+class SynthesisNetwork(nn.Module):
+    """StyleGAN2's generator with skip connections and a choice of noise injection.
+
+    Args:
+        architecture: Resolution, channels, noise mode.
+
+    Source: StyleGAN2 (arXiv 1912.04958) figure 7b; GPEN (arXiv 2105.06070) section 3.1 for `concat`.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        lowest = architecture.resolutions[0]
+        self.constant = nn.Parameter(torch.randn(1, architecture.channels(lowest), lowest, lowest))
+        self.blocks = nn.ModuleList(SynthesisBlock(architecture, r) for r in architecture.resolutions)
+        self.architecture = architecture
+
+    def noise_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of the noise of every layer, in the order in which `forward` takes them; empty for `none`."""
+        if self.architecture.noise_mode == "none":
+            return []
+        twice = [r for r in self.architecture.resolutions for _ in range(2)][1:]
+        return [(self.architecture.noise_channels(r), r, r) for r in twice]
+
+    def forward(self, styles: Tensor, noises: Sequence[Tensor]) -> Tensor:
+        """Draws images.
+
+        Args:
+            styles: [N, L, D].
+            noises: One [N, C or 1, H, W] per layer, from 4×4 upwards (see `noise_shapes`); ignored for `none`.
+
+        Returns:
+            Images [N, 3, R, R], about [-1, 1], not clipped, float32.
+        """
+        has_noise = self.architecture.noise_mode != "none"
+        x = self.constant.expand(styles.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image: Tensor | None = None
+        layer = 0
+        for block in self.blocks:
+            if block.up is not None:
+                x = block.up(x, styles[:, layer], noises[layer] if has_noise else None)
+                layer += 1
+            x = block.plain(x, styles[:, layer], noises[layer] if has_noise else None)
+            layer += 1
+            image = block.to_rgb(x, styles[:, layer], image)
+        assert image is not None  # for the type checker: an architecture has at least four resolutions
+        return image
