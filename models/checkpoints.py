@@ -102,7 +102,9 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     """
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise ValueError(f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors")
+        raise ValueError(
+            f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors"
+        )
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

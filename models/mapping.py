@@ -22,9 +22,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             *(
-                EqualizedLinear(
-                    style_dim, style_dim, learning_rate_multiplier=LEARNING_RATE_MULTIPLIER, activate=True
-                )
+                EqualizedLinear(style_dim, style_dim, learning_rate_multiplier=LEARNING_RATE_MULTIPLIER, activate=True)
                 for _ in range(num_layers)
             )
         )

@@ -1,0 +1,1 @@
+"""Files to batches: faces, the order of a run, degradation synthesis, value ranges and seeds."""

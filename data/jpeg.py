@@ -1,0 +1,36 @@
+"""JPEG compression of a batch with a quality per image."""
+
+from collections.abc import Sequence
+
+import torch
+from kornia.enhance import jpeg_codec_differentiable
+from torch import Tensor
+
+
+def round_to_8_bits(images: Tensor) -> Tensor:
+    """Clamps to [0, 1] and rounds to multiples of 1/255, what writing and reading 8-bit pixels does."""
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
+def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
+    """Compresses and decompresses with 4:2:0 chroma subsampling.
+
+    Args:
+        images: RGB [N, 3, H, W], multiples of 1/255 in [0, 1]; H and W multiples of 16.
+        qualities: N qualities from 1 to 100 (kornia gives nonsense at 0).
+
+    Returns:
+        [N, 3, H, W], multiples of 1/255 in [0, 1].
+
+    Source:
+        kornia's codec; 39 to 49 dB from libjpeg on noisy faces at quality 60 and above, 35 dB at 10. What is missing
+        comes from its softened rounding and, mostly, from halving the chroma through a Gaussian where libjpeg averages
+        squares of four; doubling it again is libjpeg's "fancy upsampling" in both.
+    """
+    # The qualities stay on the host: kornia checks their range, which would otherwise wait for the GPU.
+    on_host = torch.tensor(qualities, dtype=torch.float32)
+    # kornia's chroma subsampling is a grouped convolution, which sums one image in another order than several, and the
+    # last bit can flip a coefficient: a lone image is compressed twice, so that no result depends on the batch.
+    doubled = len(qualities) == 1
+    compressed = jpeg_codec_differentiable(torch.cat((images, images)) if doubled else images, on_host)
+    return round_to_8_bits(compressed[: len(qualities)])

@@ -1,0 +1,1 @@
+"""Restored and target images to numbers and pictures."""

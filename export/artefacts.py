@@ -1,0 +1,146 @@
+"""The files of a bundle: safetensors, TorchScript and ONNX."""
+
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import torch
+
+from atomic_file import replacing
+from export.static_network import StaticGPEN
+from models import GPEN, Architecture, save_release
+
+SAFETENSORS_NAME = "generator.safetensors"
+TORCHSCRIPT_NAME = "generator.torchscript.pt"
+ONNX_NAME = "generator.onnx"
+INPUT_NAME, OUTPUT_NAME = "input", "output"
+METADATA_NAME = "gpen-trainer.json"
+"""Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""
+OPSET_RANGE = (11, 20)
+"""Lowest and highest ONNX opset that can be asked for."""
+DEFAULT_OPSET = 17
+"""The highest that compilers of the Vastai zoo take, and enough (13 or more) for per-channel int8 in onnxruntime."""
+
+
+@contextmanager
+def accepted_deprecations() -> Iterator[None]:
+    """Silences PyTorch's notices that TorchScript and its ONNX exporter are deprecated, and nothing else.
+
+    They are what the targets need: VACC's compiler reads TorchScript only, and the exporter that replaces them writes
+    opset 18 whatever lower one is asked for.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        yield
+
+
+def write_safetensors(path: Path, generator: GPEN, card: Mapping[str, str]) -> None:
+    """Writes the trained network in float32 as `models.load_generator` and a later fine-tuning read it.
+
+    Args:
+        path: Target.
+        generator: EMA weights.
+        card: Model card, name to text.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    save_release(path, generator, card=card, half=False)
+
+
+def write_torchscript(path: Path, network: StaticGPEN) -> None:
+    """Traces a network for one image: float32 [1, 3, R, R] named `input` to one tensor.
+
+    Args:
+        path: Target.
+        network: The static form, on the CPU.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with accepted_deprecations(), torch.no_grad():
+        # The parity check compares far more than the tracer's own repetition would.
+        traced = torch.jit.trace(network, _example(network.architecture), check_trace=False)
+        # To memory first: a full disk is an OSError from Python, but a RuntimeError from TorchScript's writer.
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer, _extra_files={METADATA_NAME: architecture_text(network.architecture)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET) -> None:
+    """Writes a network for one image as ONNX: float32 [1, 3, R, R] named `input` to `output`.
+
+    Args:
+        path: Target.
+        network: The static form, on the CPU.
+        opset: Version of the operator set, within `OPSET_RANGE`.
+
+    Raises:
+        ValueError: The opset is out of range.
+        OSError: The file cannot be written.
+    """
+    check_opset(opset)
+    with replacing(path) as temporary:
+        with accepted_deprecations(), torch.no_grad():
+            torch.onnx.export(
+                network,
+                (_example(network.architecture),),
+                temporary,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                opset_version=opset,
+                dynamo=False,
+            )
+        model = onnx.load(temporary)
+        _strip_identities(model.graph)
+        model.doc_string = "Face restoration (GPEN): RGB in [-1, 1] to RGB, about [-1, 1], to be clipped"
+        onnx.helper.set_model_props(model, {METADATA_NAME: architecture_text(network.architecture)})
+        onnx.checker.check_model(model, full_check=True)
+        temporary.write_bytes(model.SerializeToString())
+
+
+def check_opset(opset: int) -> None:
+    """Raises ValueError if an opset cannot be written."""
+    lowest, highest = OPSET_RANGE
+    if not lowest <= opset <= highest:
+        raise ValueError(
+            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; compilers mostly take 11 to 17"
+        )
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """The architecture as stored inside an artefact, JSON."""
+    return json.dumps(asdict(architecture))
+
+
+def _example(architecture: Architecture) -> torch.Tensor:
+    """An input to trace with; its values do not matter, since nothing in the static form depends on them."""
+    return torch.zeros(1, 3, architecture.resolution, architecture.resolution)
+
+
+def _strip_identities(graph: onnx.GraphProto) -> None:
+    """Lets the users of a constant read it directly where the exporter merged equal constants by Identity nodes.
+
+    A weight behind an Identity counts as computed at run time for TVM and for onnxruntime's quantizer.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    sources: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in constants:
+            sources[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for position, name in enumerate(node.input):
+            node.input[position] = sources.get(name, name)
+    del graph.node[:]
+    graph.node.extend(kept)

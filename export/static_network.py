@@ -1,0 +1,228 @@
+"""The static form of GPEN: the same function with every weight a constant, as compilers and quantizers want it.
+
+Training needs weights that are scaled at run time (equalised learning rate), energies that follow the weights
+(demodulation) and a precision policy; a deployed network needs none of it. Here all scales and the gains √2 are folded
+into constants, one linear layer computes the modulations of all layers, and nothing depends on a shape that is read at
+run time. A trace of it is a straight line of convolutions, linear layers and elementwise operations.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from export.constant_layers import constant, convolution, linear, low_pass, transposed_convolution
+from models import GPEN
+from models.encoder import Encoder
+from models.equalized import GAIN, LEAKY_SLOPE, EqualizedConvolution, EqualizedLinear
+from models.mapping import MappingNetwork
+from models.modulation import EPSILON, ModulatedConvolution, StyledLayer, ToRGB
+from models.resampling import LowPass, fir_kernel
+from models.synthesis import SynthesisBlock
+
+
+class StaticEncoder(nn.Module):
+    """Constant form of `models.encoder.Encoder` without its linear layer.
+
+    Args:
+        encoder: The trained encoder.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.from_rgb = _equalized(encoder.from_rgb)
+        self.low_passes = nn.ModuleList()
+        self.convolutions = nn.ModuleList()
+        for down in encoder.downs:
+            filtering, strided = cast(tuple[LowPass, EqualizedConvolution], tuple(down.children()))
+            self.low_passes.append(low_pass(filtering.kernel, padding=filtering.padding))
+            self.convolutions.append(_equalized(strided))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Maps [N, 3, R, R] to the features [N, C, r, r] of every resolution r, from 4 pixels upwards."""
+        features = [F.leaky_relu(self.from_rgb(image), LEAKY_SLOPE)]
+        for filtering, strided in zip(self.low_passes, self.convolutions, strict=True):
+            features.append(F.leaky_relu(strided(filtering(features[-1])), LEAKY_SLOPE))
+        return features[::-1]
+
+
+class StaticMapping(nn.Module):
+    """Constant form of `models.mapping.MappingNetwork`.
+
+    Args:
+        mapping: The trained mapping network.
+    """
+
+    def __init__(self, mapping: MappingNetwork) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _equalized_linear(layer) for layer in cast(list[EqualizedLinear], list(mapping.layers))
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Maps latents [N, D] to styles [N, D]."""
+        x = latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + EPSILON)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), LEAKY_SLOPE)
+        return x
+
+
+class StaticLayer(nn.Module):
+    """Constant form of `models.modulation.StyledLayer`.
+
+    leaky(√2·(conv(x·s, W)·d + strength·feature + bias)) with √2·d = rsqrt(s² · ΣW²/2 + ε/2): leaky ReLU is positively
+    homogeneous, so that the gain moves inside and disappears in constants.
+
+    Args:
+        layer: The trained layer.
+    """
+
+    def __init__(self, layer: StyledLayer) -> None:
+        super().__init__()
+        modulated, channels = layer.convolution, layer.out_channels
+        weight = modulated.weight.double() * modulated.scale
+        energy = weight.square().sum(dim=(2, 3))  # [C, in_channels]
+        half_epsilon = torch.full_like(energy[:, 0], EPSILON / GAIN**2)
+        self.energy = linear(energy / GAIN**2, half_epsilon)
+        self.convolution: nn.Module
+        if modulated.low_pass is None:
+            self.convolution = convolution(weight, padding=weight.shape[-1] // 2)
+        else:
+            filtering = low_pass(modulated.low_pass.kernel, padding=modulated.low_pass.padding)
+            transposed = transposed_convolution(weight.transpose(0, 1))
+            self.convolution = nn.Sequential(OrderedDict(transposed=transposed, low_pass=filtering))
+        bias = layer.bias.double() * GAIN
+        self.bias = constant(bias[None, :channels, None, None])
+        self.feature_bias = constant(bias[None, channels:, None, None]) if layer.noise_mode == "concat" else None
+        self.feature_strength: nn.Parameter | None = None
+        if layer.noise_strength is not None:
+            self.feature_strength = constant(layer.noise_strength.double().reshape(1, 1, 1, 1) * GAIN)
+        self.in_channels, self.out_channels = energy.shape[1], channels
+
+    def forward(self, x: Tensor, feature: Tensor, modulation: Tensor) -> Tensor:
+        """Maps features to [N, C or 2C, H', W'].
+
+        Args:
+            x: [N, in_channels, H, W], or one for the whole batch.
+            feature: The encoder's at this resolution, [N, C, H', W'].
+            modulation: s, [N, in_channels].
+        """
+        demodulation = torch.rsqrt(self.energy(modulation.square())).reshape(-1, self.out_channels, 1, 1)
+        x = self.convolution(x * modulation.reshape(-1, self.in_channels, 1, 1))
+        x = x * demodulation + self.bias
+        if self.feature_strength is not None:
+            feature = feature * self.feature_strength
+            x = x + feature if self.feature_bias is None else torch.cat([x, feature + self.feature_bias], dim=1)
+        return F.leaky_relu(x, LEAKY_SLOPE)
+
+
+class StaticToRGB(nn.Module):
+    """Constant form of `models.modulation.ToRGB` without the image it is added to.
+
+    Args:
+        to_rgb: The trained layer.
+    """
+
+    def __init__(self, to_rgb: ToRGB) -> None:
+        super().__init__()
+        self.convolution = convolution(to_rgb.convolution.weight.double() * to_rgb.convolution.scale, to_rgb.bias)
+        self.in_channels = self.convolution.in_channels
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Maps features [N, in_channels, H, W] and s [N, in_channels] to [N, 3, H, W]."""
+        return self.convolution(x * modulation.reshape(-1, self.in_channels, 1, 1))
+
+
+class StaticBlock(nn.Module):
+    """One resolution above 4×4: an upsampling layer, a plain one, ToRGB and the upsampling of the image so far.
+
+    Args:
+        block: The trained block.
+    """
+
+    def __init__(self, block: SynthesisBlock) -> None:
+        super().__init__()
+        if block.up is None:
+            raise ValueError("the block of the lowest resolution has no upsampling layer; build its layers one by one")
+        self.up = StaticLayer(block.up)
+        self.plain = StaticLayer(block.plain)
+        self.to_rgb = StaticToRGB(block.to_rgb)
+        # Three channels without groups: grouped transposed convolutions are what compilers support least.
+        kernel = torch.eye(3)[:, :, None, None] * fir_kernel(gain=4.0)  # [3, 3, 4, 4]
+        self.image_upsampling = transposed_convolution(kernel.to(block.to_rgb.bias.device), padding=1)
+
+    def forward(
+        self, x: Tensor, image: Tensor, feature: Tensor, modulations: Iterator[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Maps features and image of half the resolution to those of this one."""
+        x = self.up(x, feature, next(modulations))
+        x = self.plain(x, feature, next(modulations))
+        return x, self.image_upsampling(image) + self.to_rgb(x, next(modulations))
+
+
+class StaticGPEN(nn.Module):
+    """Constant form of `models.GPEN`, equal to its evaluation within 1e-5 on faces in [-1, 1].
+
+    Args:
+        generator: The trained network, on any device; it is copied, not changed.
+    """
+
+    def __init__(self, generator: GPEN) -> None:
+        super().__init__()
+        synthesis = generator.decoder.synthesis
+        first, *others = cast(list[SynthesisBlock], list(synthesis.blocks))
+        self.encoder = StaticEncoder(generator.encoder)
+        self.to_latent = _equalized_linear(generator.encoder.to_latent)
+        self.mapping = StaticMapping(generator.decoder.mapping)
+        self.constant = constant(synthesis.constant)
+        self.first_layer = StaticLayer(first.plain)
+        self.first_to_rgb = StaticToRGB(first.to_rgb)
+        self.blocks = nn.ModuleList(StaticBlock(block) for block in others)
+        modulated = [first.plain.convolution, first.to_rgb.convolution]
+        layers = [layer for block in others for layer in (block.up, block.plain, block.to_rgb) if layer is not None]
+        modulated += [layer.convolution for layer in layers]
+        self.modulation = _joint_modulation(modulated)
+        self.modulation_widths = [layer.modulation.weight.shape[0] for layer in modulated]
+        self.architecture = generator.architecture
+        self.eval()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Restores faces.
+
+        Args:
+            input: Degraded faces [N, 3, R, R] in [-1, 1]; the argument's name becomes that of the artefacts' input.
+
+        Returns:
+            Restored faces [N, 3, R, R], about [-1, 1], not clipped.
+        """
+        lowest, *features = self.encoder(input)
+        style = self.mapping(F.leaky_relu(self.to_latent(lowest.flatten(1)), LEAKY_SLOPE))
+        modulations = iter(self.modulation(style).split(self.modulation_widths, dim=1))
+        # The constant takes the size of the batch from its modulation: no expansion, no shape that is read at run time.
+        x = self.first_layer(self.constant, lowest, next(modulations))
+        image = self.first_to_rgb(x, next(modulations))
+        for block, feature in zip(self.blocks, features, strict=True):
+            x, image = block(x, image, feature, modulations)
+        return image
+
+
+def _joint_modulation(layers: Sequence[ModulatedConvolution]) -> nn.Linear:
+    """One linear layer for the modulations of all layers, one after the other."""
+    affine = [layer.modulation for layer in layers]
+    weight = torch.cat([one.weight.double() * one.weight_scale for one in affine])
+    return linear(weight, torch.cat([one.bias.double() * one.bias_scale for one in affine]))
+
+
+def _equalized(layer: EqualizedConvolution) -> nn.Conv2d:
+    """A convolution of the encoder with its learning-rate scale and the gain of its activation folded in."""
+    if layer.bias is None:
+        raise ValueError("a convolution of the encoder has a bias and an activation, got one without")
+    return convolution(layer.weight.double() * layer.scale, layer.bias.double() * GAIN, layer.stride, layer.padding)
+
+
+def _equalized_linear(layer: EqualizedLinear) -> nn.Linear:
+    """A linear layer with its learning-rate scale and the gain of its activation folded in."""
+    return linear(layer.weight.double() * layer.weight_scale, layer.bias.double() * layer.bias_scale)

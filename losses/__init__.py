@@ -1,0 +1,1 @@
+"""Tensors to unweighted scalars, and the frozen networks some losses need."""

@@ -1,0 +1,119 @@
+"""Finding the downloaded weights of frozen networks: explicit path, GPEN_WEIGHTS, torch hub's cache, download."""
+
+import os
+import pickle
+import urllib.error
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTS_VARIABLE = "GPEN_WEIGHTS"
+"""Environment variable naming a folder with downloaded weights."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A published file of weights."""
+
+    name: str
+    """File name in GPEN_WEIGHTS and in the cache."""
+    url: str
+    """Address of the file itself, or of a page to fetch it from by hand."""
+    sha256: str | None
+    """Beginning of its checksum, in hexadecimal digits; None means that it is never downloaded by this program."""
+
+
+def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
+    """Finds a file of weights, downloading it only where nothing else is left.
+
+    Args:
+        file: Which file.
+        path: Where the user says it is; None means the folder named by the environment variable GPEN_WEIGHTS, then the
+            `checkpoints` folder of torch hub's cache, then a download into that cache.
+
+    Returns:
+        Path of an existing file.
+
+    Raises:
+        FileNotFoundError: If the file is not there and cannot be downloaded; names the file, its URL and a folder.
+        ValueError: If the downloaded file has another checksum.
+    """
+    if path is not None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file; download {file.name} from {file.url} and give its path")
+        return path
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if named and not Path(named).is_dir():
+        raise FileNotFoundError(f"{WEIGHTS_VARIABLE} must name an existing folder, got {named}; create or unset it")
+    folders = [Path(named), cache] if named else [cache]
+    for folder in folders:
+        if (folder / file.name).is_file():
+            return folder / file.name
+    return _download(file, cache, folders[0])
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict without executing anything in the file.
+
+    Args:
+        path: A file written by `torch.save`.
+
+    Returns:
+        Tensors by name, on the CPU, floating-point ones as float32.
+
+    Raises:
+        ValueError: If the file is damaged or holds anything but tensors.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # Torch's own text is left out: it advises to load the file unsafely.
+        raise ValueError(
+            f"{path} must be a PyTorch state dict, got a damaged or other file; download it again"
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{path} must be a PyTorch state dict, got {type(tensors).__name__}; give another file")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def assign_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Puts tensors into a network whose own may be on the meta device.
+
+    Args:
+        network: Takes over the tensors without a copy.
+        tensors: By name; of the network's tensors only batch normalisation's step counters may be missing.
+        source: Where the tensors come from, for the error.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or of another shape.
+    """
+    expected = network.state_dict()
+    needed = {name for name in expected if not name.endswith(".num_batches_tracked")}
+    wrong = sorted((needed - tensors.keys()) | (tensors.keys() - expected.keys()))
+    wrong += [name for name in sorted(needed & tensors.keys()) if expected[name].shape != tensors[name].shape]
+    if wrong:
+        raise ValueError(
+            f"{source} must hold the tensors of {type(network).__name__}, but {len(wrong)} of them are missing, "
+            f"left over or of another shape, first {wrong[0]}; give another file"
+        )
+    network.load_state_dict(tensors, assign=True)
+
+
+def _download(file: WeightsFile, cache: Path, folder: Path) -> Path:
+    """Downloads into the cache; torch writes to a temporary file and renames it once the checksum is right."""
+    missing = f"{file.name} is needed and not on this machine; download {file.url} into {folder}"
+    if file.sha256 is None:
+        raise FileNotFoundError(missing)
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(file.url, str(cache / file.name), hash_prefix=file.sha256, progress=False)
+    except urllib.error.URLError as error:
+        raise FileNotFoundError(f"{missing} (the attempt failed: {error.reason})") from error
+    except OSError as error:
+        raise FileNotFoundError(f"{missing} (the attempt failed: {error})") from error
+    except RuntimeError as error:
+        raise ValueError(f"{file.url} has another checksum than {file.sha256}: {error}; try again") from error
+    return cache / file.name

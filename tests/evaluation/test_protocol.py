@@ -1,0 +1,166 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data.degradation_parameters import DegradationRanges
+from data.degradation_presets import load_preset
+from data.faces import FaceFiles, open_faces
+from evaluation.image_metrics import psnr
+from evaluation.metrics import Metrics, choose_metrics
+from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
+from evaluation.pictures import write_png
+from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.tables import metrics_json, per_image_csv, summary_rows
+
+
+@pytest.fixture
+def ranges() -> DegradationRanges:
+    return load_preset("small")
+
+
+def _smooth(degraded: Tensor) -> Tensor:
+    """Stands for a network: a box filter."""
+    return nn.functional.avg_pool2d(degraded, 3, 1, padding=1, count_include_pad=False)
+
+
+def _evaluate(faces: FaceFiles, ranges: DegradationRanges, seed: int = 0, batch_size: int = 3) -> Evaluation:
+    protocol = faces_protocol(faces, "drawn", 32, "small", ranges, seed)
+    return evaluate(_smooth, degraded_pairs(faces, 32, ranges, seed, batch_size), choose_metrics(), protocol)
+
+
+def test_stored_pairs_give_the_numbers_of_the_preset_they_were_stored_from(
+    drawn_faces: FaceFiles, ranges: DegradationRanges, tmp_path: Path
+) -> None:
+    for batch in degraded_pairs(drawn_faces, 32, ranges, seed=5):
+        for name, degraded, target in zip(*batch, strict=True):
+            write_png(tmp_path / "stored" / "degraded" / name, degraded.permute(1, 2, 0).numpy())
+            write_png(tmp_path / "stored" / "target" / name, target.permute(1, 2, 0).numpy())
+    stored = [open_faces(tmp_path / "stored" / folder) for folder in ("degraded", "target")]
+    protocol = faces_protocol(stored[1], "target", 32, "stored")
+    from_files = evaluate(_smooth, stored_pairs(*stored, 32), choose_metrics(), protocol)
+    directly = _evaluate(drawn_faces, ranges, seed=5)
+    assert from_files.rows == directly.rows
+    assert from_files.restored == directly.restored
+    assert from_files.protocol.images_fingerprint == directly.protocol.images_fingerprint
+
+
+def test_the_batch_size_changes_nothing_and_the_seed_does(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    one_by_one = _evaluate(drawn_faces, ranges, batch_size=1)
+    together = _evaluate(drawn_faces, ranges, batch_size=7)
+    assert one_by_one.rows == together.rows
+    assert one_by_one.protocol == together.protocol
+    other = _evaluate(drawn_faces, ranges, seed=1)
+    assert other.protocol.images_fingerprint != together.protocol.images_fingerprint
+
+
+def test_the_first_faces_of_a_set_are_degraded_as_in_the_whole_set(
+    drawn_faces: FaceFiles, ranges: DegradationRanges
+) -> None:
+    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
+    pairs = degraded_pairs(drawn_faces, 32, ranges, 0, batch_size=2, max_faces=4)
+    few = evaluate(_smooth, pairs, choose_metrics(), protocol)
+    assert few.protocol.num_faces == 4
+    assert few.rows == _evaluate(drawn_faces, ranges).rows[:4]
+
+
+def test_the_network_gets_eight_bit_values_between_minus_one_and_one(
+    drawn_faces: FaceFiles, ranges: DegradationRanges
+) -> None:
+    seen: list[Tensor] = []
+
+    def restore(degraded: Tensor) -> Tensor:
+        seen.append(degraded)
+        return degraded
+
+    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
+    evaluation = evaluate(restore, degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+    levels = (torch.cat(seen) + 1) * 127.5
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    assert levels.min() >= 0 and levels.max() <= 255
+    assert all(row.restored == row.degraded for row in evaluation.rows)
+    assert evaluation.difference["psnr"].low == evaluation.difference["psnr"].high == 0
+
+
+def test_every_number_of_a_row_is_the_metric_of_that_face(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    evaluation = _evaluate(drawn_faces, ranges)
+    batch = next(iter(degraded_pairs(drawn_faces, 32, ranges, 0)))
+    assert [row.name for row in evaluation.rows] == drawn_faces.names
+    assert [row.degraded["psnr"] for row in evaluation.rows] == psnr(batch.degraded, batch.target).tolist()
+
+
+def test_the_mean_of_the_csv_is_the_mean_of_the_json(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    evaluation = _evaluate(drawn_faces, ranges)
+    table = list(csv.DictReader(io.StringIO(per_image_csv(evaluation))))
+    summary = json.loads(metrics_json(evaluation))
+    assert len(table) == summary["protocol"]["num_faces"] == 7
+    for state in ("degraded", "restored"):
+        for metric, value in summary[state].items():
+            column = [float(row[f"{state}_{metric}"]) for row in table]
+            assert sum(column) / 7 == pytest.approx(value["mean"], abs=1e-12)
+            assert value["low"] <= value["mean"] <= value["high"]
+
+
+def test_the_protocol_names_everything_a_number_depends_on(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    protocol = json.loads(metrics_json(_evaluate(drawn_faces, ranges, seed=9)))["protocol"]
+    assert (protocol["degradation"], protocol["seed"], protocol["resolution"]) == ("small", 9, 32)
+    assert protocol["degradation_values"]["first"]["downscale_range"] == list(ranges.first.downscale_range)
+    assert set(protocol["metrics"]) == {"psnr", "psnr_torchmetrics", "ssim", "ssim_torchmetrics"}
+    assert protocol["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_worst_and_best_faces_are_kept_in_order(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    evaluation = _evaluate(drawn_faces, ranges, batch_size=2)
+    by_psnr = sorted(evaluation.rows, key=lambda row: row.restored["psnr"])
+    assert [face.row for face in evaluation.worst] == by_psnr[:4]
+    assert [face.row for face in evaluation.best] == by_psnr[::-1][:4]
+    face = evaluation.best[0]
+    assert psnr(face.restored[None], face.target[None]).item() == face.row.restored["psnr"]
+
+
+def test_the_printed_table_shows_means_intervals_and_the_gain(
+    drawn_faces: FaceFiles, ranges: DegradationRanges
+) -> None:
+    evaluation = _evaluate(drawn_faces, ranges)
+    header, rows = summary_rows(evaluation)
+    gain = evaluation.difference["psnr"]
+    assert header == ["", "PSNR dB ↑", "SSIM ↑"]
+    assert [row[0] for row in rows] == ["degraded", "restored", "difference"]
+    assert rows[2][1] == f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+
+
+def test_fid_stands_beside_the_means_without_an_interval(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
+    class ChannelMeans(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.float().mean((2, 3))
+
+    metrics = Metrics(choose_metrics(["psnr"]).per_face, inception=ChannelMeans())
+    batch = PairBatch(["a", "b", "c"], torch.zeros(3, 3, 32, 32).byte(), torch.full((3, 3, 32, 32), 4).byte())
+    protocol = faces_protocol(drawn_faces, "drawn", 32, "none")
+    evaluation = evaluate(lambda x: x + 2 / 127.5, [batch], metrics, protocol)
+    assert evaluation.degraded["fid"].mean == pytest.approx(3 * 4**2, rel=1e-6)
+    assert evaluation.restored["fid"].mean == pytest.approx(3 * 2**2, rel=1e-6)
+    assert evaluation.restored["fid"].low is None
+    assert "fid" in evaluation.protocol.metrics
+
+
+def test_restored_images_of_another_size_or_without_value_are_refused(
+    drawn_faces: FaceFiles, ranges: DegradationRanges
+) -> None:
+    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
+    with pytest.raises(ValueError, match="resolution of the model"):
+        evaluate(lambda x: x[..., :16, :16], degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+    with pytest.raises(ValueError, match="must be finite"):
+        evaluate(lambda x: x / 0, degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+
+
+def test_pairs_with_different_names_are_refused_and_named(drawn_faces: FaceFiles, tmp_path: Path) -> None:
+    target = next(iter(degraded_pairs(drawn_faces, 32, load_preset("small"), 0))).target
+    for name in ("0", "1", "lonely"):
+        write_png(tmp_path / "other" / f"{name}.png", target[0].permute(1, 2, 0).numpy())
+    with pytest.raises(ValueError, match=r"without target lonely \(1\); without degraded image 2, 3, 4 … \(5\)"):
+        stored_pairs(open_faces(tmp_path / "other"), drawn_faces, 32)

@@ -1,0 +1,84 @@
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.degradation_presets import load_preset
+from data.faces import open_faces
+from evaluation.metrics import choose_metrics
+from evaluation.pairs import degraded_pairs
+from evaluation.pictures import write_png
+from evaluation.protocol import evaluate, faces_protocol
+from models import load_generator
+from scripts.evaluate import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def options(release: Path, tmp_path: Path) -> list[object]:
+    return ["--checkpoint", release, "--output", tmp_path / "out", "--metrics", "psnr", "ssim", "--device", "cpu"]
+
+
+def test_the_files_hold_what_the_package_computes(
+    run: Run, options: list[object], release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    code, out, _ = run(
+        main, *options, "--faces", faces_folder, "--degradation", "small", "--seed", 3, "--batch-size", 2
+    )
+    assert code == 0 and "degraded" in out and "restored" in out and "PSNR" in out
+    faces, ranges = open_faces(faces_folder), load_preset("small")
+    protocol = faces_protocol(faces, str(faces_folder), 32, "small", ranges, 3)
+    generator = load_generator(release)
+    expected = evaluate(generator, degraded_pairs(faces, 32, ranges, 3), choose_metrics(["psnr", "ssim"]), protocol)
+    summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    for state in ("degraded", "restored", "difference"):
+        assert summary[state]["psnr"]["mean"] == pytest.approx(getattr(expected, state)["psnr"].mean, abs=0.01)
+    assert summary["protocol"]["images_fingerprint"] == expected.protocol.images_fingerprint
+    assert summary["protocol"]["model_sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
+    table = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
+    assert [row["name"] for row in table] == faces.names
+    mean = np.mean([float(row["restored_ssim"]) for row in table])
+    assert mean == pytest.approx(summary["restored"]["ssim"]["mean"], abs=1e-12)
+    assert Image.open(tmp_path / "out" / "best_worst.png").width > 6 * 128
+
+
+def test_stored_pairs_give_the_degraded_row_of_the_preset(
+    run: Run, options: list[object], faces_folder: Path, tmp_path: Path
+) -> None:
+    for batch in degraded_pairs(open_faces(faces_folder), 32, load_preset("released"), 0):
+        for name, degraded, target in zip(*batch, strict=True):
+            write_png(tmp_path / "degraded" / name, degraded.permute(1, 2, 0).numpy())
+            write_png(tmp_path / "target" / name, target.permute(1, 2, 0).numpy())
+    folders = "--degraded-folder", tmp_path / "degraded", "--target-folder", tmp_path / "target"
+    assert run(main, *options, *folders)[0] == 0
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert run(main, *options, "--overwrite", "--faces", faces_folder)[0] == 0
+    directly = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert stored["degraded"] == directly["degraded"] and stored["restored"] == directly["restored"]
+    assert stored["protocol"]["seed"] is None and directly["protocol"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    "case", ["used output", "no preset", "unequal names", "unknown metric", "no faces", "no number"]
+)
+def test_wrong_options_end_with_one_line_and_exit_code_two(
+    run: Run, options: list[object], faces_folder: Path, tmp_path: Path, case: str
+) -> None:
+    cases: dict[str, list[object]] = {
+        "used output": ["--faces", faces_folder, "--output", faces_folder],
+        "no preset": ["--faces", faces_folder, "--degradation", "none-such"],
+        "unequal names": ["--degraded-folder", faces_folder / "more", "--target-folder", faces_folder],
+        "unknown metric": ["--faces", faces_folder, "--metrics", "beauty"],
+        "no faces": [],
+        "no number": ["--faces", faces_folder, "--max-faces", 0],
+    }
+    code, out, err = run(main, *options, *cases[case])
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert sum("error: " in line for line in err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

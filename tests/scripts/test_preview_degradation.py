@@ -1,0 +1,93 @@
+"""The preview command: a picture with the parameters written below, one line for errors."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import command_line
+from data.degradation import degrade
+from data.degradation_parameters import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
+from data.degradation_presets import load_preset
+from evaluation.degradation_preview import describe_parameters, draw_preview
+from scripts import preview_degradation
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (80, 64), (60 * index, 120, 200)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_the_parameters_are_written_as_short_lines() -> None:
+    first = RoundParameters(BlurKernel("gaussian", 21, 2.5, 1.0, angle_radians=0.5236), 4.0, 7.25, 1, 80)
+    second = RoundParameters(BlurKernel("motion", 21, length_pixels=9.0), 2.0, 0.0, 1, None)
+    lines = describe_parameters(DegradationParameters(256, (first, second), grey=True))
+    assert lines == [
+        "blur σ 2.50, 1.00 px at 30°",
+        "s 4.0 (64 px)",
+        "noise 7.2, JPEG 80",
+        "motion 9.0 px at 0°",
+        "s 2.0 (128 px)",
+        "noise 0.0, no JPEG",
+        "grey",
+    ]
+
+
+def test_the_picture_shows_target_over_degraded() -> None:
+    target = torch.full((1, 3, 64, 64), -1.0)
+    parameters = [sample_parameters(load_preset("small"), 0, 0, 64)]
+    picture = Image.open(io.BytesIO(draw_preview(target, torch.ones_like(target), parameters, "title")))
+    pixels = np.asarray(picture.convert("L"))
+    column = pixels[:, pixels.shape[1] // 2]
+    black = np.flatnonzero(column[45:245] == 0) + 45  # below the title, two inches of 100 pixels
+    assert len(black) > 190
+    assert (column[250:430] == 255).all()
+
+
+def test_the_command_writes_a_picture_of_the_first_faces(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "preview.png"
+    options = ["--faces", str(faces), "--degradation", "small", "--resolution", "64", "--num-faces", "2"]
+    monkeypatch.setattr("sys.argv", ["preview_degradation", *options, "--output", str(output)])
+    preview_degradation.main()
+    assert "2 faces with the degradation small" in capsys.readouterr().out
+    target = torch.stack([torch.full((3, 64, 64), value) for value in (0.0, 0.5)])
+    parameters = [sample_parameters(load_preset("small"), 0, index, 64) for index in range(2)]
+    expected = draw_preview(target, degrade(target, parameters).degraded, parameters, "other")
+    assert Image.open(output).size == Image.open(io.BytesIO(expected)).size
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--faces", "nowhere", "nowhere"),
+        ("--degradation", "smal", "presets are codeformer"),
+        ("--num-faces", "0", "--num-faces must be at least 1"),
+        ("--output", "preview.jpg", "--output must be a file that ends in .png"),
+    ],
+)
+def test_a_wrong_option_ends_with_one_line_and_code_2(
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    options = {"--faces": str(faces), "--output": str(tmp_path / "preview.png"), "--resolution": "64"} | {option: value}
+    monkeypatch.setattr("sys.argv", ["preview_degradation", *(text for pair in options.items() for text in pair)])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(preview_degradation.main)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import FaceImages
+from data.faces import open_faces
+from data.ranges import model_to_uint8, uint8_to_model
+from models import load_generator
+from scripts.restore_faces import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_the_written_faces_are_what_the_network_makes_of_the_inputs(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    before = {file: file.read_bytes() for file in faces_folder.rglob("*.png")}
+    code, out, _ = run(
+        main, "--checkpoint", release, "--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu"
+    )
+    assert code == 0 and "5 faces restored" in out
+    inputs, written = open_faces(faces_folder), open_faces(tmp_path / "out")
+    assert written.names == inputs.names
+    images = FaceImages(inputs, 32)
+    with torch.no_grad():
+        expected = load_generator(release)(uint8_to_model(torch.stack([images[index] for index in range(5)])))
+    for index in range(5):
+        pixels = np.asarray(written.read(index)).astype(int)
+        assert np.abs(pixels - model_to_uint8(expected[index]).permute(1, 2, 0).numpy()).max() <= 1
+    assert {file: file.read_bytes() for file in faces_folder.rglob("*.png")} == before
+
+
+def test_one_corrupt_file_is_named_at_the_end_with_exit_code_one(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    (faces_folder / "2.png").write_bytes(b"broken")
+    code, out, err = run(
+        main, "--checkpoint", release, "--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu"
+    )
+    assert code == 1 and "4 faces restored" in out
+    assert err.strip().splitlines()[-1].startswith("not restored: ") and "2.png" in err
+    assert len(open_faces(tmp_path / "out")) == 4
+
+
+@pytest.mark.parametrize("case", ["no checkpoint", "no folder", "inside input", "used output", "no device", "batch 0"])
+def test_wrong_options_end_with_one_line_and_exit_code_two(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path, case: str
+) -> None:
+    options = {"--checkpoint": release, "--input": faces_folder, "--output": tmp_path / "out", "--device": "cpu"}
+    wrong: dict[str, dict[str, object]] = {
+        "no checkpoint": {"--checkpoint": tmp_path / "none.safetensors"},
+        "no folder": {"--input": tmp_path / "none"},
+        "inside input": {"--output": faces_folder / "out"},
+        "used output": {"--output": release.parent},
+        "no device": {"--device": "warp:0"},
+        "batch 0": {"--batch-size": 0},
+    }
+    arguments = [word for pair in (options | wrong[case]).items() for word in pair]
+    code, out, err = run(main, *arguments)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert code == 2 and out.strip() == ""
+    assert lines[-1].startswith("error: ") and len([line for line in lines if line.startswith("error")]) == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""The only place where models, data and losses meet: Lightning modules, callbacks and the command line."""

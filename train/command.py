@@ -1,0 +1,131 @@
+"""`python -m train fit`: both stages from YAML files and options, through LightningCLI."""
+
+import logging
+import os
+import sys
+import warnings
+from hashlib import sha256
+from typing import Any
+
+from jsonargparse import ArgumentError
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from train.data_module import FacesDataModule
+from train.reporting import Reporting
+from train.run_checkpoints import RunCheckpoints, latest_checkpoint
+from train.run_record import record_run
+from train.settings import RunSettings
+from train.strategy import num_processes, strategy_for
+
+TERMINATED = 143
+"""Exit code after SIGTERM (128 + 15), on which schedulers requeue."""
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 1,  # a run is one pass over its own sequence of images
+    "logger": False,
+    "enable_checkpointing": False,  # RunCheckpoints counts images and writes atomically
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # RunBatches divides the run among processes
+    "num_sanity_val_steps": 0,
+}
+
+
+class TrainingCommand(LightningCLI):
+    """Adds the group `run` and ties its seed and length to model and data."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only `fit`: evaluation and export have commands of their own."""
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds `run` and the links."""
+        parser.add_class_arguments(RunSettings, "run")
+        parser.link_arguments("run.seed", "model.init_args.seed")
+        parser.link_arguments("run.seed", "data.seed")
+        parser.link_arguments("run.total_images", "data.total_images")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer with the run's callbacks and trackers."""
+        settings = self._settings()
+        options = self.config.fit.trainer
+        batch_size = self.config.fit.data.batch_size
+        processes = num_processes(options, dict(os.environ))
+        reporting = Reporting(settings, batch_size)
+        checkpoints = RunCheckpoints(settings, batch_size)
+        validation = self.model.validation_callback(settings, batch_size, reporting, checkpoints)
+        self.checkpoints = checkpoints
+        if options.strategy == "auto":
+            kwargs["strategy"] = strategy_for(processes)
+        kwargs["logger"] = trackers(settings) or False
+        kwargs["callbacks"] = [reporting, validation, checkpoints]
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, **_: Any) -> None:
+        """Begins or continues the run in `run.folder`."""
+        settings = self._settings()
+        self._dump_config()
+        record_run(settings.folder, self.config_dump, self.datamodule.description())
+        checkpoint = latest_checkpoint(settings.folder)
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    def _settings(self) -> RunSettings:
+        return RunSettings(**vars(self.config.fit.run))
+
+
+def trackers(settings: RunSettings) -> list[Logger]:
+    """The trackers a run asks for, besides its CSV files."""
+    loggers: list[Logger] = []
+    if settings.wandb != "off":
+        loggers.append(
+            WandbLogger(
+                name=settings.folder.name,
+                save_dir=settings.folder,
+                offline=settings.wandb == "offline",
+                project=settings.wandb_project,
+                id=_wandb_id(settings),
+                resume="allow",
+            )
+        )
+    if settings.tensorboard:
+        loggers.append(TensorBoardLogger(settings.folder, name="tensorboard", version=""))
+    return loggers
+
+
+def _wandb_id(settings: RunSettings) -> str:
+    """The same id for the same folder, so that a continued run continues its curves."""
+    return sha256(str(settings.folder.resolve()).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Runs the command line; exits with 143 when the run was ended by SIGTERM and can be continued."""
+    quiet_lightning()
+    try:
+        command = TrainingCommand(
+            LightningModule,
+            FacesDataModule,
+            subclass_mode_model=True,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+        )
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    if command.checkpoints.was_terminated:
+        sys.exit(TERMINATED)
+
+
+def quiet_lightning() -> None:
+    """Silences advice that does not apply: runs resume by themselves, and our loaders are sized by the user."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*lr_scheduler.step.*", ".*LeafSpec.*", ".*num_workers.*"):
+        warnings.filterwarnings("ignore", message)

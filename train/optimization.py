@@ -1,0 +1,82 @@
+"""Adam with lazy regularisation, and one update: backward, averaging over processes, skipping of broken gradients."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+
+def lazy_adam(
+    groups: Sequence[tuple[Iterable[nn.Parameter], float]], betas: tuple[float, float], interval: int
+) -> torch.optim.Adam:
+    """Adam whose rates make up for the additional steps of a lazy regulariser.
+
+    Args:
+        groups: Parameters and their learning rate.
+        betas: Of Adam without regularisation.
+        interval: Iterations between two steps of the regulariser, 0 for none. With c = interval / (interval + 1) the
+            learning rates become rate·c and the betas beta^c.
+
+    Source: StyleGAN2 (arXiv 1912.04958) appendix B, lazy regularization.
+    """
+    ratio = interval / (interval + 1) if interval > 0 else 1.0
+    parameters = [{"params": list(members), "lr": rate * ratio} for members, rate in groups]
+    # Fused: one pass over the parameters, and the only one that can skip an update without asking the host.
+    return torch.optim.Adam(parameters, betas=(betas[0] ** ratio, betas[1] ** ratio), eps=1e-8, fused=True)
+
+
+def is_due(iteration: int, interval: int) -> bool:
+    """Whether a lazy term is computed in an iteration; interval 0 means never."""
+    return interval > 0 and iteration % interval == 0
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Inside, a network passes gradients on to its input but computes none for its parameters."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Averages the gradients over all processes, in one flattened all-reduce; does nothing for a single process.
+
+    Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them and cannot
+    follow a double backward; averaging after the backward is exact.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of an optimizer, skipped where loss or gradient are not finite, without asking the host.
+
+    Args:
+        optimizer: Fused Adam.
+        loss: Scalar; its graph is freed.
+
+    Returns:
+        Norm of the averaged gradient (scalar) and 1 where the update was skipped, else 0 (scalar).
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    average_gradients(parameters)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    skipped = (~torch.isfinite(norm)).to(torch.float32)
+    fused: Any = optimizer
+    fused.grad_scale, fused.found_inf = None, skipped
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm, skipped

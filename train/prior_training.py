@@ -1,0 +1,210 @@
+"""Stage 1: pretraining of the face prior, a StyleGAN2 generator whose noise is injected in the chosen way."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from data.dataset import FaceBatch
+from data.ranges import uint8_to_model
+from losses.adversarial import discriminator_logistic_loss, generator_logistic_loss
+from losses.regularization import path_length_penalty, r1_penalty
+from models import Architecture, Discriminator, Prior
+from train.draws import draw_crossovers, draw_noises, draw_normal, seeded_initialization
+from train.moving_average import MovingAverage, follow
+from train.optimization import frozen, is_due, lazy_adam, update
+from train.prior_pictures import PriorPictures
+from train.progress import Progress
+from train.reporting import Reporting
+from train.run_checkpoints import RunCheckpoints
+from train.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class PriorOptimization:
+    """Learning rates and regularisers of stage 1.
+
+    Source: StyleGAN2 (arXiv 1912.04958) configuration F; lazy regularisation in appendix B.
+    """
+
+    generator_learning_rate: float = 2e-3
+    """Adam's rate for mapping and synthesis network."""
+    discriminator_learning_rate: float = 2e-3
+    """Adam's rate for the discriminator."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's betas, before the correction for lazy regularisation."""
+    r1_weight: float = 10.0
+    """γ of R1; the penalty is γ/2 · |gradient|²."""
+    r1_interval: int = 16
+    """Iterations between two R1 steps; 0 for none."""
+    path_length_weight: float = 2.0
+    """Weight of the path length penalty."""
+    path_length_interval: int = 4
+    """Iterations between two path length steps; 0 for none."""
+    path_length_decay: float = 0.01
+    """Share of a new batch in the running mean of the path length."""
+    path_length_batch_shrink: int = 2
+    """The path length is computed on one image of this many."""
+    style_mixing_probability: float = 0.9
+    """Share of images drawn from two latents."""
+
+
+class PriorTraining(LightningModule):
+    """Trains a prior and its discriminator.
+
+    Differs from StyleGAN2 in that one batch of generated images serves both updates of an iteration.
+
+    Args:
+        architecture: Resolution, channels, noise mode.
+        optimization: Learning rates and regularisers.
+        average: Moving average of the generator.
+        minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
+        fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
+        seed: Of the run; set by `run.seed`.
+
+    Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
+    """
+
+    mean_path_length: Tensor
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        optimization: PriorOptimization = PriorOptimization(),
+        average: MovingAverage = MovingAverage(),
+        minibatch_group_size: int | None = 4,
+        fid_num_images: int = 10_000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        with seeded_initialization(seed, "prior"):
+            self.generator = Prior(architecture)
+            self.discriminator = Discriminator(architecture, minibatch_group_size)
+        self.generator.to(memory_format=torch.channels_last)
+        self.discriminator.to(memory_format=torch.channels_last)
+        self.ema = deepcopy(self.generator).requires_grad_(False)
+        self.register_buffer("mean_path_length", torch.zeros([]))
+        self.architecture = architecture
+        self.optimization = optimization
+        self.average = average
+        self.fid_num_images = fid_num_images
+        self.progress = Progress(seed)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for the generator and for the discriminator."""
+        o = self.optimization
+        generator = lazy_adam(
+            [(self.generator.parameters(), o.generator_learning_rate)], o.betas, o.path_length_interval
+        )
+        discriminator = lazy_adam(
+            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, o.r1_interval
+        )
+        return [generator, discriminator]
+
+    def training_step(self, batch: FaceBatch, batch_index: int) -> None:
+        """One iteration: discriminator, R1, generator, path length, moving average."""
+        real = uint8_to_model(batch.target)
+        indices = batch.image_indices
+        batch_size = len(indices) * self.trainer.world_size
+        iteration = self.progress.images_seen // batch_size
+        o = self.optimization
+
+        generated = self.draw(indices, "latent", mixing=True)
+        self._update_discriminator(real, generated.detach())
+        if is_due(iteration, o.r1_interval):
+            self._regularize_discriminator(real)
+        self._update_generator(generated)
+        if is_due(iteration, o.path_length_interval):
+            self._regularize_generator(indices[:: o.path_length_batch_shrink])
+
+        self.progress.images_seen += batch_size
+        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
+
+    def draw(self, image_indices: Sequence[int], purpose: str, mixing: bool) -> Tensor:
+        """Draws images [N, 3, R, R] that belong to the images of the run, with the trained generator."""
+        return self.generator.synthesis(*self._styles_and_noises(image_indices, purpose, mixing))
+
+    def _styles_and_noises(
+        self, image_indices: Sequence[int], purpose: str, mixing: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        seed, num_styles = self.progress.seed, self.architecture.num_styles
+        latents = draw_normal((2, self.architecture.style_dim), seed, purpose, image_indices, self.device)
+        first, second = self.generator.mapping(latents.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)  # [N, D] each
+        probability = self.optimization.style_mixing_probability if mixing else 0.0
+        crossovers = draw_crossovers(probability, num_styles, seed, image_indices).to(self.device, non_blocking=True)
+        is_first = torch.arange(num_styles, device=self.device) < crossovers[:, None]  # [N, L]
+        styles = torch.where(is_first[:, :, None], first[:, None], second[:, None])  # [N, L, D]
+        shapes = self.generator.synthesis.noise_shapes()
+        return styles, draw_noises(shapes, seed, f"{purpose} noise", image_indices, self.device)
+
+    def _update_discriminator(self, real: Tensor, generated: Tensor) -> None:
+        real_logits, generated_logits = self.discriminator(real).logits, self.discriminator(generated).logits
+        loss = discriminator_logistic_loss(real_logits, generated_logits)
+        norm, skipped = update(self._optimizer(1), loss)
+        self.progress.meters.add(
+            {
+                "discriminator/adversarial": loss,
+                "discriminator/real_score": real_logits.mean(),
+                "discriminator/generated_score": generated_logits.mean(),
+                "discriminator/gradient_norm": norm,
+                "discriminator/skipped": skipped,
+            }
+        )
+
+    def _regularize_discriminator(self, real: Tensor) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            real = real.detach().requires_grad_()
+            penalty = r1_penalty(self.discriminator(real).logits, real)
+            weight = self.optimization.r1_weight / 2 * self.optimization.r1_interval
+            _, skipped = update(self._optimizer(1), penalty * weight)
+        self.progress.meters.add({"discriminator/r1_penalty": penalty, "discriminator/skipped": skipped})
+
+    def _update_generator(self, generated: Tensor) -> None:
+        with frozen(self.discriminator):
+            loss = generator_logistic_loss(self.discriminator(generated).logits)
+        norm, skipped = update(self._optimizer(0), loss)
+        self.progress.meters.add(
+            {"generator/adversarial": loss, "generator/gradient_norm": norm, "generator/skipped": skipped}
+        )
+
+    def _regularize_generator(self, image_indices: Sequence[int]) -> None:
+        o = self.optimization
+        with torch.autocast(self.device.type, enabled=False):
+            styles, noises = self._styles_and_noises(image_indices, "path length", mixing=True)
+            image = self.generator.synthesis(styles, noises)
+            shape = tuple(image.shape[1:])
+            noise = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
+            path = path_length_penalty(image, styles, self.mean_path_length, noise, o.path_length_decay)
+            weight = o.path_length_weight * o.path_length_interval
+            _, skipped = update(self._optimizer(0), path.penalty * weight)
+        self.mean_path_length.copy_(path.mean_path_length)
+        self.progress.meters.add(
+            {
+                "generator/path_length_penalty": path.penalty,
+                "generator/path_length": path.lengths.mean(),
+                "generator/skipped": skipped,
+            }
+        )
+
+    def _optimizer(self, index: int) -> torch.optim.Optimizer:
+        optimizers: Any = self.optimizers()
+        return optimizers[index].optimizer
+
+    def validation_callback(
+        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+    ) -> PriorPictures:
+        """What validates this stage."""
+        return PriorPictures(settings, batch_size, reporting, checkpoints, self.fid_num_images)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores progress and architecture."""
+        self.progress.store(checkpoint, "prior", self.architecture, self.discriminator.minibatch_group_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back the progress."""
+        self.progress.restore(checkpoint, self.device)

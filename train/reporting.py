@@ -1,0 +1,114 @@
+"""What a user sees of a run: a line or a bar with loss terms, speed and time left; CSV and trackers."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from train.csv_log import CsvLog
+from train.settings import RunSettings, is_passed
+
+
+class Reporting(Callback):
+    """Reads the meters every so many images and hands them to console, train.csv and the trackers.
+
+    Args:
+        settings: Of the run.
+        batch_size: Images per iteration over all processes.
+    """
+
+    def __init__(self, settings: RunSettings, batch_size: int) -> None:
+        self.settings = settings
+        self.batch_size = batch_size
+        self._bar: Progress | None = None
+        self._since = (0.0, 0)
+        self._log: CsvLog | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the log and the bar."""
+        module: Any = pl_module
+        images_seen = module.progress.images_seen
+        self._since = (time.perf_counter(), images_seen)
+        if not trainer.is_global_zero:
+            return
+        self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
+        if sys.stdout.isatty():
+            counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images {task.description}")
+            self._bar = Progress(BarColumn(), counted)
+            self._bar.start()
+            self._bar.add_task("", total=self.settings.total_images, completed=images_seen)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Reports if a multiple of `log_every_images` was passed."""
+        module: Any = pl_module
+        images_seen = module.progress.images_seen
+        if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
+            return
+        values = module.progress.meters.read()  # the only place where the training loop waits for the device
+        now = time.perf_counter()
+        speed = (images_seen - self._since[1]) / max(now - self._since[0], 1e-9)
+        self._since = (now, images_seen)
+        values["speed/images_per_second"] = speed
+        values["speed/seconds_left"] = (self.settings.total_images - images_seen) / speed
+        if torch.cuda.is_available():
+            values["memory/peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=images_seen)
+        if self._log is not None:
+            self._log.append(images_seen, values)
+            self._show(images_seen, values)
+        self._stop_if_broken(values)
+
+    def exclude_pause(self, seconds: float) -> None:
+        """Takes the time of a validation or checkpoint out of the speed of training."""
+        self._since = (self._since[0] + seconds, self._since[1])
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, images_seen: int, values: dict[str, float]) -> None:
+        terms = "  ".join(f"{short_name(n)} {v:.3g}" for n, v in values.items() if _is_shown(n))
+        line = (
+            f"{terms}  {values['speed/images_per_second']:.1f} images/s  {duration(values['speed/seconds_left'])} left"
+        )
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=images_seen, description=line)
+        else:
+            print(f"{images_seen:>11,} of {self.settings.total_images:,} images  {line}", flush=True)
+
+    def _stop_if_broken(self, values: dict[str, float]) -> None:
+        iterations = self.settings.log_every_images / self.batch_size
+        skipped = sum(v for n, v in values.items() if n.endswith("/skipped")) * iterations
+        if skipped >= min(self.settings.max_skipped_updates, iterations) or any(
+            math.isnan(v) for n, v in values.items() if n.endswith("_score")
+        ):
+            raise ValueError(
+                f"about {skipped:.0f} updates were skipped since the last log row because loss or gradient were not finite; "
+                "lower the learning rates, or continue from an earlier checkpoint in float32"
+            )
+
+
+def _is_shown(name: str) -> bool:
+    return name.startswith(("generator/", "discriminator/")) and not name.endswith(("gradient_norm", "skipped"))
+
+
+def short_name(name: str) -> str:
+    """generator/adversarial becomes G.adversarial."""
+    network, term = name.split("/", 1)
+    return f"{network[0].upper()}.{term}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

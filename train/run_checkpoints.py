@@ -1,0 +1,114 @@
+"""Checkpoints of a run: written whole or not at all, found again by the same command."""
+
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from atomic_file import replacing
+from train.settings import RunSettings, is_passed
+
+NAME = re.compile(r"images_(\d{12})\.ckpt")
+
+
+class RunCheckpoints(Callback):
+    """Writes checkpoints by images seen, at the end and on SIGTERM; keeps the latest and the best.
+
+    Args:
+        settings: Of the run.
+        batch_size: Images per iteration over all processes.
+    """
+
+    def __init__(self, settings: RunSettings, batch_size: int) -> None:
+        self.settings = settings
+        self.batch_size = batch_size
+        self.folder = settings.folder / "checkpoints"
+        self.best: tuple[float, int] | None = None
+        self._written = -1
+        self._terminated = threading.Event()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation figure so far and its images."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back `state_dict`."""
+        self.best = state_dict["best"]
+
+    def offer_best(self, figure: float, images_seen: int) -> None:
+        """Says how good the network of this moment is (higher is better); called by validation before the checkpoint."""
+        if self.best is None or figure > self.best[0]:
+            self.best = (figure, images_seen)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on SIGTERM ends the run after the iteration, with a checkpoint."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Writes a checkpoint if a multiple of `checkpoint_every_images` was passed or the run has to end."""
+        module: Any = pl_module
+        images_seen = module.progress.images_seen
+        is_due = is_passed(images_seen, self.batch_size, self.settings.checkpoint_every_images)
+        is_best_now = self.best is not None and self.best[1] == images_seen
+        terminated = trainer.strategy.reduce_boolean_decision(self._terminated.is_set(), all=False)
+        if is_due or is_best_now or terminated:
+            self._write(trainer, images_seen)
+        if terminated:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the last checkpoint."""
+        module: Any = pl_module
+        self._write(trainer, module.progress.images_seen)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Writes a checkpoint when the user interrupts the run; errors leave the last good one."""
+        module: Any = pl_module
+        if isinstance(exception, KeyboardInterrupt) and module.progress.images_seen % self.batch_size == 0:
+            self._write(trainer, module.progress.images_seen)
+
+    @property
+    def was_terminated(self) -> bool:
+        """Whether the run ended early because of SIGTERM."""
+        return self._terminated.is_set()
+
+    def _write(self, trainer: Trainer, images_seen: int) -> None:
+        if images_seen == self._written:
+            return
+        path = checkpoint_path(self.folder, images_seen)
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if trainer.is_global_zero:
+            with replacing(path) as temporary:
+                trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, temporary)
+            self._remove_old()
+        trainer.strategy.barrier("checkpoint")
+        self._written = images_seen
+
+    def _remove_old(self) -> None:
+        paths = checkpoints_in(self.folder)
+        best = checkpoint_path(self.folder, self.best[1]) if self.best else None
+        for path in paths[: -self.settings.keep_checkpoints]:
+            if path != best:
+                path.unlink()
+
+
+def checkpoint_path(folder: Path, images_seen: int) -> Path:
+    """Where the checkpoint after so many images lies."""
+    return folder / f"images_{images_seen:012}.ckpt"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
+
+
+def latest_checkpoint(run_folder: Path) -> Path | None:
+    """The checkpoint a run continues from, None for a new run."""
+    paths = checkpoints_in(run_folder / "checkpoints")
+    return paths[-1] if paths else None

@@ -1,0 +1,54 @@
+"""What a run needs to know besides its model and its data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Folder, length and rhythm of a run; all progress is counted in images over all processes."""
+
+    folder: Path = Path("runs/unnamed")
+    """Everything the run writes. The same command with the same folder continues the run."""
+    seed: int = 0
+    """Root of all randomness."""
+    total_images: int = 1_000_000
+    """Where the run ends."""
+    log_every_images: int = 2_000
+    """Rhythm of rows in train.csv, of the line on the console and of what trackers get."""
+    validate_every_images: int = 50_000
+    """Rhythm of pictures and of the figures in validation.csv."""
+    checkpoint_every_images: int = 50_000
+    """Rhythm of checkpoints; one is also written at the end and when the run is interrupted."""
+    keep_checkpoints: int = 3
+    """How many of the latest checkpoints stay; the best by validation stays as well."""
+    wandb: Literal["off", "offline", "online"] = "offline"
+    """Weights & Biases; offline runs are sent later with `wandb sync`."""
+    wandb_project: str = "gpen"
+    """Project of Weights & Biases; entity and key come from its environment variables."""
+    tensorboard: bool = False
+    """Write TensorBoard events as well."""
+    max_skipped_updates: int = 100
+    """End the run when so many updates were skipped for non-finite gradients between two log rows."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be at least 1, got {getattr(self, name)}"
+            for name in (
+                "total_images",
+                "log_every_images",
+                "validate_every_images",
+                "checkpoint_every_images",
+                "keep_checkpoints",
+                "max_skipped_updates",
+            )
+            if getattr(self, name) < 1
+        ]
+        if problems:
+            raise ValueError("run: " + "; ".join(problems))
+
+
+def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:
+    """Whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
+    return images_seen // every_images > (images_seen - batch_size) // every_images
