@@ -1,7 +1,7 @@
 """Files that are either the old ones or the complete new ones, whatever happens while they are written."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,35 +9,32 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside the target; when the block ends well, it takes the target's place.
+    """Yields a temporary path beside the target; when the block ends well, what lies there takes the target's place.
 
     Args:
-        path: File to write or to replace. Its folder is made.
+        path: File to write or to replace (a link is replaced, not followed). Its folder is made.
 
     Yields:
-        An existing empty file of another name in the same folder (of the same suffix) to write to.
+        A path of the same folder and suffix where the block writes the file.
 
     Raises:
-        OSError: The folder cannot be written to or the disk is full. The old file is untouched.
+        OSError: The folder cannot be written to or the disk is full. The old file is untouched, nothing is left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Writes a UTF-8 text file atomically."""
+def write_atomically(path: Path | str, content: bytes | str) -> Path:
+    """Writes bytes, or text as UTF-8, with `replacing` and returns the path."""
+    path = Path(path)
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path

@@ -109,6 +109,25 @@ def open_faces(path: Path | str) -> FaceFiles:
     return FaceFiles(path.resolve(), names)
 
 
+def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
+    """Divides a set into faces to train on and the last ones by name, which are held out.
+
+    Args:
+        faces: All photographs.
+        most: Hold out so many, but at most a tenth of a small set and at least one.
+
+    Returns:
+        Faces to train on and held-out faces.
+
+    Raises:
+        ValueError: If there are fewer than two photographs.
+    """
+    if len(faces) < 2:
+        raise ValueError(f"{faces.path} must hold at least two faces, one of them for validation; add more")
+    number = max(1, min(most, len(faces) // 10))
+    return FaceFiles(faces.path, faces.names[:-number]), FaceFiles(faces.path, faces.names[-number:])
+
+
 def fingerprint(faces: FaceFiles) -> str:
     """Identifies a set of photographs in reports by the names and sizes of its files, not by their pixels.
 

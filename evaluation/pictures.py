@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from evaluation.atomic_files import write_atomically
+from atomic_file import write_atomically
 from evaluation.protocol import Evaluation, FacePictures
 
 Picture = npt.NDArray[np.uint8]

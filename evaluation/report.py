@@ -10,7 +10,7 @@ from typing import NamedTuple
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from evaluation.atomic_files import write_atomically
+from atomic_file import write_atomically
 from evaluation.pictures import Picture, png_bytes
 
 # Okabe and Ito's palette (without yellow, which vanishes on white); line styles tell curves apart in grey print.

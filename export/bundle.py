@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from atomic_file import write_text
+from atomic_file import write_atomically
 from export.artefacts import (
     DEFAULT_OPSET,
     ONNX_NAME,
@@ -191,8 +191,8 @@ def _report(
 
 
 def _write_texts(folder: Path, report: ExportReport) -> None:
-    write_text(folder / README_NAME, readme_text(report.architecture, report.opset))
-    write_text(folder / REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
+    write_atomically(folder / README_NAME, readme_text(report.architecture, report.opset))
+    write_atomically(folder / REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
 
 
 def _move_in(folder: Path, output: Path) -> None:

@@ -1,5 +1,6 @@
 """StyleGAN2's residual discriminator, which also hands out its features."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.equalized import EqualizedConvolution, EqualizedLinear
+from models.precision import without_autocast
 from models.resampling import LowPass
 
 
@@ -33,8 +35,8 @@ class ResidualBlock(nn.Module):
         self.plain = EqualizedConvolution(in_channels, in_channels, 3, padding=1)
         self.low_pass = LowPass(in_channels, padding=2)
         self.down = EqualizedConvolution(in_channels, out_channels, 3, stride=2)
-        # The stride stands in the 1×1 convolution although the filter then computes four times too many outputs: on CPUs
-        # the gradient of a strided depthwise convolution is seven times slower than all of that.
+        # The stride stands in the 1×1 convolution although the filter then computes four times too many outputs:
+        # on CPUs the gradient of a strided depthwise convolution is seven times slower than all of that.
         self.skip_low_pass = LowPass(in_channels, padding=1)
         self.skip = EqualizedConvolution(in_channels, out_channels, 1, stride=2, activate=False)
 
@@ -64,9 +66,7 @@ class Discriminator(nn.Module):
         downwards = architecture.resolutions[::-1]
         channels = [architecture.channels(r) for r in downwards]
         self.from_rgb = EqualizedConvolution(3, channels[0], 1)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(above, below) for above, below in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(above, below) for above, below in itertools.pairwise(channels))
         self.final = EqualizedConvolution(channels[-1] + 1, channels[-1], 3, padding=1)
         self.hidden = EqualizedLinear(channels[-1] * downwards[-1] ** 2, channels[-1], activate=True)
         self.to_logit = EqualizedLinear(channels[-1], 1)
@@ -85,7 +85,7 @@ class Discriminator(nn.Module):
             x = block(x)
             features.append(x)
         x = self.final(append_deviation(x, self.minibatch_group_size))
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             x = self.hidden(x.float().contiguous().flatten(1))
             return Judgement(self.to_logit(x)[:, 0], features)
 

@@ -1,5 +1,7 @@
 """The encoder of GPEN: a degraded face to a latent and to the features that take the place of the noise."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class Encoder(nn.Module):
                 LowPass(architecture.channels(above), padding=2),
                 EqualizedConvolution(architecture.channels(above), architecture.channels(below), 3, stride=2),
             )
-            for above, below in zip(downwards[:-1], downwards[1:], strict=True)
+            for above, below in itertools.pairwise(downwards)
         )
         lowest = downwards[-1]
         self.to_latent = EqualizedLinear(

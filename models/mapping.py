@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.equalized import EqualizedLinear
+from models.precision import without_autocast
 
 LEARNING_RATE_MULTIPLIER = 0.01
 
@@ -29,6 +30,6 @@ class MappingNetwork(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Maps latents [N, D] to styles [N, D]."""
-        with torch.autocast(latent.device.type, enabled=False):
+        with without_autocast(latent.device):
             latent = latent.float()
             return self.layers(latent * torch.rsqrt(latent.square().mean(dim=1, keepdim=True) + 1e-8))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.architecture import NoiseMode
 from models.equalized import GAIN, LEAKY_SLOPE, EqualizedLinear
+from models.precision import without_autocast
 from models.resampling import LowPass, Upsample
 
 EPSILON = 1e-8
@@ -49,7 +50,7 @@ class ModulatedConvolution(nn.Module):
     def coefficients(self, style: Tensor) -> tuple[Tensor, Tensor | None]:
         """Modulation [N, in_channels] and demodulation [N, out_channels] (None without) of a style [N, D], float32."""
         # Half precision would turn epsilon into 0, and the scale belongs to the few styles, not to the many weights.
-        with torch.autocast(style.device.type, enabled=False):
+        with without_autocast(style.device):
             modulation = self.modulation(style) * self.scale
             if not self.demodulate:
                 return modulation, None
@@ -143,5 +144,5 @@ class ToRGB(nn.Module):
         rgb = self.convolution(x, style).float() + self.bias[:, None, None]
         if self.upsample is None or image is None:
             return rgb
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image.device):
             return rgb + self.upsample(image)

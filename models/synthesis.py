@@ -30,6 +30,22 @@ class SynthesisBlock(nn.Module):
         self.plain = StyledLayer(before, channels, style_dim, noise_mode)
         self.to_rgb = ToRGB(features, style_dim, upsample=self.up is not None)
 
+    def forward(
+        self, x: Tensor, image: Tensor | None, styles: Sequence[Tensor], noises: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Maps features and image of half the resolution to those of this one.
+
+        Args:
+            x: [N, C, H/2, W/2]; at the lowest resolution the constant [N, C, H, W].
+            image: [N, 3, H/2, W/2], None at the lowest resolution.
+            styles: One [N, D] for every styled layer and one for ToRGB.
+            noises: One [N, C or 1, H, W] for every styled layer; empty for noise mode `none`.
+        """
+        layers = [self.plain] if self.up is None else [self.up, self.plain]
+        for index, layer in enumerate(layers):
+            x = layer(x, styles[index], noises[index] if noises else None)
+        return x, self.to_rgb(x, styles[len(layers)], image)
+
 
 class SynthesisNetwork(nn.Module):
     """StyleGAN2's generator with skip connections and a choice of noise injection.
@@ -67,13 +83,11 @@ class SynthesisNetwork(nn.Module):
         has_noise = self.architecture.noise_mode != "none"
         x = self.constant.expand(styles.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
-        layer = 0
+        by_layer = styles.unbind(dim=1)
+        first = 0
         for block in self.blocks:
-            if block.up is not None:
-                x = block.up(x, styles[:, layer], noises[layer] if has_noise else None)
-                layer += 1
-            x = block.plain(x, styles[:, layer], noises[layer] if has_noise else None)
-            layer += 1
-            image = block.to_rgb(x, styles[:, layer], image)
+            after = first + (1 if image is None else 2)
+            x, image = block(x, image, by_layer[first : after + 1], noises[first:after] if has_noise else ())
+            first = after
         assert image is not None  # for the type checker: an architecture has at least four resolutions
         return image

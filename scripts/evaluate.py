@@ -13,7 +13,7 @@ from rich.table import Table
 import command_line
 from data.degradation_presets import load_preset
 from data.faces import open_faces
-from evaluation.atomic_files import write_atomically
+from atomic_file import write_atomically
 from evaluation.folder_restoration import check_output_folder
 from evaluation.metrics import ALL_METRICS, choose_metrics
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs

@@ -12,7 +12,7 @@ from data.degradation_parameters import sample_parameters
 from data.degradation_presets import load_preset, preset_names
 from data.faces import open_faces
 from data.ranges import uint8_to_model
-from evaluation.atomic_files import write_atomically
+from atomic_file import write_atomically
 from evaluation.degradation_preview import draw_preview
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from train.data_module import FacesDataModule
+from train.memory import keep_freed_memory
 from train.reporting import Reporting
 from train.run_checkpoints import RunCheckpoints, latest_checkpoint
 from train.run_record import record_run
@@ -104,6 +105,7 @@ def _wandb_id(settings: RunSettings) -> str:
 def main() -> None:
     """Runs the command line; exits with 143 when the run was ended by SIGTERM and can be continued."""
     quiet_lightning()
+    keep_freed_memory()
     try:
         command = TrainingCommand(
             LightningModule,

@@ -6,7 +6,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data.dataset import FaceBatch, FaceImages, RunBatches, RunImages, collate_faces
-from data.faces import FaceFiles, fingerprint, open_faces
+from data.faces import FaceFiles, fingerprint, hold_out, open_faces
 
 
 class FacesDataModule(LightningDataModule):
@@ -52,12 +52,7 @@ class FacesDataModule(LightningDataModule):
         faces = open_faces(self.path)
         if self.validation_path is not None:
             return faces, _first(open_faces(self.validation_path), self.num_validation_faces)
-        if len(faces) < 2:
-            raise ValueError(f"{self.path} must hold at least two faces, one of them for validation; add more")
-        # A small set gives up at most a tenth of its faces.
-        num_held_out = max(1, min(self.num_validation_faces, len(faces) // 10))
-        training, held_out = faces.names[:-num_held_out], faces.names[-num_held_out:]
-        return FaceFiles(faces.path, training), FaceFiles(faces.path, held_out)
+        return hold_out(faces, self.num_validation_faces)
 
     def description(self) -> dict[str, str]:
         """What identifies the data of a run."""

@@ -1,4 +1,4 @@
-"""Validation of stage 1: what the averaged prior draws from fixed latents, and FID where Inception weights can be had."""
+"""Validation of stage 1: what the averaged prior draws from fixed latents; FID where Inception weights can be had."""
 
 import time
 from typing import Any

@@ -11,9 +11,14 @@ from torch import Tensor
 
 from data.dataset import FaceBatch
 from data.ranges import uint8_to_model
-from losses.adversarial import discriminator_logistic_loss, generator_logistic_loss
-from losses.regularization import path_length_penalty, r1_penalty
+from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
+from train.adversarial_updates import (
+    Regularization,
+    regularize_discriminator,
+    regularize_generator,
+    update_discriminator,
+)
 from train.draws import draw_crossovers, draw_noises, draw_normal, seeded_initialization
 from train.moving_average import MovingAverage, follow
 from train.optimization import frozen, is_due, lazy_adam, update
@@ -26,9 +31,9 @@ from train.settings import RunSettings
 
 @dataclass(frozen=True)
 class PriorOptimization:
-    """Learning rates and regularisers of stage 1.
+    """Learning rates of stage 1.
 
-    Source: StyleGAN2 (arXiv 1912.04958) configuration F; lazy regularisation in appendix B.
+    Source: StyleGAN2 (arXiv 1912.04958) configuration F.
     """
 
     generator_learning_rate: float = 2e-3
@@ -37,18 +42,6 @@ class PriorOptimization:
     """Adam's rate for the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
     """Adam's betas, before the correction for lazy regularisation."""
-    r1_weight: float = 10.0
-    """γ of R1; the penalty is γ/2 · |gradient|²."""
-    r1_interval: int = 16
-    """Iterations between two R1 steps; 0 for none."""
-    path_length_weight: float = 2.0
-    """Weight of the path length penalty."""
-    path_length_interval: int = 4
-    """Iterations between two path length steps; 0 for none."""
-    path_length_decay: float = 0.01
-    """Share of a new batch in the running mean of the path length."""
-    path_length_batch_shrink: int = 2
-    """The path length is computed on one image of this many."""
     style_mixing_probability: float = 0.9
     """Share of images drawn from two latents."""
 
@@ -60,7 +53,8 @@ class PriorTraining(LightningModule):
 
     Args:
         architecture: Resolution, channels, noise mode.
-        optimization: Learning rates and regularisers.
+        optimization: Learning rates and style mixing.
+        regularization: R1 and path length.
         average: Moving average of the generator.
         minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
         fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
@@ -75,6 +69,7 @@ class PriorTraining(LightningModule):
         self,
         architecture: Architecture,
         optimization: PriorOptimization = PriorOptimization(),
+        regularization: Regularization = Regularization(),
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
         fid_num_images: int = 10_000,
@@ -91,18 +86,19 @@ class PriorTraining(LightningModule):
         self.register_buffer("mean_path_length", torch.zeros([]))
         self.architecture = architecture
         self.optimization = optimization
+        self.regularization = regularization
         self.average = average
         self.fid_num_images = fid_num_images
         self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the generator and for the discriminator."""
-        o = self.optimization
+        o, r = self.optimization, self.regularization
         generator = lazy_adam(
-            [(self.generator.parameters(), o.generator_learning_rate)], o.betas, o.path_length_interval
+            [(self.generator.parameters(), o.generator_learning_rate)], o.betas, r.path_length_interval
         )
         discriminator = lazy_adam(
-            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, o.r1_interval
+            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
         )
         return [generator, discriminator]
 
@@ -112,15 +108,15 @@ class PriorTraining(LightningModule):
         indices = batch.image_indices
         batch_size = len(indices) * self.trainer.world_size
         iteration = self.progress.images_seen // batch_size
-        o = self.optimization
+        r, log = self.regularization, self.progress.meters.add
 
         generated = self.draw(indices, "latent", mixing=True)
-        self._update_discriminator(real, generated.detach())
-        if is_due(iteration, o.r1_interval):
-            self._regularize_discriminator(real)
-        self._update_generator(generated)
-        if is_due(iteration, o.path_length_interval):
-            self._regularize_generator(indices[:: o.path_length_batch_shrink])
+        log(update_discriminator(self.discriminator, self._optimizer(1), real, generated.detach()))
+        if is_due(iteration, r.r1_interval):
+            log(regularize_discriminator(self.discriminator, self._optimizer(1), real, r))
+        log(self._update_generator(generated))
+        if is_due(iteration, r.path_length_interval):
+            log(self._regularize_generator(indices[:: r.path_length_batch_shrink]))
 
         self.progress.images_seen += batch_size
         follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
@@ -142,54 +138,20 @@ class PriorTraining(LightningModule):
         shapes = self.generator.synthesis.noise_shapes()
         return styles, draw_noises(shapes, seed, f"{purpose} noise", image_indices, self.device)
 
-    def _update_discriminator(self, real: Tensor, generated: Tensor) -> None:
-        real_logits, generated_logits = self.discriminator(real).logits, self.discriminator(generated).logits
-        loss = discriminator_logistic_loss(real_logits, generated_logits)
-        norm, skipped = update(self._optimizer(1), loss)
-        self.progress.meters.add(
-            {
-                "discriminator/adversarial": loss,
-                "discriminator/real_score": real_logits.mean(),
-                "discriminator/generated_score": generated_logits.mean(),
-                "discriminator/gradient_norm": norm,
-                "discriminator/skipped": skipped,
-            }
-        )
-
-    def _regularize_discriminator(self, real: Tensor) -> None:
-        with torch.autocast(self.device.type, enabled=False):
-            real = real.detach().requires_grad_()
-            penalty = r1_penalty(self.discriminator(real).logits, real)
-            weight = self.optimization.r1_weight / 2 * self.optimization.r1_interval
-            _, skipped = update(self._optimizer(1), penalty * weight)
-        self.progress.meters.add({"discriminator/r1_penalty": penalty, "discriminator/skipped": skipped})
-
-    def _update_generator(self, generated: Tensor) -> None:
+    def _update_generator(self, generated: Tensor) -> dict[str, Tensor]:
         with frozen(self.discriminator):
             loss = generator_logistic_loss(self.discriminator(generated).logits)
         norm, skipped = update(self._optimizer(0), loss)
-        self.progress.meters.add(
-            {"generator/adversarial": loss, "generator/gradient_norm": norm, "generator/skipped": skipped}
-        )
+        return {"generator/adversarial": loss, "generator/gradient_norm": norm, "generator/skipped": skipped}
 
-    def _regularize_generator(self, image_indices: Sequence[int]) -> None:
-        o = self.optimization
-        with torch.autocast(self.device.type, enabled=False):
+    def _regularize_generator(self, image_indices: Sequence[int]) -> dict[str, Tensor]:
+        def draw() -> tuple[Tensor, Tensor]:
             styles, noises = self._styles_and_noises(image_indices, "path length", mixing=True)
-            image = self.generator.synthesis(styles, noises)
-            shape = tuple(image.shape[1:])
-            noise = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
-            path = path_length_penalty(image, styles, self.mean_path_length, noise, o.path_length_decay)
-            weight = o.path_length_weight * o.path_length_interval
-            _, skipped = update(self._optimizer(0), path.penalty * weight)
-        self.mean_path_length.copy_(path.mean_path_length)
-        self.progress.meters.add(
-            {
-                "generator/path_length_penalty": path.penalty,
-                "generator/path_length": path.lengths.mean(),
-                "generator/skipped": skipped,
-            }
-        )
+            return self.generator.synthesis(styles, noises), styles
+
+        shape = (3, self.architecture.resolution, self.architecture.resolution)
+        direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
+        return regularize_generator(draw, self._optimizer(0), direction, self.mean_path_length, self.regularization)
 
     def _optimizer(self, index: int) -> torch.optim.Optimizer:
         optimizers: Any = self.optimizers()

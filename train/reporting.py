@@ -92,7 +92,7 @@ class Reporting(Callback):
             math.isnan(v) for n, v in values.items() if n.endswith("_score")
         ):
             raise ValueError(
-                f"about {skipped:.0f} updates were skipped since the last log row because loss or gradient were not finite; "
+                f"about {skipped:.0f} updates since the last log row were skipped: loss or gradient not finite; "
                 "lower the learning rates, or continue from an earlier checkpoint in float32"
             )
 

@@ -39,7 +39,7 @@ class RunCheckpoints(Callback):
         self.best = state_dict["best"]
 
     def offer_best(self, figure: float, images_seen: int) -> None:
-        """Says how good the network of this moment is (higher is better); called by validation before the checkpoint."""
+        """Says how good the network is at this moment (higher is better); validation calls it before the checkpoint."""
         if self.best is None or figure > self.best[0]:
             self.best = (figure, images_seen)
 

@@ -35,7 +35,7 @@ def record_run(folder: Path, config: dict[str, Any], data: dict[str, str]) -> No
     if path.is_file():
         _check_same(folder, config, data)
         return
-    atomic_file.write_text(path, yaml.safe_dump(config, sort_keys=False))
+    atomic_file.write_atomically(path, yaml.safe_dump(config, sort_keys=False))
     record = {
         "command": [sys.executable.rsplit("/", 1)[-1], *sys.argv],
         "data": data,
@@ -43,7 +43,7 @@ def record_run(folder: Path, config: dict[str, Any], data: dict[str, str]) -> No
         "machine": {"system": platform.platform(), "python": platform.python_version()},
         "versions": {name: version(name) for name in PACKAGES},
     }
-    atomic_file.write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
+    atomic_file.write_atomically(folder / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def _check_same(folder: Path, config: dict[str, Any], data: dict[str, str]) -> None:

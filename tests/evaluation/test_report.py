@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from evaluation.atomic_files import write_atomically
+from atomic_file import write_atomically
 from evaluation.report import Curve, Report, curves_svg
 
 _VOID = {"meta", "img", "br", "link"}

@@ -1,0 +1,33 @@
+# Every target builds what it needs in .venv from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint format clean
+
+demo: $(VENV)/.complete
+	$(RUN) -m scripts.run_demo $(if $(FACES),--faces "$(FACES)")
+
+test: $(VENV)/.complete
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/.complete
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/.complete
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.complete
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(VENV)/.complete: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs/demo

@@ -1,0 +1,191 @@
+"""Stage 2: GPEN, with the prior as its decoder, learns to restore synthetically degraded faces."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from data.dataset import FaceBatch
+from data.degradation import Degraded, degrade
+from data.degradation_parameters import sample_parameters
+from data.degradation_presets import load_preset
+from data.ranges import uint8_to_model
+from models import GPEN, Architecture, Discriminator
+from models.gpen import noises_from_features
+from train.adversarial_updates import (
+    Regularization,
+    regularize_discriminator,
+    regularize_generator,
+    update_discriminator,
+)
+from train.draws import draw_normal, seeded_initialization
+from train.embedding import describe, start_networks
+from train.moving_average import MovingAverage, follow
+from train.optimization import is_due, lazy_adam, update
+from train.progress import Progress
+from train.reporting import Reporting
+from train.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
+from train.restoration_validation import RestorationValidation
+from train.run_checkpoints import RunCheckpoints
+from train.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class RestorationOptimization:
+    """Learning rates of stage 2.
+
+    Source: arXiv 2105.06070 section 4.1.
+    """
+
+    encoder_learning_rate: float = 2e-3
+    """Adam's rate for the encoder."""
+    decoder_learning_rate: float = 2e-4
+    """Adam's rate for the decoder; 0 freezes it."""
+    discriminator_learning_rate: float = 2e-5
+    """Adam's rate for the discriminator."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's betas, before the correction for lazy regularisation."""
+
+
+class RestorationTraining(LightningModule):
+    """Fine-tunes GPEN and a discriminator.
+
+    The restored images are computed once per iteration and serve both updates; as the generator does not change
+    between them this equals computing them twice.
+
+    Args:
+        architecture: Resolution, channels, noise mode.
+        start: Prior or GPEN checkpoint to start from; null starts from new weights.
+        take_discriminator: Start from the checkpoint's discriminator, as the paper does.
+        degradation: Preset (see configs/degradations) or YAML file.
+        loss_weights: Of the generator's terms.
+        perceptual: Files of the frozen networks of some terms.
+        optimization: Learning rates.
+        regularization: R1 and path length.
+        average: Moving average of the generator.
+        minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
+        seed: Of the run; set by `run.seed`.
+
+    Source: GPEN (arXiv 2105.06070) section 3.
+    """
+
+    mean_path_length: Tensor
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        start: Path | None = None,
+        take_discriminator: bool = True,
+        degradation: str = "released",
+        loss_weights: RestorationLossWeights = RestorationLossWeights(),
+        perceptual: PerceptualWeights = PerceptualWeights(),
+        optimization: RestorationOptimization = RestorationOptimization(),
+        regularization: Regularization = Regularization(path_length_interval=0),
+        average: MovingAverage = MovingAverage(),
+        minibatch_group_size: int | None = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        with seeded_initialization(seed, "restoration"):
+            self.generator = GPEN(architecture)
+            self.discriminator = Discriminator(architecture, minibatch_group_size)
+        self.transfers = start_networks(start, self.generator, self.discriminator, take_discriminator)
+        self.generator.to(memory_format=torch.channels_last)
+        self.discriminator.to(memory_format=torch.channels_last)
+        if optimization.decoder_learning_rate == 0:
+            self.generator.decoder.requires_grad_(False)
+        self.ema = deepcopy(self.generator).requires_grad_(False)
+        self.register_buffer("mean_path_length", torch.zeros([]))
+        self.architecture = architecture
+        self.degradation = degradation
+        self.ranges = load_preset(degradation)
+        self.losses = RestorationLosses(loss_weights, perceptual)
+        self.optimization = optimization
+        self.regularization = regularization
+        self.average = average
+        self.progress = Progress(seed)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for the generator (encoder and decoder at their own rates) and for the discriminator."""
+        o, r = self.optimization, self.regularization
+        groups = [(self.generator.encoder.parameters(), o.encoder_learning_rate)]
+        if o.decoder_learning_rate > 0:
+            groups.append((self.generator.decoder.parameters(), o.decoder_learning_rate))
+        generator = lazy_adam(groups, o.betas, r.path_length_interval)
+        discriminator = lazy_adam(
+            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
+        )
+        return [generator, discriminator]
+
+    def on_fit_start(self) -> None:
+        """Moves the losses' networks to the device and says what started from what."""
+        self.losses.to(self.device)
+        if self.trainer.is_global_zero and self.progress.images_seen == 0:
+            print(describe(self.transfers), flush=True)
+
+    def training_step(self, batch: FaceBatch, batch_index: int) -> None:
+        """One iteration: degradation, discriminator, R1, generator, path length, moving average."""
+        degraded, target = self.degrade(batch)
+        indices = batch.image_indices
+        batch_size = len(indices) * self.trainer.world_size
+        iteration = self.progress.images_seen // batch_size
+        r, log = self.regularization, self.progress.meters.add
+
+        restored = self.generator(degraded)
+        if self.losses.weights.needs_discriminator:
+            log(update_discriminator(self.discriminator, self._optimizer(1), target, restored.detach()))
+            if is_due(iteration, r.r1_interval):
+                log(regularize_discriminator(self.discriminator, self._optimizer(1), target, r))
+        log(self._update_generator(restored, target))
+        if is_due(iteration, r.path_length_interval):
+            shrink = r.path_length_batch_shrink
+            log(self._regularize_generator(degraded[::shrink], indices[::shrink]))
+
+        self.progress.images_seen += batch_size
+        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
+
+    def degrade(self, batch: FaceBatch) -> Degraded:
+        """Degrades the faces of a batch; a function of seed and image indices."""
+        target = uint8_to_model(batch.target)
+        resolution = self.architecture.resolution
+        parameters = [sample_parameters(self.ranges, self.progress.seed, k, resolution) for k in batch.image_indices]
+        return degrade(target, parameters)
+
+    def _update_generator(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+        terms = self.losses(restored, target, self.discriminator)
+        norm, skipped = update(self._optimizer(0), self.losses.total(terms))
+        logged = {f"generator/{name}": value for name, value in terms.items()}
+        return {**logged, "generator/gradient_norm": norm, "generator/skipped": skipped}
+
+    def _regularize_generator(self, degraded: Tensor, image_indices: list[int]) -> dict[str, Tensor]:
+        def draw() -> tuple[Tensor, Tensor]:
+            latent, features = self.generator.encoder(degraded)
+            styles = self.generator.decoder.mapping(latent)[:, None].expand(-1, self.architecture.num_styles, -1)
+            return self.generator.decoder.synthesis(styles, noises_from_features(features)), styles
+
+        shape = tuple(degraded.shape[1:])
+        direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
+        return regularize_generator(draw, self._optimizer(0), direction, self.mean_path_length, self.regularization)
+
+    def _optimizer(self, index: int) -> torch.optim.Optimizer:
+        optimizers: Any = self.optimizers()
+        return optimizers[index].optimizer
+
+    def validation_callback(
+        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+    ) -> RestorationValidation:
+        """What validates this stage."""
+        return RestorationValidation(settings, batch_size, reporting, checkpoints)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores progress and architecture."""
+        self.progress.store(checkpoint, "gpen", self.architecture, self.discriminator.minibatch_group_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back the progress."""
+        self.progress.restore(checkpoint, self.device)

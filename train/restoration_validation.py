@@ -1,0 +1,103 @@
+"""Validation of stage 2: PSNR, SSIM and LPIPS of the averaged generator on a fixed degraded set, and a picture."""
+
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.metrics import Metrics, choose_metrics
+from evaluation.pairs import PairBatch, degraded_pairs
+from evaluation.pictures import comparison_rows, write_png
+from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from train.csv_log import CsvLog
+from train.reporting import Reporting
+from train.run_checkpoints import RunCheckpoints
+from train.settings import RunSettings, is_passed
+
+SEED = 0
+"""Of the degradation of validation faces: the same for every run, so that runs can be compared."""
+NUM_PICTURED = 6
+
+
+class RestorationValidation(Callback):
+    """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR.
+
+    Args:
+        settings: Of the run.
+        batch_size: Images per iteration over all processes.
+        reporting: Told how long it took.
+        checkpoints: Told the PSNR.
+    """
+
+    def __init__(
+        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+    ) -> None:
+        self.settings = settings
+        self.batch_size = batch_size
+        self.reporting = reporting
+        self.checkpoints = checkpoints
+        self._pairs: list[PairBatch] = []
+        self._metrics: Metrics | None = None
+        self._log: CsvLog | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Degrades the validation faces once and measures the start."""
+        if not trainer.is_global_zero:
+            return
+        module: Any = pl_module
+        data: Any = trainer
+        faces = data.datamodule.validation_faces
+        self._pairs = list(degraded_pairs(faces, module.architecture.resolution, module.ranges, SEED))
+        self._metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
+        for name, reason in self._metrics.unavailable.items():
+            print(f"{name.upper()} is off: {reason}", flush=True)
+        self._log = CsvLog(self.settings.folder / "validation.csv", module.progress.images_seen)
+        if module.progress.images_seen == 0:
+            self._validate(trainer, module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Validates if a multiple of `validate_every_images` was passed."""
+        module: Any = pl_module
+        if is_passed(module.progress.images_seen, self.batch_size, self.settings.validate_every_images):
+            start = time.perf_counter()
+            if trainer.is_global_zero:
+                self._validate(trainer, module)
+            self.reporting.exclude_pause(time.perf_counter() - start)
+
+    def _validate(self, trainer: Trainer, module: Any) -> None:
+        assert self._metrics is not None and self._log is not None  # set by on_train_start
+        images_seen = module.progress.images_seen
+        evaluation = self._evaluate(trainer, module)
+        values = {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
+        self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
+        self._log.append(images_seen, {f"degraded/{n}": v.mean for n, v in evaluation.degraded.items()} | values)
+        picture = self._picture(module)
+        write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=images_seen)
+            if hasattr(logger, "log_image"):
+                logger.log_image("degraded | restored | target", [picture], step=images_seen)
+        line = "  ".join(
+            f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
+            for name, value in evaluation.restored.items()
+        )
+        print(f"{images_seen:>11,} images: validation of {len(evaluation.rows)} faces  {line}", flush=True)
+
+    def _evaluate(self, trainer: Trainer, module: Any) -> Evaluation:
+        assert self._metrics is not None  # set by on_train_start
+        data: Any = trainer
+        faces = data.datamodule.validation_faces
+        resolution = module.architecture.resolution
+        protocol = faces_protocol(faces, str(faces.path), resolution, module.degradation, module.ranges, SEED)
+        return evaluate(lambda x: module.ema(x.to(module.device)), self._pairs, self._metrics, protocol, 0)
+
+    @torch.no_grad()
+    def _picture(self, module: Any) -> Any:
+        first = self._pairs[0]
+        degraded, target = first.degraded[:NUM_PICTURED], first.target[:NUM_PICTURED]
+        restored = model_to_uint8(module.ema(uint8_to_model(degraded).to(module.device))).cpu()
+        return comparison_rows([degraded, restored, target])
