@@ -28,7 +28,7 @@ from export.cost import KindCost, count_cost
 from export.parity import Difference, ParityFaces, check_difference, measure_difference, parity_images
 from export.restorers import load_restorer
 from export.static_network import StaticGPEN
-from models import GPEN, Architecture, load_generator, read_checkpoint
+from models import GPEN, Architecture, build_generator, read_checkpoint
 
 REPORT_NAME, README_NAME = "report.json", "README.md"
 ARTEFACT_NAMES = (SAFETENSORS_NAME, TORCHSCRIPT_NAME, ONNX_NAME)
@@ -112,7 +112,8 @@ def export_bundle(
     """
     output, tell, settings = Path(output), on_step or _say_nothing, compare_on or ParityFaces()
     _check_request(output, overwrite, opset)
-    generator, card = load_generator(checkpoint), read_checkpoint(checkpoint).card
+    stored = read_checkpoint(checkpoint)
+    generator, card = build_generator(stored), stored.card
     images = parity_images(settings, generator.architecture.resolution)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
@@ -171,7 +172,7 @@ def _report(
     cost = count_cost(architecture)
     return ExportReport(
         checkpoint=checkpoint,
-        card={name: text for name, text in card.items() if name != "format"},
+        card=card,
         architecture=architecture,
         resolution=architecture.resolution,
         opset=opset,

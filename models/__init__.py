@@ -3,6 +3,7 @@
 from models.architecture import Architecture, NoiseMode
 from models.checkpoints import (
     StoredNetworks,
+    build_generator,
     load_discriminator,
     load_generator,
     load_prior,
@@ -21,6 +22,7 @@ __all__ = [
     "NoiseMode",
     "Prior",
     "StoredNetworks",
+    "build_generator",
     "load_discriminator",
     "load_generator",
     "load_prior",

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,9 @@ EXPECTED = (
     "or a StyleGAN2 checkpoint in rosinality's format (.pth, .pt)"
 )
 Kind = Literal["gpen", "prior"]
+LONGEST_SAFETENSORS_HEADER = 100_000_000
+TORCH_MAGIC_BYTES = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
+"""First bytes of what `torch.save` writes: a zip archive, before PyTorch 1.6 a pickled number."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,17 @@ def load_generator(path: Path | str) -> GPEN:
         FileNotFoundError: There is no such file.
         ValueError: The file is something else, damaged, or holds a prior only.
     """
-    stored = read_checkpoint(path)
+    return build_generator(read_checkpoint(path))
+
+
+def build_generator(stored: StoredNetworks) -> GPEN:
+    """Makes the restoration network of a file that was read already; see `load_generator`."""
     if stored.kind != "gpen":
-        raise ValueError(f"{path} holds a prior, not a restoration network; fine-tune it first (python -m train fit)")
+        raise ValueError(
+            f"{stored.path} holds a prior, not a restoration network; fine-tune it first (python -m train fit)"
+        )
     generator = GPEN(stored.architecture)
-    load_exactly(generator, stored.generator, str(path))
+    load_exactly(generator, stored.generator, str(stored.path))
     return generator.eval()
 
 
@@ -126,9 +134,11 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     with path.open("rb") as file:
-        head = file.read(9)
-    if head[8:9] == b"{":
+        head = file.read(64)
+    if int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER and head[8:9] == b"{":
         return _read_release(path)
+    if not head.startswith(TORCH_MAGIC_BYTES):
+        raise ValueError(f"{path} {_describe(head)}; {EXPECTED}")
     content = _read_torch(path)
     if "state_dict" in content and FORMAT in content:
         return _from_lightning(path, content)
@@ -180,7 +190,7 @@ def _read_release(path: Path) -> StoredNetworks:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            if metadata.get("format") != FORMAT:
+            if metadata.pop("format", None) != FORMAT:
                 raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         architecture = Architecture(**json.loads(metadata.pop("architecture")))
@@ -188,47 +198,64 @@ def _read_release(path: Path) -> StoredNetworks:
         group = json.loads(metadata.pop("minibatch_group_size"))
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is a damaged release file ({error})") from error
-    discriminator = _part(tensors, "discriminator.")
-    return StoredNetworks(
-        path, kind, architecture, _part(tensors, "generator."), discriminator or None, group, metadata
-    )
+    generator, discriminator = _part(tensors, "generator."), _part(tensors, "discriminator.")
+    if len(generator) + len(discriminator) < len(tensors):
+        raise ValueError(f"{path} is a damaged release file (it holds tensors of neither generator nor discriminator)")
+    return StoredNetworks(path, kind, architecture, generator, discriminator or None, group, metadata)
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except pickle.UnpicklingError as error:
-        reason = "it holds Python objects, which could run code" if zipfile.is_zipfile(path) else "it is no checkpoint"
-        raise ValueError(f"{path} cannot be loaded: {reason}; {EXPECTED}") from error
-    except (RuntimeError, EOFError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be loaded: it is damaged or holds Python objects, which could run code; {EXPECTED}"
+        ) from error
+    except Exception as error:  # a damaged pickle fails in a dozen ways
         raise ValueError(f"{path} is truncated, damaged or no checkpoint; {EXPECTED}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}; {EXPECTED}")
     return content
 
 
+def _describe(head: bytes) -> str:
+    """What a file is that begins in no known way."""
+    if not head:
+        return "is empty"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return f"is a text file that begins with {head[:20].decode()!r}"
+    return "is no checkpoint"
+
+
 def _from_lightning(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
     entry, state = content[FORMAT], content["state_dict"]
     card = {"origin": "Lightning checkpoint", "images seen": str(content.get("images_seen", "unknown"))}
-    return StoredNetworks(
-        path,
-        entry["kind"],
-        Architecture(**entry["architecture"]),
-        _part(state, "ema."),
-        _part(state, "discriminator."),
-        entry["minibatch_group_size"],
-        card,
-    )
+    try:
+        return StoredNetworks(
+            path,
+            entry["kind"],
+            Architecture(**entry["architecture"]),
+            _part(state, "ema."),
+            _part(state, "discriminator.") or None,
+            entry["minibatch_group_size"],
+            card,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is a damaged Lightning checkpoint ({error})") from error
 
 
 def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
     generator = content.get("g_ema", content)
-    if not isinstance(generator, Mapping) or not all(isinstance(t, Tensor) for t in generator.values()):
+    if not _is_state_dict(generator) or not _is_state_dict(content.get("d", generator)):
         raise ValueError(f"{path} holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; {EXPECTED}")
     is_gpen = "final_linear.0.weight" in generator and "ecd0.0.0.weight" in generator
     prefix = "generator." if is_gpen else ""
     if f"{prefix}conv1.conv.weight" not in generator:
-        raise ValueError(f"{path} holds tensors of another network ({', '.join(list(generator)[:3])}); {EXPECTED}")
+        raise ValueError(
+            f"{path} holds tensors of another network ({', '.join(map(str, list(generator)[:3]))}); {EXPECTED}"
+        )
     try:
         architecture = architecture_of(_part(generator, prefix))
         network: nn.Module = GPEN(architecture) if is_gpen else Prior(architecture)
@@ -241,6 +268,10 @@ def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
         raise ValueError(f"{path}: {error}") from error
     card = {"origin": "public GPEN checkpoint" if is_gpen else "StyleGAN2 checkpoint"}
     return StoredNetworks(path, "gpen" if is_gpen else "prior", architecture, state, discriminator, None, card)
+
+
+def _is_state_dict(content: object) -> bool:
+    return isinstance(content, Mapping) and len(content) > 0 and all(isinstance(t, Tensor) for t in content.values())
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:

@@ -104,8 +104,8 @@ def architecture_of(prior: Mapping[str, Tensor]) -> Architecture:
         channels += [prior[f"convs.{2 * i}.conv.weight"].shape[1] for i in range(num_rgb)]
         concat = prior["conv1.activate.bias"].shape[0] == 2 * channels[0]
         style_dim = prior["style.1.weight"].shape[1]
-    except KeyError as error:
-        raise ValueError(f"the tensor {error} of a StyleGAN2 decoder is missing") from error
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"a tensor of a StyleGAN2 decoder is missing or malformed ({error})") from error
     narrow = channels[0] / 512
     multiplier = 1 if num_rgb < 4 else max(round(channels[4] / (256 * narrow)), 1)
     architecture = Architecture(
@@ -123,11 +123,11 @@ def architecture_of(prior: Mapping[str, Tensor]) -> Architecture:
 
 
 def _check_kernels(public: Mapping[str, Tensor]) -> None:
-    expected = fir_kernel()[0, 0]
+    expected = fir_kernel().flatten()
     for name, tensor in public.items():
         if not name.endswith("kernel"):
             continue
-        kernel = tensor.float().reshape(tensor.shape[-2:])
+        kernel = tensor.float().flatten()
         if kernel.shape != expected.shape or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-3):
             raise ValueError(f"{name} is not the FIR kernel [1, 3, 3, 1]; such a network is not supported")
 

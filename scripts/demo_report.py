@@ -79,7 +79,7 @@ def _add_curves(report: Report, folder: Path) -> None:
 def _add_export(report: Report, exported: ExportReport) -> None:
     report.add_heading("Export")
     report.add_paragraph(
-        f"{exported.parameters:,} parameters, {exported.flops / 1e9:.2f} GFLOPs an image of {exported.resolution} pixels; "
+        f"{exported.parameters:,} parameters, {exported.flops / 1e9:.2f} GFLOPs at {exported.resolution} pixels; "
         f"largest and mean difference from the trained network on {exported.images.number} {exported.images.kind}."
     )
     values = asdict(exported)

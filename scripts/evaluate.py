@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import command_line
+from atomic_file import write_atomically
 from data.degradation_presets import load_preset
 from data.faces import open_faces
-from atomic_file import write_atomically
 from evaluation.folder_restoration import check_output_folder
 from evaluation.metrics import ALL_METRICS, choose_metrics
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs

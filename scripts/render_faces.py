@@ -1,4 +1,4 @@
-"""Faces drawn by a prior, as PNG files: python -m scripts.render_faces --checkpoint PRIOR --output FOLDER --number N."""
+"""Faces drawn by a prior, as PNG files: python -m scripts.render_faces --checkpoint PRIOR --output FOLDER."""
 
 import argparse
 from pathlib import Path

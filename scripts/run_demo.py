@@ -42,13 +42,15 @@ def parse_arguments() -> DemoOptions:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.run_demo",
-        description="Trains a prior for some minutes, embeds the shipped prior into GPEN, fine-tunes it against synthetic "
-        "degradation, measures it on faces it never saw and exports it. The same command continues an interrupted demo.",
+        description="Trains a prior for some minutes, embeds the shipped prior into GPEN, fine-tunes it against "
+        "synthetic degradation, measures it on faces it never saw and exports it. The same command continues an "
+        "interrupted demo.",
     )
-    parser.add_argument("--faces", type=Path, help="folder of aligned photographs (default: faces the shipped prior draws)")
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")
-    parser.add_argument("--prior-images", type=int, default=6_400, help="length of stage 1 (default: 6400)")
-    parser.add_argument("--restoration-images", type=int, default=16_000, help="length of stage 2 (default: 16000)")
+    add = parser.add_argument
+    add("--faces", type=Path, help="aligned photographs (default: faces that the shipped prior draws)")
+    add("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")
+    add("--prior-images", type=int, default=6_400, help="length of stage 1 (default: 6400)")
+    add("--restoration-images", type=int, default=16_000, help="length of stage 2 (default: 16000)")
     values = parser.parse_args()
     return DemoOptions(values.faces, values.output, values.prior_images, values.restoration_images)
 
@@ -60,11 +62,11 @@ def main() -> None:
     faces, note = choose_faces(options)
     say(note)
     say("Stage 1: a face prior learns to draw (a few minutes show blobs that become heads; hours show faces)")
-    train("prior_64", options.output / "prior", faces, options.prior_images, [])
+    train("prior_64", options.output / "prior", faces, options.prior_images, {"fid_num_images": "0"})
     say("Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN and learns to restore")
     restoration = options.output / "restoration"
-    from_prior = ["--model.init_args.start", str(SHIPPED_PRIOR), "--model.init_args.degradation", DEGRADATION]
-    train("restoration_64", restoration, faces, options.restoration_images, from_prior)
+    start_from = {"start": str(SHIPPED_PRIOR), "degradation": DEGRADATION}
+    train("restoration_64", restoration, faces, options.restoration_images, start_from)
     checkpoint = latest_checkpoint(restoration)
     assert checkpoint is not None  # a finished run has written one
     say("Evaluation on held-out faces")
@@ -74,7 +76,8 @@ def main() -> None:
     parity = ParityFaces(faces, DEGRADATION, SEED)
     exported = export_bundle(checkpoint, options.output / "export", parity, overwrite=True)
     seconds = time.perf_counter() - start
-    write_atomically(options.output / "metrics.json", json.dumps(metrics(evaluation, exported, seconds), indent=2) + "\n")
+    figures = metrics(evaluation, exported, seconds)
+    write_atomically(options.output / "metrics.json", json.dumps(figures, indent=2) + "\n")
     report = write_report(options.output, note, evaluation, exported, seconds)
     print_summary(evaluation, exported, seconds, report)
 
@@ -82,29 +85,37 @@ def main() -> None:
 def choose_faces(options: DemoOptions) -> tuple[Path, str]:
     """The photographs given, else faces drawn by the shipped prior, and what to say about them."""
     if options.faces is not None:
-        faces = open_faces(options.faces)
-        return options.faces, f"Faces: {len(faces):,} photographs of {options.faces}; the last ones by name are held out"
+        number = len(open_faces(options.faces))
+        return options.faces, f"Faces: {number:,} photographs of {options.faces}; the last ones by name are held out"
     folder = options.output / "faces"
     render_faces(SHIPPED_PRIOR, folder, NUM_RENDERED, SEED)
     return folder, (
-        f"Faces: no folder was given (make demo FACES=folder), and torchvision's download of LFW was withdrawn by its "
+        "Faces: no folder was given (make demo FACES=folder), and torchvision's download of LFW was withdrawn by its "
         f"publishers, so {NUM_RENDERED:,} faces were drawn by the shipped prior {SHIPPED_PRIOR.name}. They are no "
         "photographs: the figures below show that everything works, not how well real faces are restored"
     )
 
 
-def train(config: str, folder: Path, faces: Path, total_images: int, more: list[str]) -> None:
+def train(config: str, folder: Path, faces: Path, total_images: int, model: dict[str, str]) -> None:
     """Runs `python -m train fit` as a user would, or continues it."""
-    command = [
-        *(sys.executable, "-m", "train", "fit", "--config", f"configs/{config}.yaml", "--data.faces", str(faces.resolve())),
-        *("--run.folder", str(folder.resolve()), "--run.total_images", str(total_images), "--run.wandb", "off"),
-        *("--run.log_every_images", "800", "--run.validate_every_images", str(max(total_images // 4, 16))),
-        *("--run.checkpoint_every_images", str(max(total_images // 4, 16)), "--trainer.precision", "bf16-mixed"),
-        *("--data.num_workers", "1", "--data.num_validation_faces", str(NUM_VALIDATION)),
-        *more,
-    ]
-    print("$ " + " ".join(["python", *command[1:]]), flush=True)
-    done = subprocess.run(command, cwd=ROOT, check=False)
+    quarter = str(max(total_images // 4, 16))
+    options = {
+        "--config": f"configs/{config}.yaml",
+        "--data.faces": str(faces.resolve()),
+        "--data.num_workers": "1",
+        "--data.num_validation_faces": str(NUM_VALIDATION),
+        "--run.folder": str(folder.resolve()),
+        "--run.total_images": str(total_images),
+        "--run.log_every_images": "800",
+        "--run.validate_every_images": quarter,
+        "--run.checkpoint_every_images": quarter,
+        "--run.wandb": "off",
+        "--trainer.precision": "bf16-mixed",
+        **{f"--model.init_args.{name}": value for name, value in model.items()},
+    }
+    command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
+    print("$ " + " ".join(["python", *command]), flush=True)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
     if done.returncode != 0:
         raise ValueError(f"training ended with exit code {done.returncode}; the same command continues the demo")
 

@@ -16,13 +16,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
 from train.reporting import Reporting
-from train.run_checkpoints import RunCheckpoints, latest_checkpoint
+from train.run_checkpoints import RunCheckpoints, images_of, latest_checkpoint
 from train.run_record import record_run
 from train.settings import RunSettings
 from train.strategy import num_processes, strategy_for
-
-TERMINATED = 143
-"""Exit code after SIGTERM (128 + 15), on which schedulers requeue."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 1,  # a run is one pass over its own sequence of images
@@ -72,6 +69,11 @@ class TrainingCommand(LightningCLI):
         self._dump_config()
         record_run(settings.folder, self.config_dump, self.datamodule.description())
         checkpoint = latest_checkpoint(settings.folder)
+        if checkpoint is not None and images_of(checkpoint) + self.datamodule.batch_size > settings.total_images:
+            print(
+                f"{settings.folder} is complete with {images_of(checkpoint):,} images; raise run.total_images to go on"
+            )
+            return
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     def _settings(self) -> RunSettings:
@@ -103,7 +105,7 @@ def _wandb_id(settings: RunSettings) -> str:
 
 
 def main() -> None:
-    """Runs the command line; exits with 143 when the run was ended by SIGTERM and can be continued."""
+    """Runs the command line; after SIGTERM or Ctrl-C it exits with 143 or 130 and the run can be continued."""
     quiet_lightning()
     keep_freed_memory()
     try:
@@ -122,8 +124,8 @@ def main() -> None:
         raise ValueError(str(error)) from error
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
-    if command.checkpoints.was_terminated:
-        sys.exit(TERMINATED)
+    if command.checkpoints.exit_code:
+        sys.exit(command.checkpoints.exit_code)
 
 
 def quiet_lightning() -> None:

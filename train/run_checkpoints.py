@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from atomic_file import replacing
 from train.settings import RunSettings, is_passed
 
+ITERATIONS_BETWEEN_QUESTIONS = 16
 NAME = re.compile(r"images_(\d{12})\.ckpt")
 
 
@@ -28,7 +29,7 @@ class RunCheckpoints(Callback):
         self.folder = settings.folder / "checkpoints"
         self.best: tuple[float, int] | None = None
         self._written = -1
-        self._terminated = threading.Event()
+        self._signal = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The best validation figure so far and its images."""
@@ -44,22 +45,23 @@ class RunCheckpoints(Callback):
             self.best = (figure, images_seen)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on SIGTERM ends the run after the iteration, with a checkpoint."""
+        """From here on SIGTERM and Ctrl-C end the run after the iteration, with a checkpoint."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes a checkpoint if a multiple of `checkpoint_every_images` was passed or the run has to end."""
+        """Writes a checkpoint if a multiple of `checkpoint_every_images` was passed; ends the run after a signal."""
         module: Any = pl_module
         images_seen = module.progress.images_seen
         is_due = is_passed(images_seen, self.batch_size, self.settings.checkpoint_every_images)
         is_best_now = self.best is not None and self.best[1] == images_seen
-        terminated = trainer.strategy.reduce_boolean_decision(self._terminated.is_set(), all=False)
-        if is_due or is_best_now or terminated:
+        if is_due or is_best_now:
             self._write(trainer, images_seen)
-        if terminated:
+        if self._is_to_end(trainer, images_seen // self.batch_size):
+            self._signal = self._signal or signal.SIGTERM  # another process got it
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,16 +69,24 @@ class RunCheckpoints(Callback):
         module: Any = pl_module
         self._write(trainer, module.progress.images_seen)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes a checkpoint when the user interrupts the run; errors leave the last good one."""
-        module: Any = pl_module
-        if isinstance(exception, KeyboardInterrupt) and module.progress.images_seen % self.batch_size == 0:
-            self._write(trainer, module.progress.images_seen)
-
     @property
-    def was_terminated(self) -> bool:
-        """Whether the run ended early because of SIGTERM."""
-        return self._terminated.is_set()
+    def exit_code(self) -> int:
+        """0, or 128 + the number of the signal that ended the run early."""
+        return 128 + self._signal if self._signal else 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._signal:  # the user insists
+            raise KeyboardInterrupt
+        self._signal = number
+        print("\nending after this iteration; the same command continues the run", flush=True)
+
+    def _is_to_end(self, trainer: Trainer, iteration: int) -> bool:
+        """Whether a process got a signal; several processes ask each other now and then, as that waits for the GPU."""
+        if trainer.world_size == 1:
+            return self._signal != 0
+        if iteration % ITERATIONS_BETWEEN_QUESTIONS:
+            return False
+        return trainer.strategy.reduce_boolean_decision(self._signal != 0, all=False)
 
     def _write(self, trainer: Trainer, images_seen: int) -> None:
         if images_seen == self._written:
@@ -101,6 +111,11 @@ class RunCheckpoints(Callback):
 def checkpoint_path(folder: Path, images_seen: int) -> Path:
     """Where the checkpoint after so many images lies."""
     return folder / f"images_{images_seen:012}.ckpt"
+
+
+def images_of(path: Path) -> int:
+    """The images a checkpoint of `checkpoint_path` was written after."""
+    return int(path.stem.removeprefix("images_"))
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
