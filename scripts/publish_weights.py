@@ -110,8 +110,8 @@ def _model_cards(
         lines += [
             f"### gpen under `{name}`",
             "",
-            f"{len(evaluation.rows)} held-out faces of {evaluation.protocol.faces} at {evaluation.protocol.resolution} px, "
-            f"seed {SEED}, 8-bit RGB, mean and 95 % bootstrap interval over faces.",
+            f"{len(evaluation.rows)} held-out faces of {evaluation.protocol.faces}, seed {SEED}, "
+            f"{evaluation.protocol.resolution} pixels, 8-bit RGB, mean and 95 % bootstrap interval over faces.",
             "",
             "| " + " | ".join(header) + " |",
             "|" + "---|" * len(header),

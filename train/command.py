@@ -7,7 +7,7 @@ import warnings
 from hashlib import sha256
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -118,7 +118,7 @@ def main() -> None:
             seed_everything_default=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"exit_on_error": False, "fit": {"exit_on_error": False}},
+            parser_kwargs={"prog": "python -m train", "exit_on_error": False, "fit": {"exit_on_error": False}},
         )
     except ArgumentError as error:
         raise ValueError(str(error)) from error

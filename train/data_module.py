@@ -1,11 +1,13 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceBatch, FaceImages, RunBatches, RunImages, collate_faces
+from data.dataset import FaceImages, RunBatches, RunImages, collate_faces
 from data.faces import FaceFiles, fingerprint, hold_out, open_faces
 
 
@@ -68,10 +70,10 @@ class FacesDataModule(LightningDataModule):
         """The held-out faces as tensors."""
         return FaceImages(self.validation_faces, resolution)
 
-    def train_dataloader(self) -> DataLoader[FaceBatch]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
-        module = self.trainer.lightning_module
+        module: Any = self.trainer.lightning_module
         images = RunImages(
             self.faces, module.architecture.resolution, self.seed, self.flip_probability, self.cache_bytes
         )
@@ -84,7 +86,7 @@ class FacesDataModule(LightningDataModule):
         )
         return DataLoader(
             images,
-            batch_sampler=batches,  # type: ignore[arg-type]  # an iterable of lists with a length
+            batch_sampler=batches,
             collate_fn=collate_faces,
             num_workers=self.num_workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class MovingAverage:
 @torch.no_grad()
 def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
     """Moves the average towards the generator: average·decay + generator·(1 - decay); buffers are copied."""
-    averaged, trained = list(average.parameters()), list(generator.parameters())
+    averaged: list[Tensor] = list(average.parameters())
+    trained: list[Tensor] = list(generator.parameters())
     torch._foreach_lerp_(averaged, trained, 1.0 - decay)
     for ours, theirs in zip(average.buffers(), generator.buffers(), strict=True):
         ours.copy_(theirs)

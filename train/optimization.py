@@ -43,20 +43,22 @@ def frozen(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Averages the gradients over all processes, in one flattened all-reduce; does nothing for a single process.
+def average_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Averages gradients and loss over all processes, in one flattened all-reduce; returns the averaged loss.
 
     Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them and cannot
     follow a double backward; averaging after the backward is exact.
     """
+    loss = loss.detach()
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return
+        return loss
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+    flat = torch.cat([*(g.reshape(-1) for g in gradients), loss.reshape(1)])
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+    return flat[-1]
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +74,9 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> tuple[Tensor, Tens
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    average_gradients(parameters)
+    averaged_loss = average_gradients(parameters, loss)  # all processes have to agree on skipping
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    skipped = (~torch.isfinite(norm)).to(torch.float32)
+    skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, skipped
     optimizer.step()

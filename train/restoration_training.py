@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.dataset import FaceBatch
 from data.degradation import Degraded, degrade
 from data.degradation_parameters import sample_parameters
 from data.degradation_presets import load_preset
 from data.ranges import uint8_to_model
-from models import GPEN, Architecture, Discriminator
+from models import GPEN, Architecture, Discriminator, Prior
 from models.gpen import noises_from_features
 from train.adversarial_updates import (
     Regularization,
@@ -45,6 +45,9 @@ class RestorationOptimization:
     """Adam's rate for the encoder."""
     decoder_learning_rate: float = 2e-4
     """Adam's rate for the decoder; 0 freezes it."""
+    noise_strength_learning_rate: float | None = None
+    """Adam's rate for the decoder's noise strengths, one number per layer; null takes the decoder's. A prior learns to
+    switch its noise off, and with strengths near 0 neither the encoder's features nor their gradients pass."""
     discriminator_learning_rate: float = 2e-5
     """Adam's rate for the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
@@ -113,9 +116,12 @@ class RestorationTraining(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the generator (encoder and decoder at their own rates) and for the discriminator."""
         o, r = self.optimization, self.regularization
-        groups = [(self.generator.encoder.parameters(), o.encoder_learning_rate)]
+        groups = [(list(self.generator.encoder.parameters()), o.encoder_learning_rate)]
         if o.decoder_learning_rate > 0:
-            groups.append((self.generator.decoder.parameters(), o.decoder_learning_rate))
+            strengths, others = split_noise_strengths(self.generator.decoder)
+            groups.append((others, o.decoder_learning_rate))
+            if strengths:
+                groups.append((strengths, o.noise_strength_learning_rate or o.decoder_learning_rate))
         generator = lazy_adam(groups, o.betas, r.path_length_interval)
         discriminator = lazy_adam(
             [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
@@ -189,3 +195,12 @@ class RestorationTraining(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the progress."""
         self.progress.restore(checkpoint, self.device)
+
+
+def split_noise_strengths(decoder: Prior) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The noise strengths of a decoder and all its other parameters."""
+    strengths: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in decoder.named_parameters():
+        (strengths if name.endswith("noise_strength") else others).append(parameter)
+    return strengths, others

@@ -29,7 +29,8 @@ def num_processes(trainer_options: Any, environment: dict[str, str]) -> int:
         return slurm
     devices = trainer_options.devices
     if isinstance(devices, str) and devices not in ("auto", "-1"):
-        devices = len(devices.split(",")) if "," in devices else int(devices)
+        # As Lightning reads it: "2" is a number of devices, "0,1" and "2," are devices by index.
+        devices = len([d for d in devices.split(",") if d.strip()]) if "," in devices else int(devices)
     if devices in ("auto", "-1", -1):
         import torch
 

@@ -1,0 +1,252 @@
+"""A wrong option, file or folder is one line on stderr and exit code 2; help describes every option."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import command_line
+from models import GPEN, Architecture, Prior, save_release
+from train.adversarial_updates import Regularization
+from train.command import main
+from train.moving_average import MovingAverage
+from train.prior_training import PriorOptimization
+from train.restoration_losses import PerceptualWeights, RestorationLossWeights
+from train.restoration_training import RestorationOptimization
+from train.settings import RunSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+Arguments = Callable[..., list[str]]
+Fail = Callable[..., str]
+
+
+@pytest.fixture
+def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Runs a command that must fail as users see it; gives the line without `error: `."""
+
+    def run(stage: str, folder: Path, *options: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments(stage, folder, *options)])
+        with pytest.raises(SystemExit) as exit_info:
+            command_line.run(main)
+        errors = capsys.readouterr().err.splitlines()
+        assert exit_info.value.code == 2
+        assert len(errors) == 1 and errors[0].startswith("error: "), errors
+        print(errors[0])
+        return errors[0].removeprefix("error: ")
+
+    return run
+
+
+def test_an_unknown_option_is_named(fail: Fail, tmp_path: Path) -> None:
+    assert "--run.totl_images" in fail("prior", tmp_path, "--run.totl_images", 8)
+
+
+def test_an_unknown_key_in_a_yaml_file_is_named(fail: Fail, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("model:\n  init_args:\n    regularization:\n      r2_weight: 1.0\n")
+    assert "r2_weight" in fail("prior", tmp_path, "--config", overlay)
+
+
+def test_an_unknown_top_level_key_in_a_yaml_file_is_named(fail: Fail, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("runs:\n  seed: 1\n")
+    assert "runs" in fail("prior", tmp_path, "--config", overlay)
+
+
+def test_a_file_that_is_no_yaml_is_refused(fail: Fail, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("run: {seed: [1\n")
+    assert fail("prior", tmp_path, "--config", overlay)
+
+
+def test_a_missing_config_is_named(fail: Fail, tmp_path: Path) -> None:
+    assert "nowhere.yaml" in fail("prior", tmp_path, "--config", tmp_path / "nowhere.yaml")
+
+
+def test_a_value_of_the_wrong_type_names_option_and_value(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--run.total_images", "many")
+    assert "run.total_images" in message and "many" in message
+
+
+def test_a_model_class_that_does_not_exist_is_named(fail: Fail, tmp_path: Path) -> None:
+    assert "NoTraining" in fail("prior", tmp_path, "--model", "train.prior_training.NoTraining")
+
+
+def test_a_missing_folder_of_faces_is_named(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--data.faces", tmp_path / "nowhere")
+    assert message == f"faces must be an existing folder or zip file, got {tmp_path / 'nowhere'}; check the path"
+
+
+def test_a_folder_without_faces_and_one_with_too_few_are_refused(fail: Fail, tmp_path: Path, faces: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    assert fail("prior", tmp_path, "--data.faces", few).startswith(f"{few} must hold at least one face image")
+    (few / "only.png").write_bytes((faces / "00.png").read_bytes())
+    assert fail("prior", tmp_path, "--data.faces", few).startswith(f"{few} must hold at least two faces")
+
+
+@pytest.mark.parametrize("stage", ["prior", "restoration"])
+def test_a_resolution_that_is_no_power_of_two_is_refused_with_advice(fail: Fail, tmp_path: Path, stage: str) -> None:
+    message = fail(stage, tmp_path, "--model.init_args.architecture.resolution", 500)
+    wanted = "resolution must be a power of two from 32 to 2048, got 500; crop or resize the faces first"
+    assert wanted in message
+
+
+def test_a_batch_that_cannot_be_divided_into_minibatch_groups_is_refused(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--data.batch_size", 6)
+    assert "6 images" in message and "groups of 4" in message
+
+
+def test_a_batch_of_no_images_is_refused(fail: Fail, tmp_path: Path) -> None:
+    assert "batch" in fail("prior", tmp_path, "--data.batch_size", 0)
+
+
+def test_a_run_that_is_shorter_than_a_batch_is_refused(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--run.total_images", 3)
+    assert "total_images" in message and "3" in message and "4" in message
+
+
+@pytest.mark.parametrize("total", [0, -5])
+def test_a_run_without_images_is_refused(fail: Fail, tmp_path: Path, total: int) -> None:
+    message = fail("prior", tmp_path, "--run.total_images", total)
+    assert f"total_images must be at least 1, got {total}" in message
+
+
+def test_what_was_refused_leaves_no_run_that_would_block_the_corrected_command(
+    fail: Fail, tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail("prior", tmp_path, "--data.batch_size", 6)
+    monkeypatch.setattr(sys, "argv", ["train", *arguments("prior", tmp_path, "--run.total_images", 4)])
+    main()
+    assert (tmp_path / "checkpoints" / "images_000000000004.ckpt").is_file()
+
+
+START = "--model.init_args.start"
+
+
+def test_a_start_checkpoint_that_is_missing_or_something_else_is_refused(fail: Fail, tmp_path: Path) -> None:
+    missing, text, other = (tmp_path / name for name in ("nowhere.ckpt", "text.ckpt", "other.pt"))
+    text.write_text("hello")
+    torch.save({"weight": torch.zeros(3)}, other)
+    assert fail("restoration", tmp_path, START, missing) == f"there is no checkpoint at {missing}"
+    assert "is no checkpoint" in fail("restoration", tmp_path, START, text)
+    assert "tensors of another network" in fail("restoration", tmp_path, START, other)
+
+
+def test_a_start_checkpoint_of_another_architecture_or_without_discriminator_is_refused(
+    fail: Fail, tmp_path: Path, tiny: Architecture
+) -> None:
+    narrow, bare = tmp_path / "narrow.safetensors", tmp_path / "bare.safetensors"
+    save_release(narrow, Prior(Architecture(32, 1, 0.03125, style_dim=32, num_mapping_layers=2)))
+    save_release(bare, GPEN(tiny))
+    message = fail("restoration", tmp_path, START, narrow)
+    assert "narrow 0.03125 instead of 0.0625" in message
+    message = fail("restoration", tmp_path, START, bare, "--model.init_args.take_discriminator", "true")
+    assert "holds no discriminator" in message and "take_discriminator false" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--model.init_args.degradation", "nonsense"], "no degradation preset or YAML file named nonsense"),
+        (["--model.init_args.loss_weights.l1", "-1"], "loss weights must be 0 or more, got l1 -1.0"),
+        (["--model.init_args.regularization.r1_interval", "-1"], "intervals must be 0 or more"),
+        (["--model.init_args.average.half_life_images", "0"], "half_life_images and ramp_up must be above 0"),
+        (["--model.init_args.loss_weights.identity", "1"], "model_ir_se50.pth"),
+        (["--data.flip_probability", "2"], "flip_probability must lie in [0, 1], got 2.0"),
+        (["--run.keep_checkpoints", "0"], "keep_checkpoints must be at least 1, got 0"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(fail: Fail, tmp_path: Path, options: list[str], expected: str) -> None:
+    assert expected in fail("restoration", tmp_path, *options)
+
+
+def test_a_run_whose_updates_are_not_finite_ends_with_advice(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--model.init_args.optimization.generator_learning_rate", "1e30")
+    assert "loss or gradient not finite; lower the learning rates" in message
+
+
+def test_a_process_ends_with_code_2_and_one_line_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "train", "fit", "--config", "configs/prior_64.yaml"]
+    options = ["--data.faces", str(tmp_path / "nowhere"), "--run.folder", str(tmp_path / "run")]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: faces must be an existing folder or zip file, got {tmp_path / 'nowhere'}; check the path"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+Help = Callable[..., str]
+
+
+@pytest.fixture
+def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Help:
+    """Gives the text of a help option, its white space collapsed."""
+
+    def show(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train", "fit", *options])
+        monkeypatch.setenv("COLUMNS", "400")  # no word is divided
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        assert not exit_info.value.code
+        return " ".join(capsys.readouterr().out.split())
+
+    return show
+
+
+def described(kind: Any, prefix: str) -> list[str]:
+    """The options a dataclass becomes."""
+    return [f"{prefix}.{field.name}" for field in fields(kind)]
+
+
+def check_described(text: str, options: list[str]) -> None:
+    """Every option is followed by its metavariable, then words that are not the type."""
+    for option in options:
+        (_, *explanations) = text.split(f" --{option} ")
+        words = [explanation.split(" --")[0] for explanation in explanations]
+        assert any(". (" in explanation or "; (" in explanation for explanation in words), option
+
+
+def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
+    text = help_text("--help")
+    data = ["faces", "batch_size", "validation_faces", "num_validation_faces", "flip_probability", "num_workers"]
+    check_described(text, described(RunSettings, "run") + [f"data.{name}" for name in [*data, "cache_mebibytes"]])
+    assert "Everything the run writes. The same command with the same folder continues the run." in text
+    assert "Memory for resized photographs, per worker." in text
+    assert text.startswith("usage: python -m train")
+
+
+@pytest.mark.parametrize(
+    ("class_path", "groups", "single"),
+    [
+        (
+            "train.prior_training.PriorTraining",
+            {"optimization": PriorOptimization},
+            ["minibatch_group_size", "fid_num_images"],
+        ),
+        (
+            "train.restoration_training.RestorationTraining",
+            {
+                "optimization": RestorationOptimization,
+                "loss_weights": RestorationLossWeights,
+                "perceptual": PerceptualWeights,
+            },
+            ["start", "take_discriminator", "degradation", "minibatch_group_size"],
+        ),
+    ],
+)
+def test_help_describes_every_option_of_a_model(
+    help_text: Help, class_path: str, groups: dict[str, Any], single: list[str]
+) -> None:
+    text = help_text("--model.help", class_path)
+    shared = {"architecture": Architecture, "regularization": Regularization, "average": MovingAverage}
+    options = [o for name, kind in {**shared, **groups}.items() for o in described(kind, f"model.{name}")]
+    check_described(text, options + [f"model.{name}" for name in single])
+    assert "Height and width of the faces in pixels, a power of two from 32 to 2048." in text

@@ -1,0 +1,175 @@
+"""Adam after the correction for lazy regularisation, and updates that skip what is not finite."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import Architecture
+from train.adversarial_updates import Regularization
+from train.optimization import frozen, is_due, lazy_adam, update
+from train.prior_training import PriorOptimization, PriorTraining
+from train.restoration_training import RestorationOptimization, RestorationTraining
+
+
+def test_a_lazy_interval_scales_rates_and_powers_betas_in_every_group() -> None:
+    one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = lazy_adam([([one], 3e-3), ([other], 5e-4)], (0.5, 0.99), 4)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3e-3 * 4 / 5, 5e-4 * 4 / 5], rel=1e-12)
+    for group in optimizer.param_groups:
+        assert group["betas"] == pytest.approx((0.5**0.8, 0.99**0.8), rel=1e-12)
+        assert group["eps"] == 1e-8 and group["weight_decay"] == 0
+
+
+def test_interval_0_leaves_rates_and_betas_as_they_are() -> None:
+    optimizer = lazy_adam([([nn.Parameter(torch.zeros(1))], 3e-3)], (0.5, 0.99), 0)
+    assert optimizer.param_groups[0]["lr"] == 3e-3
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.99)
+
+
+def members(group: dict[str, Any]) -> set[int]:
+    return {id(parameter) for parameter in group["params"]}
+
+
+def identities(*networks: nn.Module) -> set[int]:
+    return {id(parameter) for network in networks for parameter in network.parameters()}
+
+
+def test_both_optimizers_of_the_prior_have_the_corrected_rates_and_all_parameters(tiny: Architecture) -> None:
+    module = PriorTraining(
+        tiny,
+        PriorOptimization(2e-3, 1e-3, (0.0, 0.99)),
+        Regularization(r1_interval=16, path_length_interval=4),
+    )
+    generator, discriminator = module.configure_optimizers()
+    (group,), (judge,) = generator.param_groups, discriminator.param_groups
+    assert group["lr"] == pytest.approx(2e-3 * 4 / 5, rel=1e-12)
+    assert group["betas"] == pytest.approx((0.0, 0.99 ** (4 / 5)), rel=1e-12)
+    assert judge["lr"] == pytest.approx(1e-3 * 16 / 17, rel=1e-12)
+    assert judge["betas"] == pytest.approx((0.0, 0.99 ** (16 / 17)), rel=1e-12)
+    assert members(group) == identities(module.generator)
+    assert members(judge) == identities(module.discriminator)
+
+
+def test_encoder_decoder_and_discriminator_have_their_own_corrected_rates(tiny: Architecture) -> None:
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        optimization=RestorationOptimization(2e-3, 2e-4, 2e-5, (0.5, 0.99)),
+        regularization=Regularization(r1_interval=16, path_length_interval=4),
+    )
+    generator, discriminator = module.configure_optimizers()
+    encoder, decoder = generator.param_groups
+    (judge,) = discriminator.param_groups
+    rates = [group["lr"] for group in (encoder, decoder, judge)]
+    assert rates == pytest.approx([2e-3 * 4 / 5, 2e-4 * 4 / 5, 2e-5 * 16 / 17], rel=1e-12)
+    for group, ratio in ((encoder, 4 / 5), (decoder, 4 / 5), (judge, 16 / 17)):
+        assert group["betas"] == pytest.approx((0.5**ratio, 0.99**ratio), rel=1e-12)
+    assert members(encoder) == identities(module.generator.encoder)
+    assert members(decoder) == identities(module.generator.decoder)
+    assert members(judge) == identities(module.discriminator)
+
+
+def test_without_lazy_terms_both_stages_use_the_given_rates(tiny: Architecture) -> None:
+    off = Regularization(r1_interval=0, path_length_interval=0)
+    prior = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99)), off)
+    optimization = RestorationOptimization(4e-3, 3e-3, 2e-3, (0.0, 0.99))
+    restoration = RestorationTraining(tiny, degradation="small", optimization=optimization, regularization=off)
+    groups = [
+        g for m in (prior, restoration) for optimizer in m.configure_optimizers() for g in optimizer.param_groups
+    ]
+    assert [group["lr"] for group in groups] == [2e-3, 1e-3, 4e-3, 3e-3, 2e-3]
+    assert {group["betas"] for group in groups} == {(0.0, 0.99)}
+
+
+class Line(nn.Module):
+    """A parameter that a loss pulls to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor([0.3, -0.7]))
+
+    def loss(self) -> Tensor:
+        return (self.values - 1).square().sum()
+
+
+def plain_adam(line: Line) -> torch.optim.Adam:
+    return torch.optim.Adam(line.parameters(), lr=0.1, betas=(0.0, 0.99), eps=1e-8, fused=False, foreach=False)
+
+
+@pytest.mark.parametrize("first_good_updates", [0, 3])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda values: values.sum() * float("nan"),
+        lambda values: values.sum() * 1e38 * 1e38,
+        lambda values: values.sum() + float("inf"),
+        lambda values: values.sum() + float("nan"),
+        lambda values: (values - values.detach()).abs().sqrt().sum(),  # finite loss, gradient not
+    ],
+    ids=["nan", "overflow", "infinite loss", "nan loss", "gradient alone"],
+)
+def test_a_loss_or_gradient_that_is_not_finite_changes_nothing_and_training_goes_on(
+    first_good_updates: int, broken: Any
+) -> None:
+    line, reference = Line(), Line()
+    optimizer, plain = lazy_adam([(line.parameters(), 0.1)], (0.0, 0.99), 0), plain_adam(reference)
+    for _ in range(first_good_updates):
+        assert update(optimizer, line.loss())[1] == 0
+    before, values = deepcopy(optimizer.state_dict()["state"]), line.values.detach().clone()
+    assert update(optimizer, broken(line.values))[1] == 1
+    assert torch.equal(line.values, values)
+    after = optimizer.state_dict()["state"]
+    for index, state in before.items():
+        assert all(torch.equal(after[index][name], tensor) for name, tensor in state.items())
+    for _ in range(2):
+        assert update(optimizer, line.loss())[1] == 0
+    for _ in range(first_good_updates + 2):  # a reference that never saw the broken loss
+        plain.zero_grad()
+        reference.loss().backward()
+        plain.step()
+    torch.testing.assert_close(line.values, reference.values, rtol=1e-6, atol=1e-7)
+
+
+def test_update_returns_the_norm_of_the_whole_gradient_and_leaves_no_gradient_behind() -> None:
+    one, other = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    optimizer = lazy_adam([([one], 0.1), ([other], 0.1)], (0.0, 0.99), 0)
+    norm, skipped = update(optimizer, 2 * one[0] + 3 * one[1] + 6 * other[0])
+    assert norm.item() == pytest.approx(7.0, rel=1e-6)
+    assert skipped.item() == 0
+    assert one.grad is None and other.grad is None
+
+
+def test_the_first_step_of_adam_moves_every_value_by_the_learning_rate_against_its_gradient() -> None:
+    value = nn.Parameter(torch.zeros(2))
+    update(lazy_adam([([value], 0.1)], (0.0, 0.99), 4), 5 * value[0] - 0.01 * value[1])
+    torch.testing.assert_close(value.detach(), torch.tensor([-0.08, 0.08]), rtol=1e-5, atol=0)
+
+
+def test_gradients_that_were_lying_about_are_not_added_to_an_update() -> None:
+    value = nn.Parameter(torch.zeros(1))
+    value.grad = torch.tensor([1e6])
+    norm, _ = update(lazy_adam([([value], 0.1)], (0.0, 0.99), 0), 3 * value.sum())
+    assert norm.item() == pytest.approx(3.0)
+
+
+def test_a_frozen_network_passes_gradients_to_its_input_only_and_is_trainable_again_afterwards() -> None:
+    network = nn.Linear(2, 1)
+    given = torch.ones(1, 2, requires_grad=True)
+    with frozen(network):
+        output = network(given)
+    output.backward()
+    assert torch.equal(given.grad, network.weight.detach())  # type: ignore[arg-type]
+    assert network.weight.grad is None and network.bias.grad is None
+    assert network.weight.requires_grad and network.bias.requires_grad
+    with pytest.raises(RuntimeError, match="inside"), frozen(network):
+        raise RuntimeError("inside")
+    assert network.weight.requires_grad
+
+
+def test_a_lazy_term_is_due_at_the_first_iteration_and_every_interval_after_it() -> None:
+    assert [i for i in range(33) if is_due(i, 16)] == [0, 16, 32]
+    assert all(is_due(i, 1) for i in range(5))
+    assert not any(is_due(i, 0) for i in range(5))
