@@ -190,13 +190,16 @@ def _read_release(path: Path) -> StoredNetworks:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            if metadata.pop("format", None) != FORMAT:
-                raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is a damaged release file ({error})") from error
+    if metadata.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
+    try:
         architecture = Architecture(**json.loads(metadata.pop("architecture")))
         kind: Kind = "gpen" if metadata.pop("kind") == "gpen" else "prior"
         group = json.loads(metadata.pop("minibatch_group_size"))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a damaged release file ({error})") from error
     generator, discriminator = _part(tensors, "generator."), _part(tensors, "discriminator.")
     if len(generator) + len(discriminator) < len(tensors):
@@ -207,8 +210,6 @@ def _read_release(path: Path) -> StoredNetworks:
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} cannot be loaded: it is damaged or holds Python objects, which could run code; {EXPECTED}"
@@ -242,7 +243,7 @@ def _from_lightning(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
             entry["minibatch_group_size"],
             card,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged Lightning checkpoint ({error})") from error
 
 

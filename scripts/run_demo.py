@@ -106,7 +106,7 @@ def train(config: str, folder: Path, faces: Path, total_images: int, model: dict
         "--data.num_validation_faces": str(NUM_VALIDATION),
         "--run.folder": str(folder.resolve()),
         "--run.total_images": str(total_images),
-        "--run.log_every_images": "800",
+        "--run.log_every_images": str(min(800, max(total_images // 4, 16))),
         "--run.validate_every_images": quarter,
         "--run.checkpoint_every_images": quarter,
         "--run.wandb": "off",

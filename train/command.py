@@ -66,6 +66,11 @@ class TrainingCommand(LightningCLI):
     def fit(self, **_: Any) -> None:
         """Begins or continues the run in `run.folder`."""
         settings = self._settings()
+        if settings.total_images < self.datamodule.batch_size:
+            raise ValueError(
+                f"run.total_images must be at least one batch of {self.datamodule.batch_size} images, "
+                f"got {settings.total_images}; raise it"
+            )
         self._dump_config()
         record_run(settings.folder, self.config_dump, self.datamodule.description())
         checkpoint = latest_checkpoint(settings.folder)
@@ -108,6 +113,7 @@ def main() -> None:
     """Runs the command line; after SIGTERM or Ctrl-C it exits with 143 or 130 and the run can be continued."""
     quiet_lightning()
     keep_freed_memory()
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help describes the fields of dataclasses
     try:
         command = TrainingCommand(
             LightningModule,
@@ -120,12 +126,25 @@ def main() -> None:
             load_from_checkpoint_support=False,
             parser_kwargs={"prog": "python -m train", "exit_on_error": False, "fit": {"exit_on_error": False}},
         )
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error
-    except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+    except (ArgumentError, MisconfigurationException, ValueError) as error:
+        problem = _plain(error)
+        if problem is error:
+            raise
+        raise problem from None
     if command.checkpoints.exit_code:
         sys.exit(command.checkpoints.exit_code)
+
+
+def _plain(error: Exception) -> BaseException:
+    """An error without jsonargparse's words about the alternative to a model and PyTorch's about its workers."""
+    problem: BaseException = error
+    while "pytorch_lightning.core.module.LightningModule'>" in str(problem) and problem.__cause__ is not None:
+        problem = problem.__cause__
+    if "DataLoader worker process" in str(problem).partition("\n")[0]:  # a traceback, the message at its end
+        return ValueError(str(problem).rpartition(f"\n{type(problem).__name__}: ")[2].rstrip())
+    if isinstance(problem, ArgumentError | MisconfigurationException):
+        return ValueError(str(problem))
+    return problem
 
 
 def quiet_lightning() -> None:

@@ -39,7 +39,11 @@ class Meters:
         """For a checkpoint."""
         return {name: (self._sums[name].cpu(), self._counts[name]) for name in self._sums}
 
-    def restore(self, state: Mapping[str, Any], device: torch.device | str) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` returned."""
-        self._sums = {name: total.to(device) for name, (total, _) in state.items()}
+        self._sums = {name: total for name, (total, _) in state.items()}
         self._counts = {name: count for name, (_, count) in state.items()}
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves what was restored to where values will be added."""
+        self._sums = {name: total.to(device) for name, total in self._sums.items()}

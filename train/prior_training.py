@@ -169,4 +169,4 @@ class PriorTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the progress."""
-        self.progress.restore(checkpoint, self.device)
+        self.progress.restore(checkpoint)

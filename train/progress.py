@@ -28,7 +28,7 @@ class Progress:
         checkpoint["meters"] = self.meters.state()
         checkpoint[FORMAT] = lightning_entry(kind, architecture, minibatch_group_size)
 
-    def restore(self, checkpoint: dict[str, Any], device: Any) -> None:
+    def restore(self, checkpoint: dict[str, Any]) -> None:
         """Takes back what `store` wrote.
 
         Raises:
@@ -40,6 +40,6 @@ class Progress:
                 "use that seed or another run folder"
             )
         self.images_seen = checkpoint["images_seen"]
-        self.meters.restore(checkpoint["meters"], device)
+        self.meters.restore(checkpoint["meters"])
         # Lightning would skip batches to the position it stored; our sampler starts at images_seen by itself.
         checkpoint.pop("loops", None)

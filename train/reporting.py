@@ -33,6 +33,7 @@ class Reporting(Callback):
         module: Any = pl_module
         images_seen = module.progress.images_seen
         self._since = (time.perf_counter(), images_seen)
+        module.progress.meters.to(pl_module.device)  # Lightning restores a checkpoint before it moves the networks
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)

@@ -121,7 +121,8 @@ class RestorationTraining(LightningModule):
             strengths, others = split_noise_strengths(self.generator.decoder)
             groups.append((others, o.decoder_learning_rate))
             if strengths:
-                groups.append((strengths, o.noise_strength_learning_rate or o.decoder_learning_rate))
+                rate = o.noise_strength_learning_rate
+                groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
         generator = lazy_adam(groups, o.betas, r.path_length_interval)
         discriminator = lazy_adam(
             [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
@@ -194,7 +195,7 @@ class RestorationTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the progress."""
-        self.progress.restore(checkpoint, self.device)
+        self.progress.restore(checkpoint)
 
 
 def split_noise_strengths(decoder: Prior) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

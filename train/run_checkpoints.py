@@ -57,7 +57,9 @@ class RunCheckpoints(Callback):
         module: Any = pl_module
         images_seen = module.progress.images_seen
         is_due = is_passed(images_seen, self.batch_size, self.settings.checkpoint_every_images)
-        is_best_now = self.best is not None and self.best[1] == images_seen
+        is_best_now = False
+        if is_passed(images_seen, self.batch_size, self.settings.validate_every_images):  # the first process validated
+            is_best_now = trainer.strategy.broadcast(self.best is not None and self.best[1] == images_seen)
         if is_due or is_best_now:
             self._write(trainer, images_seen)
         if self._is_to_end(trainer, images_seen // self.batch_size):

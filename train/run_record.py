@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 import atomic_file
+from train.run_checkpoints import latest_checkpoint
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
               "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
-              "data.faces", "data.validation_faces")  # fmt: skip
+              "data.faces", "data.validation_faces", "data.seed", "model.init_args.seed")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
-fingerprint is compared."""
+fingerprint is compared. Seeds of data and model are run.seed, which is compared itself."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")
 
 
@@ -32,7 +33,7 @@ def record_run(folder: Path, config: dict[str, Any], data: dict[str, str]) -> No
         ValueError: The folder holds a run with another configuration or other photographs.
     """
     path = folder / "config.yaml"
-    if path.is_file():
+    if path.is_file() and latest_checkpoint(folder) is not None:  # a run that broke off before has nothing to lose
         _check_same(folder, config, data)
         return
     atomic_file.write_atomically(path, yaml.safe_dump(config, sort_keys=False))

@@ -27,7 +27,7 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def largest_difference(a: Tensor, b: Tensor) -> float:
     assert a.shape == b.shape
-    return float((a - b).abs().max())
+    return float((a - b).detach().abs().max())
 
 
 @pytest.mark.parametrize("noise_mode", ["concat", "add"])
@@ -78,14 +78,13 @@ def test_modulated_convolution_equals_the_recorded_one(
 
 def test_low_pass_and_resampling_equal_the_recorded_ones(recorded: Path) -> None:
     tensors = read(recorded / "layers.safetensors")
-    with torch.no_grad():
-        up = Upsample(3)(tensors["upsample.input"])
-        down = LowPass(3, padding=1, stride=2)(tensors["downsample.input"])
-        blurred = LowPass(3, padding=2)(tensors["blur.input"])[:, :, :9, :9]
+    up = Upsample(3)(tensors["upsample.input"])
+    down = LowPass(3, padding=1, stride=2)(tensors["downsample.input"])
+    # The recorded blur keeps the size: two zeros before and one after. LowPass pads both sides alike.
+    blurred = LowPass(3, padding=2)(tensors["blur.input"])[:, :, :-1, :-1]
     assert largest_difference(up, tensors["upsample.expected"]) < TOLERANCE
     assert largest_difference(down, tensors["downsample.expected"]) < TOLERANCE
-    candidates = [blurred, LowPass(3, padding=2)(tensors["blur.input"])[:, :, 1:, 1:]]
-    assert min(largest_difference(c, tensors["blur.expected"]) for c in candidates) < TOLERANCE
+    assert largest_difference(blurred, tensors["blur.expected"]) < TOLERANCE
 
 
 @pytest.mark.parametrize(("resolution", "multiplier", "narrow"), [(256, 1, 0.5), (512, 2, 1.0)])

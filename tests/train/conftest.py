@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import FaceBatch
 from models import Architecture
-from train.command import main
+from train.command import main, quiet_lightning
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -143,7 +144,13 @@ def launch(arguments: Arguments) -> Iterator[Launch]:
     def start(stage: str, folder: Path, *options: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "train", *arguments(stage, folder, *options)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # to be ended together with the processes it starts
         )
         processes.append(process)
         return process
@@ -151,7 +158,7 @@ def launch(arguments: Arguments) -> Iterator[Launch]:
     yield start
     for process in processes:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -160,6 +167,7 @@ def fit() -> Fit:
     """Trains a LightningModule for one iteration per batch, without command line or callbacks."""
 
     def run(module: LightningModule, batches: Sequence[FaceBatch]) -> LightningModule:
+        quiet_lightning()
         trainer = Trainer(
             accelerator="cpu",
             devices=1,

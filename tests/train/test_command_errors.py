@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 import command_line
 from models import GPEN, Architecture, Prior, save_release
@@ -37,7 +36,6 @@ def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         errors = capsys.readouterr().err.splitlines()
         assert exit_info.value.code == 2
         assert len(errors) == 1 and errors[0].startswith("error: "), errors
-        print(errors[0])
         return errors[0].removeprefix("error: ")
 
     return run
@@ -72,6 +70,11 @@ def test_a_missing_config_is_named(fail: Fail, tmp_path: Path) -> None:
 def test_a_value_of_the_wrong_type_names_option_and_value(fail: Fail, tmp_path: Path) -> None:
     message = fail("prior", tmp_path, "--run.total_images", "many")
     assert "run.total_images" in message and "many" in message
+
+
+def test_a_wrong_value_deep_in_the_model_names_option_and_value(fail: Fail, tmp_path: Path) -> None:
+    message = fail("prior", tmp_path, "--model.init_args.average.ramp_up", "fast")
+    assert "average.ramp_up" in message and "fast" in message and "LightningModule" not in message
 
 
 def test_a_model_class_that_does_not_exist_is_named(fail: Fail, tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_start_checkpoint_that_is_missing_or_something_else_is_refused(fail: F
     text.write_text("hello")
     torch.save({"weight": torch.zeros(3)}, other)
     assert fail("restoration", tmp_path, START, missing) == f"there is no checkpoint at {missing}"
-    assert "is no checkpoint" in fail("restoration", tmp_path, START, text)
+    assert "is a text file that begins with 'hello'" in fail("restoration", tmp_path, START, text)
     assert "tensors of another network" in fail("restoration", tmp_path, START, other)
 
 
@@ -165,6 +168,19 @@ def test_a_start_checkpoint_of_another_architecture_or_without_discriminator_is_
 )
 def test_a_value_out_of_its_range_is_refused(fail: Fail, tmp_path: Path, options: list[str], expected: str) -> None:
     assert expected in fail("restoration", tmp_path, *options)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_face_that_cannot_be_decoded_is_named_whoever_reads_it(
+    fail: Fail, tmp_path: Path, faces: Path, num_workers: int
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for index in range(4):
+        (broken / f"{index}.png").write_bytes((faces / "00.png").read_bytes()[:100])
+    message = fail("prior", tmp_path / "run", "--data.faces", broken, "--data.num_workers", num_workers)
+    assert message.startswith("cannot use ") and str(broken) in message
+    assert message.endswith("repair, convert or remove the file")
 
 
 def test_a_run_whose_updates_are_not_finite_ends_with_advice(fail: Fail, tmp_path: Path) -> None:
@@ -207,11 +223,13 @@ def described(kind: Any, prefix: str) -> list[str]:
 
 
 def check_described(text: str, options: list[str]) -> None:
-    """Every option is followed by its metavariable, then words that are not the type."""
-    for option in options:
-        (_, *explanations) = text.split(f" --{option} ")
-        words = [explanation.split(" --")[0] for explanation in explanations]
-        assert any(". (" in explanation or "; (" in explanation for explanation in words), option
+    """Every option is explained by words before its type."""
+    explanations = {}
+    for part in text.split(" --")[1:]:
+        name, _, explanation = part.partition(" ")
+        explanations[name] = explanation.split("(type: ")[0].split("(required")[0]
+    undescribed = [option for option in options if explanations[option].count(" ") < 3]
+    assert not undescribed
 
 
 def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:

@@ -41,7 +41,7 @@ def test_meters_restored_in_the_middle_read_as_if_nothing_had_happened() -> None
         whole.add({"loss": value})
     for value in values[:2]:
         first.add({"loss": value})
-    second.restore(first.state(), "cpu")
+    second.restore(first.state())
     for value in values[2:]:
         second.add({"loss": value})
     assert second.read() == whole.read()

@@ -57,30 +57,45 @@ def test_encoder_decoder_and_discriminator_have_their_own_corrected_rates(tiny: 
     module = RestorationTraining(
         tiny,
         degradation="small",
-        optimization=RestorationOptimization(2e-3, 2e-4, 2e-5, (0.5, 0.99)),
+        optimization=RestorationOptimization(
+            encoder_learning_rate=2e-3,
+            decoder_learning_rate=2e-4,
+            noise_strength_learning_rate=1e-2,
+            discriminator_learning_rate=2e-5,
+            betas=(0.5, 0.99),
+        ),
         regularization=Regularization(r1_interval=16, path_length_interval=4),
     )
     generator, discriminator = module.configure_optimizers()
-    encoder, decoder = generator.param_groups
+    encoder, decoder, strengths = generator.param_groups
     (judge,) = discriminator.param_groups
-    rates = [group["lr"] for group in (encoder, decoder, judge)]
-    assert rates == pytest.approx([2e-3 * 4 / 5, 2e-4 * 4 / 5, 2e-5 * 16 / 17], rel=1e-12)
-    for group, ratio in ((encoder, 4 / 5), (decoder, 4 / 5), (judge, 16 / 17)):
+    expected = [(encoder, 2e-3, 4 / 5), (decoder, 2e-4, 4 / 5), (strengths, 1e-2, 4 / 5), (judge, 2e-5, 16 / 17)]
+    for group, rate, ratio in expected:
+        assert group["lr"] == pytest.approx(rate * ratio, rel=1e-12)
         assert group["betas"] == pytest.approx((0.5**ratio, 0.99**ratio), rel=1e-12)
     assert members(encoder) == identities(module.generator.encoder)
-    assert members(decoder) == identities(module.generator.decoder)
+    assert members(decoder) | members(strengths) == identities(module.generator.decoder)
+    assert [parameter.numel() for parameter in strengths["params"]] == [1] * 7  # two per resolution, one for 4×4
     assert members(judge) == identities(module.discriminator)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(None, 2e-4), (0.0, 0.0), (5e-3, 5e-3)])
+def test_noise_strengths_learn_at_the_rate_of_the_decoder_unless_they_have_their_own(
+    tiny: Architecture, rate: float | None, expected: float
+) -> None:
+    optimization = RestorationOptimization(decoder_learning_rate=2e-4, noise_strength_learning_rate=rate)
+    module = RestorationTraining(tiny, degradation="small", optimization=optimization)
+    _, decoder, strengths = module.configure_optimizers()[0].param_groups
+    assert decoder["lr"] == 2e-4 and strengths["lr"] == expected
 
 
 def test_without_lazy_terms_both_stages_use_the_given_rates(tiny: Architecture) -> None:
     off = Regularization(r1_interval=0, path_length_interval=0)
     prior = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99)), off)
-    optimization = RestorationOptimization(4e-3, 3e-3, 2e-3, (0.0, 0.99))
+    optimization = RestorationOptimization(4e-3, 3e-3, None, 2e-3, (0.0, 0.99))
     restoration = RestorationTraining(tiny, degradation="small", optimization=optimization, regularization=off)
-    groups = [
-        g for m in (prior, restoration) for optimizer in m.configure_optimizers() for g in optimizer.param_groups
-    ]
-    assert [group["lr"] for group in groups] == [2e-3, 1e-3, 4e-3, 3e-3, 2e-3]
+    groups = [g for m in (prior, restoration) for optimizer in m.configure_optimizers() for g in optimizer.param_groups]
+    assert [group["lr"] for group in groups] == [2e-3, 1e-3, 4e-3, 3e-3, 3e-3, 2e-3]
     assert {group["betas"] for group in groups} == {(0.0, 0.99)}
 
 

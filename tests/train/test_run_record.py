@@ -97,3 +97,10 @@ def test_other_photographs_are_detected_although_their_path_is_the_same(folder: 
 
 def test_the_same_photographs_elsewhere_are_accepted(folder: Path) -> None:
     record_run(folder, changed("data.faces", "/b"), {**DATA, "faces": "/b"})
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_may_begin_again_with_other_settings(tmp_path: Path) -> None:
+    record_run(tmp_path, CONFIG, DATA)
+    other = changed("data.batch_size", 8)
+    record_run(tmp_path, other, DATA)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == other

@@ -1,0 +1,198 @@
+"""The rules of CONTRIBUTING.md that a syntax tree can show: who imports what, lengths, names, docstrings."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("models", "losses", "data", "evaluation", "train", "export", "scripts")
+OWN_IMPORTS = {
+    "models": set(),
+    "losses": set(),
+    "data": set(),
+    "evaluation": {"data", "losses"},
+    "train": {"models", "losses", "data", "evaluation"},
+    "export": {"models", "data", "evaluation"},
+    "scripts": {"models", "losses", "data", "evaluation", "train", "export"},
+}
+"""Which other packages of this repository a package may import."""
+FOREIGN_IMPORTS = {
+    "models": {"torch", "safetensors"},
+    "losses": {"torch", "torchvision", "lpips"},
+    "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
+    "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
+    "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich"},
+    "export": {"torch", "onnx", "onnxruntime", "numpy", "rich"},
+}
+FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
+"""Which libraries a package may import beside the standard library."""
+FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
+PARENTS = {"nn.Module", "Dataset", "LightningModule", "LightningDataModule", "Callback", "NamedTuple"}
+OTHER_PARENTS = {"train/command.py": {"LightningCLI"}, "train/strategy.py": {"DDPStrategy"}}
+"""What Lightning lets one adapt in no other way, file by file."""
+LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400
+HOME_FOLDERS = ("/" + "home/", "/" + "root/", "/" + "Users/")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def product_files() -> list[Path]:
+    return sorted(chain(ROOT.glob("*.py"), *((ROOT / package).rglob("*.py") for package in PACKAGES)))
+
+
+def files_of_tests() -> list[Path]:
+    return sorted((ROOT / "tests").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that is imported anywhere in a file, in functions and type-checking blocks too."""
+    modules: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, f"{name_of(path)}: imports are absolute"
+            modules.add(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+            assert isinstance(node.args[0], ast.Constant), f"{name_of(path)}: the name of an import is a constant"
+            modules.add(str(node.args[0].value))
+    return modules
+
+
+def top_level_imports(path: Path) -> set[str]:
+    return {module.partition(".")[0] for module in imported_modules(path)}
+
+
+def functions_of(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, Function))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_the_arrows_allow(package: str) -> None:
+    allowed = OWN_IMPORTS[package] | FOREIGN_IMPORTS[package] | {package, "atomic_file"}
+    for path in (ROOT / package).rglob("*.py"):
+        is_entry_point = package == "scripts" or path.name == "__main__.py"
+        more = {"command_line"} if is_entry_point else set()
+        wrong = top_level_imports(path) - allowed - more - set(sys.stdlib_module_names)
+        assert not wrong, f"{name_of(path)} imports {', '.join(sorted(wrong))}"
+
+
+def test_the_arrows_have_no_cycle() -> None:
+    placed: set[str] = set()
+    while len(placed) < len(PACKAGES):
+        lowest = {package for package in PACKAGES if package not in placed and placed >= OWN_IMPORTS[package]}
+        assert lowest, f"a cycle among {set(PACKAGES) - placed}"
+        placed |= lowest
+
+
+def test_the_files_at_the_root_import_nothing_but_the_standard_library() -> None:
+    for path in ROOT.glob("*.py"):
+        assert top_level_imports(path) <= set(sys.stdlib_module_names), name_of(path)
+
+
+def test_nobody_imports_the_tests() -> None:
+    for path in product_files():
+        assert not top_level_imports(path) & {"tests", "pytest"}, name_of(path)
+
+
+def test_the_table_in_contributing_is_the_one_that_is_enforced() -> None:
+    rows = {}
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and cells[0].strip("`/") in PACKAGES:
+            rows[cells[0].strip("`/")] = set(cells[2].split(", "))
+    assert rows.keys() == set(PACKAGES)
+    for package in PACKAGES:
+        expected = {"all"} if package == "scripts" else OWN_IMPORTS[package] | FOREIGN_IMPORTS[package]
+        assert rows[package] == expected, package
+
+
+def test_functions_and_files_are_short() -> None:
+    for path in product_files():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= LONGEST_FILE_LINES, f"{name_of(path)} has {lines} lines"
+        for function in functions_of(path):
+            length = (function.end_lineno or 0) - function.lineno + 1
+            assert length <= LONGEST_FUNCTION_LINES, f"{name_of(path)}: {function.name} has {length} lines"
+
+
+def test_files_are_named_for_what_they_hold() -> None:
+    for path in chain(product_files(), files_of_tests()):
+        assert not set(path.relative_to(ROOT).with_suffix("").parts) & FORBIDDEN_NAMES, name_of(path)
+
+
+def test_errors_are_never_swallowed_and_weights_never_half_loaded() -> None:
+    for path in product_files():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ExceptHandler):
+                place = f"{name_of(path)}:{node.lineno}"
+                assert node.type is not None, f"{place} catches everything"
+                caught = ast.unparse(node.type)
+                if "Exception" in caught.replace("(", " ").replace(",", " ").split():
+                    assert any(isinstance(n, ast.Raise) for n in ast.walk(node)), f"{place} hides every error"
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) != "zip":
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert options.get("strict") != "False", f"{name_of(path)}:{node.lineno} has strict=False"
+
+
+def test_files_from_outside_are_loaded_as_weights_only() -> None:
+    for path in product_files():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert options.get("weights_only") == "True", f"{name_of(path)}:{node.lineno}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pickle.load", "pickle.loads", "yaml.load"):
+                raise AssertionError(f"{name_of(path)}:{node.lineno} loads what could run code")
+
+
+def test_everything_public_has_a_docstring() -> None:
+    for path in product_files():
+        tree = tree_of(path)
+        assert ast.get_docstring(tree), f"{name_of(path)} has no docstring"
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        for scope in (tree, *classes):
+            for node in scope.body:
+                if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+                    assert ast.get_docstring(node), f"{name_of(path)}:{node.lineno} {node.name} has no docstring"
+
+
+def test_parents_are_the_few_that_are_agreed_on() -> None:
+    others: dict[str, set[str]] = {}
+    for path in product_files():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                parents = {ast.unparse(parent).partition("[")[0] for parent in node.bases}
+                if parents - PARENTS:
+                    others.setdefault(name_of(path), set()).update(parents - PARENTS)
+    assert others == OTHER_PARENTS
+
+
+def test_names_of_tests_are_sentences() -> None:
+    for path in files_of_tests():
+        for function in functions_of(path):
+            if function.name.startswith("test_"):
+                assert function.name.count("_") >= 3, f"{name_of(path)}: {function.name}"
+
+
+def test_no_tracked_file_names_a_home_folder() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no git repository")
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        content = path.read_bytes() if path.is_file() else b""
+        for folder in HOME_FOLDERS:
+            assert folder.encode() not in content, f"{name} names {folder}"
