@@ -15,11 +15,16 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
+from train.prior_training import PriorTraining
 from train.reporting import Reporting
+from train.restoration_training import RestorationTraining
 from train.run_checkpoints import RunCheckpoints, images_of, latest_checkpoint
 from train.run_record import record_run
 from train.settings import RunSettings
 from train.strategy import num_processes, strategy_for
+
+STAGES = (PriorTraining, RestorationTraining)
+"""Imported here so that `--help` lists them as models."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 1,  # a run is one pass over its own sequence of images
@@ -29,6 +34,7 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # RunBatches divides the run among processes
     "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,  # Reporting decides when to log
 }
 
 

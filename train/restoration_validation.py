@@ -84,6 +84,7 @@ class RestorationValidation(Callback):
         line = "  ".join(
             f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
             for name, value in evaluation.restored.items()
+            if not name.endswith("_torchmetrics")
         )
         print(f"{images_seen:>11,} images: validation of {len(evaluation.rows)} faces  {line}", flush=True)
 

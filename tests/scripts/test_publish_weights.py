@@ -1,0 +1,54 @@
+"""Release files from finished runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import load_discriminator, load_generator, load_prior
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"architecture.resolution": "64", "architecture.narrow": "0.03125", "architecture.style_dim": "16"}
+
+
+def train(config: str, faces: Path, folder: Path, *more: str) -> None:
+    options = [word for name, value in SMALL.items() for word in (f"--model.init_args.{name}", value)]
+    options += ["--run.wandb", "off", "--data.num_workers", "0", "--run.total_images", "32", *more]
+    command = ["-m", "train", "fit", "--config", f"configs/{config}.yaml", "--data.faces", str(faces)]
+    subprocess.run([sys.executable, *command, "--run.folder", str(folder), *options], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_published_files_hold_the_averaged_networks_and_their_card_says_what_they_are(tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        small = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+        small.resize((64, 64), Image.Resampling.BICUBIC).save(faces / f"{index}.png")
+    train("prior_64", faces, tmp_path / "prior")
+    start = sorted((tmp_path / "prior" / "checkpoints").iterdir())[-1]
+    train("restoration_64", faces, tmp_path / "gpen", "--model.init_args.start", str(start))
+
+    output = tmp_path / "weights"
+    runs = ["--prior-run", str(tmp_path / "prior"), "--restoration-run", str(tmp_path / "gpen")]
+    told = ["--faces", str(faces), "--data", "Random colours.", "--output", str(output), "--degradations", "small"]
+    command = [sys.executable, "-m", "scripts.publish_weights", *runs, *told]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    card = (output / "README.md").read_text()
+    assert "Random colours." in card and "Images seen: 32." in card and "### gpen under `small`" in card
+    for published, trained in (
+        (load_prior(output / "prior_64.safetensors"), load_prior(start)),
+        (
+            load_generator(output / "gpen_64.safetensors"),
+            load_generator(sorted((tmp_path / "gpen" / "checkpoints").iterdir())[-1]),
+        ),
+    ):
+        for (name, ours), theirs in zip(published.state_dict().items(), trained.state_dict().values(), strict=True):
+            assert (ours - theirs).abs().max() <= 1e-3 * max(1.0, float(theirs.abs().max())), name
+    assert load_discriminator(output / "prior_64.safetensors") is not None
