@@ -1,6 +1,5 @@
 """The page that `make demo` ends with: runs/demo/report.html."""
 
-import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from PIL import Image
 
 from evaluation.pictures import Picture, worst_and_best
 from evaluation.protocol import Evaluation
-from evaluation.report import Curve, Report
+from evaluation.report import Report
+from evaluation.run_curves import run_curves
 from evaluation.tables import summary_rows
 from export import ExportReport
 
@@ -67,13 +67,11 @@ def _add_restoration(report: Report, run: Path, evaluation: Evaluation) -> None:
 
 def _add_curves(report: Report, folder: Path) -> None:
     report.add_heading("Curves")
+    losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1")
     for run, title in (("prior", "Stage 1"), ("restoration", "Stage 2")):
-        rows = _table(folder / run / "train.csv")
-        names = [n for n in rows[0] if n.endswith("/adversarial") or n == "generator/l1"]
-        report.add_curves([_curve(rows, name) for name in names], "images seen", "loss", f"{title}: losses")
-    rows = _table(folder / "restoration" / "validation.csv")
-    names = ["validation/psnr", "degraded/psnr"]
-    report.add_curves([_curve(rows, n) for n in names], "images seen", "PSNR [dB]", "Stage 2: PSNR on held-out faces")
+        report.add_curves(run_curves(folder / run / "train.csv", losses), "images seen", "loss", f"{title}: losses")
+    psnr = run_curves(folder / "restoration" / "validation.csv", ("validation/psnr", "degraded/psnr"))
+    report.add_curves(psnr, "images seen", "PSNR [dB]", "Stage 2: PSNR on held-out faces")
 
 
 def _add_export(report: Report, exported: ExportReport) -> None:
@@ -88,16 +86,6 @@ def _add_export(report: Report, exported: ExportReport) -> None:
         for name, key in (("safetensors", "safetensors"), ("TorchScript", "torchscript"), ("ONNX", "onnx"))
     ]
     report.add_table(("artefact", "largest", "mean"), rows, "in units of [-1, 1]")
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _curve(rows: list[dict[str, str]], name: str) -> Curve:
-    points = [(float(row["images_seen"]), float(row[name])) for row in rows if row.get(name)]
-    return Curve(name, [x for x, _ in points], [y for _, y in points])
 
 
 def _read(path: Path) -> Picture:

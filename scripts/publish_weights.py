@@ -1,65 +1,78 @@
-"""Turns finished runs into the release files under weights/: python -m scripts.publish_weights --prior-run … --help."""
+"""Turns finished runs into the release files under weights/: python -m scripts.publish_weights --help."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
 
 import command_line
 from atomic_file import write_atomically
 from data.degradation_presets import load_preset
 from data.faces import open_faces
+from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics import choose_metrics
 from evaluation.pairs import degraded_pairs
+from evaluation.pictures import picture_grid, write_png
 from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.report import curves_svg
+from evaluation.run_curves import run_curves
 from evaluation.tables import summary_rows
-from models import load_discriminator, load_generator, load_prior, read_checkpoint, save_release
+from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
+from train.prior_pictures import sample
 from train.run_checkpoints import latest_checkpoint
 
 LARGEST_BYTES = 20_000_000
 SEED = 0
+NUM_PICTURED, NUM_COLUMNS = 16, 8
+ENLARGEMENT = 2
 
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.publish_weights",
-        description="Writes weights/prior_R.safetensors (averaged prior and discriminator), weights/gpen_R.safetensors "
-        "(averaged restorer), both in half precision, and their model cards in weights/README.md, measured on faces "
-        "that training did not see. Replaces what was there.",
+        description="Writes prior_R.safetensors (averaged prior and discriminator) and gpen_R.safetensors (averaged "
+        "restorer), both in half precision, README.md with their model cards, measured on faces that training did not "
+        "see, and pictures of what they draw. Replaces what was there.",
     )
-    parser.add_argument("--prior-run", type=Path, required=True, help="folder of a stage 1 run")
-    parser.add_argument("--restoration-run", type=Path, required=True, help="folder of a stage 2 run")
-    parser.add_argument("--faces", type=Path, required=True, help="folder of held-out faces for the figures")
-    parser.add_argument("--data", required=True, help="what the faces were and their terms of use, one sentence")
-    parser.add_argument("--degradations", nargs="+", default=["small", "released"], help="presets to measure under")
-    parser.add_argument("--output", type=Path, default=Path("weights"), help="folder (default: weights)")
+    add = parser.add_argument
+    add("--prior-run", type=Path, required=True, help="folder of a stage 1 run")
+    add("--restoration-run", type=Path, required=True, help="folder of a stage 2 run")
+    add("--faces", type=Path, required=True, help="folder of held-out faces for the figures")
+    add("--data", required=True, help="what the training faces were and their terms, one sentence")
+    add("--degradations", nargs="+", default=["small", "released"], help="presets to measure under")
+    add("--output", type=Path, default=Path("weights"), help="folder (default: weights)")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Writes the release files and their cards."""
+    """Writes the release files, their cards and pictures."""
     arguments = parse_arguments()
-    prior_path, restorer_path = _checkpoint(arguments.prior_run), _checkpoint(arguments.restoration_run)
-    prior, restorer = load_prior(prior_path), load_generator(restorer_path)
+    runs = {"prior": arguments.prior_run, "gpen": arguments.restoration_run}
+    checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
+    restorer = load_generator(checkpoints["gpen"])
     resolution = restorer.architecture.resolution
     cards = {
-        name: {
-            "data": arguments.data,
-            "images seen": read_checkpoint(path).card["images seen"],
-            "origin": "this project",
-        }
-        for name, path in (("prior", prior_path), ("gpen", restorer_path))
+        name: {"data": arguments.data, "images seen": read_checkpoint(path).card["images seen"]}
+        for name, path in checkpoints.items()
     }
-    files = {name: arguments.output / f"{name}_{resolution}.safetensors" for name in cards}
-    save_release(files["prior"], prior, load_discriminator(prior_path), cards["prior"])
+    files = {name: arguments.output / f"{name}_{resolution}.safetensors" for name in runs}
+    prior = load_prior(checkpoints["prior"])
+    save_release(files["prior"], prior, load_discriminator(checkpoints["prior"]), cards["prior"])
     save_release(files["gpen"], restorer, card=cards["gpen"])
     total = sum(path.stat().st_size for path in files.values())
     if total > LARGEST_BYTES:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
-    evaluations = {name: _measure(files["gpen"], arguments.faces, name) for name in arguments.degradations}
-    text = _model_cards(files, cards, evaluations, arguments)
-    write_atomically(arguments.output / "README.md", text)
-    print(text)
+    lines = [_card(name, files[name], cards[name], runs[name]) for name in runs]
+    lines += [_figures(files["gpen"], arguments.faces, name) for name in arguments.degradations]
+    text = "# Release weights\n\nHalf precision, EMA weights; made by `python -m scripts.publish_weights`.\n\n"
+    write_atomically(arguments.output / "README.md", text + "\n".join(lines))
+    _write_pictures(arguments, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
+    print(text + "\n".join(lines))
 
 
 def _checkpoint(run: Path) -> Path:
@@ -69,56 +82,75 @@ def _checkpoint(run: Path) -> Path:
     return path
 
 
-def _measure(path: Path, faces_path: Path, degradation: str) -> Evaluation:
-    """Figures of the release file itself, half precision included."""
-    generator, faces, ranges = load_generator(path), open_faces(faces_path), load_preset(degradation)
-    resolution = generator.architecture.resolution
-    protocol = faces_protocol(faces, faces_path.name, resolution, degradation, ranges, SEED)
-    pairs = degraded_pairs(faces, resolution, ranges, SEED)
-    return evaluate(generator, pairs, choose_metrics(("psnr", "ssim", "lpips", "identity")), protocol)
+def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
+    """The model card of one file, in Markdown."""
+    record = json.loads((run / "run.json").read_text())
+    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
+    options = config["model"]["init_args"]
+    what = "face prior (StyleGAN2) and its discriminator"
+    lines = [f"- Images seen: {int(card['images seen']):,}."]
+    if name == "gpen":
+        what = "GPEN restorer"
+        weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
+        lines.append(f"- Degradation in training: `{options['degradation']}`. Loss weights: {weights}.")
+    return "\n".join(
+        [
+            f"## {file.name}",
+            "",
+            f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
+            f"- Architecture: {options['architecture']}.",
+            f"- Data: {card['data']}",
+            *lines,
+            f"- Trained with torch {record['versions']['torch']}, seed {config['run']['seed']}, batch "
+            f"{config['data']['batch_size']}, commit `{record['git_commit'][:12]}`.",
+            "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
+            "",
+        ]
+    )
 
 
-def _model_cards(
-    files: dict[str, Path],
-    cards: dict[str, dict[str, str]],
-    evaluations: dict[str, Evaluation],
-    arguments: argparse.Namespace,
-) -> str:
-    runs = {"prior": arguments.prior_run, "gpen": arguments.restoration_run}
+def _figures(path: Path, faces_path: Path, degradation: str) -> str:
+    """Figures of the release file itself, half precision included, in Markdown with their protocol."""
+    evaluation = _measure(load_generator(path), faces_path, degradation)
+    header, rows = summary_rows(evaluation)
+    protocol = evaluation.protocol
     lines = [
-        "# Release weights",
+        f"### {path.name} under `{degradation}`",
         "",
-        "Written by `python -m scripts.publish_weights`; half precision, EMA weights.",
+        f"{len(evaluation.rows)} held-out faces of {protocol.faces}, {protocol.resolution} pixels, seed {SEED}, 8-bit "
+        "RGB in and out, SSIM with Gaussian window 11 and σ 1.5; mean and 95 % bootstrap interval over faces.",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
         "",
     ]
-    for name, path in files.items():
-        record = json.loads((runs[name] / "run.json").read_text())
-        lines += [
-            f"## {path.name}",
-            "",
-            f"- What: {'GPEN restorer' if name == 'gpen' else 'face prior (StyleGAN2) and its discriminator'}, "
-            f"{path.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
-            f"- Data: {cards[name]['data']}",
-            f"- Images seen: {int(cards[name]['images seen']):,}.",
-            f"- Trained with: torch {record['versions']['torch']}, commit `{record['git_commit'][:12]}`, "
-            f"seed and every option in the run's config.yaml (configs/{'restoration' if name == 'gpen' else 'prior'}_"
-            "64.yaml).",
-            "",
-        ]
-    for name, evaluation in evaluations.items():
-        header, rows = summary_rows(evaluation)
-        lines += [
-            f"### gpen under `{name}`",
-            "",
-            f"{len(evaluation.rows)} held-out faces of {evaluation.protocol.faces}, seed {SEED}, "
-            f"{evaluation.protocol.resolution} pixels, 8-bit RGB, mean and 95 % bootstrap interval over faces.",
-            "",
-            "| " + " | ".join(header) + " |",
-            "|" + "---|" * len(header),
-            *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows),
-            "",
-        ]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"{name}: {reason}\n" for name, reason in evaluation.unavailable.items()])
+
+
+def _measure(generator: GPEN, faces_path: Path, degradation: str) -> Evaluation:
+    faces, ranges, resolution = open_faces(faces_path), load_preset(degradation), generator.architecture.resolution
+    protocol = faces_protocol(faces, "/".join(faces_path.parts[-2:]), resolution, degradation, ranges, SEED)
+    pairs = degraded_pairs(faces, resolution, ranges, SEED)
+    return evaluate(generator, pairs, choose_metrics(("psnr", "ssim", "identity")), protocol)
+
+
+@torch.no_grad()
+def _write_pictures(arguments: argparse.Namespace, restorer: GPEN, drawn: Tensor) -> None:
+    """What the models draw (never photographs, degraded or not), and the curves of their runs."""
+    faces, ranges = open_faces(arguments.faces), load_preset(arguments.degradations[0])
+    resolution = restorer.architecture.resolution
+    pair = next(degraded_pairs(faces, resolution, ranges, SEED, NUM_PICTURED))
+    restored = restorer(uint8_to_model(pair.degraded))
+    for name, images in (("restored", restored), ("drawn", drawn)):
+        large = model_to_uint8(images).repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
+        write_png(arguments.output / f"{name}.png", picture_grid(large, NUM_COLUMNS))
+    psnr = run_curves(arguments.restoration_run / "validation.csv", ("validation/psnr", "degraded/psnr"))
+    write_atomically(arguments.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))
+    for name, run in (("prior", arguments.prior_run), ("restoration", arguments.restoration_run)):
+        losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1")
+        curves = run_curves(run / "train.csv", losses)
+        write_atomically(arguments.output / f"{name}_losses.svg", curves_svg(curves, "images seen", "loss"))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,17 @@ SMALL = {"architecture.resolution": "64", "architecture.narrow": "0.03125", "arc
 
 def train(config: str, faces: Path, folder: Path, *more: str) -> None:
     options = [word for name, value in SMALL.items() for word in (f"--model.init_args.{name}", value)]
-    options += ["--run.wandb", "off", "--data.num_workers", "0", "--run.total_images", "32", *more]
+    options += [
+        "--run.wandb",
+        "off",
+        "--data.num_workers",
+        "0",
+        "--run.total_images",
+        "32",
+        "--run.log_every_images",
+        "16",
+        *more,
+    ]
     command = ["-m", "train", "fit", "--config", f"configs/{config}.yaml", "--data.faces", str(faces)]
     subprocess.run([sys.executable, *command, "--run.folder", str(folder), *options], cwd=ROOT, check=True)
 
@@ -41,7 +51,7 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     assert done.returncode == 0, done.stderr
 
     card = (output / "README.md").read_text()
-    assert "Random colours." in card and "Images seen: 32." in card and "### gpen under `small`" in card
+    assert "Random colours." in card and "Images seen: 32." in card and "gpen_64.safetensors under `small`" in card
     for published, trained in (
         (load_prior(output / "prior_64.safetensors"), load_prior(start)),
         (
