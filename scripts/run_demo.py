@@ -50,7 +50,7 @@ def parse_arguments() -> DemoOptions:
     add("--faces", type=Path, help="aligned photographs (default: faces that the shipped prior draws)")
     add("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")
     add("--prior-images", type=int, default=6_400, help="length of stage 1 (default: 6400)")
-    add("--restoration-images", type=int, default=16_000, help="length of stage 2 (default: 16000)")
+    add("--restoration-images", type=int, default=9_600, help="length of stage 2 (default: 9600)")
     values = parser.parse_args()
     return DemoOptions(values.faces, values.output, values.prior_images, values.restoration_images)
 
