@@ -36,11 +36,14 @@ def is_due(iteration: int, interval: int) -> bool:
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Inside, a network passes gradients on to its input but computes none for its parameters."""
-    network.requires_grad_(False)
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def average_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
