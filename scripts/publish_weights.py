@@ -23,7 +23,7 @@ from evaluation.run_curves import run_curves
 from evaluation.tables import summary_rows
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
 from train.prior_pictures import sample
-from train.run_checkpoints import latest_checkpoint
+from train.run_checkpoints import checkpoint_path, images_of, latest_checkpoint
 
 LARGEST_BYTES = 20_000_000
 SEED = 0
@@ -69,44 +69,66 @@ def main() -> None:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
     lines = [_card(name, files[name], cards[name], runs[name]) for name in runs]
     lines += [_figures(files["gpen"], arguments.faces, name) for name in arguments.degradations]
-    text = "# Release weights\n\nHalf precision, EMA weights; made by `python -m scripts.publish_weights`.\n\n"
+    text = "# Release weights\n\nHalf precision, EMA weights; made by `python -m scripts.publish_weights`; of each run the best checkpoint\nby validation, where it has figures.\n\n"
     write_atomically(arguments.output / "README.md", text + "\n".join(lines))
     _write_pictures(arguments, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
     print(text + "\n".join(lines))
 
 
 def _checkpoint(run: Path) -> Path:
-    path = latest_checkpoint(run)
-    if path is None:
+    """The best checkpoint by validation where the run has such a figure, else the latest."""
+    latest = latest_checkpoint(run)
+    if latest is None:
         raise FileNotFoundError(f"{run} holds no checkpoints; give the folder of a run")
-    return path
+    best = torch.load(latest, map_location="cpu", weights_only=True)["callbacks"]["RunCheckpoints"]["best"]
+    path = latest if best is None else checkpoint_path(run / "checkpoints", best[1])
+    return path if path.is_file() else latest
 
 
 def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
     """The model card of one file, in Markdown."""
     record = json.loads((run / "run.json").read_text())
-    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())
-    options = config["model"]["init_args"]
-    what = "face prior (StyleGAN2) and its discriminator"
-    lines = [f"- Images seen: {int(card['images seen']):,}."]
-    if name == "gpen":
-        what = "GPEN restorer"
-        weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
-        lines.append(f"- Degradation in training: `{options['degradation']}`. Loss weights: {weights}.")
-    return "\n".join(
-        [
-            f"## {file.name}",
-            "",
-            f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
-            f"- Architecture: {options['architecture']}.",
-            f"- Data: {card['data']}",
-            *lines,
-            f"- Trained with torch {record['versions']['torch']}, seed {config['run']['seed']}, batch "
-            f"{config['data']['batch_size']}, commit `{record['git_commit'][:12]}`.",
-            "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
-            "",
-        ]
+    config = _config(run)
+    what = "GPEN restorer" if name == "gpen" else "face prior (StyleGAN2) and its discriminator"
+    lines = [
+        f"## {file.name}",
+        "",
+        f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
+        f"- Architecture: {config['model']['init_args']['architecture']}.",
+        f"- Data: {card['data']}",
+        f"- Trained with torch {record['versions']['torch']}, seed {config['run']['seed']}, batch "
+        f"{config['data']['batch_size']}, commit `{record['git_commit'][:12]}`:",
+        *(f"  {index}. {text}" for index, text in enumerate(_history(run, int(card["images seen"])), 1)),
+        "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _history(run: Path, images_seen: int) -> list[str]:
+    """The runs that led to a network, the first one first: a run may start from the checkpoint of another."""
+    options = _config(run)["model"]["init_args"]
+    optimization = options["optimization"]
+    if "degradation" not in options:
+        return [f"Images seen: {images_seen:,}, rates {_rates(optimization)}."]
+    weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
+    text = (
+        f"Images seen: {images_seen:,}, degradation `{options['degradation']}`, loss weights {weights}, "
+        f"rates {_rates(optimization)}."
     )
+    start = Path(options["start"]) if options["start"] else None
+    if start is None or not (start.parents[1] / "config.yaml").is_file():
+        return [text]
+    return [*_history(start.parents[1], images_of(start)), text]
+
+
+def _rates(optimization: dict[str, Any]) -> str:
+    rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
+    return ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None)
+
+
+def _config(run: Path) -> dict[str, Any]:
+    return yaml.safe_load((run / "config.yaml").read_text())
 
 
 def _figures(path: Path, faces_path: Path, degradation: str) -> str:
