@@ -29,6 +29,11 @@ LARGEST_BYTES = 20_000_000
 SEED = 0
 NUM_PICTURED, NUM_COLUMNS = 16, 8
 ENLARGEMENT = 2
+HEADING = """# Release weights
+
+Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
+where it has figures.
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -67,12 +72,12 @@ def main() -> None:
     total = sum(path.stat().st_size for path in files.values())
     if total > LARGEST_BYTES:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
-    lines = [_card(name, files[name], cards[name], runs[name]) for name in runs]
+    lines = [HEADING]
+    lines += [_card(name, files[name], cards[name], runs[name]) for name in runs]
     lines += [_figures(files["gpen"], arguments.faces, name) for name in arguments.degradations]
-    text = "# Release weights\n\nHalf precision, EMA weights; made by `python -m scripts.publish_weights`; of each run the best checkpoint\nby validation, where it has figures.\n\n"
-    write_atomically(arguments.output / "README.md", text + "\n".join(lines))
+    write_atomically(arguments.output / "README.md", "\n".join(lines))
     _write_pictures(arguments, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
-    print(text + "\n".join(lines))
+    print("\n".join(lines))
 
 
 def _checkpoint(run: Path) -> Path:
