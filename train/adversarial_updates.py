@@ -10,6 +10,7 @@ from losses.adversarial import discriminator_logistic_loss
 from losses.regularization import path_length_penalty, r1_penalty
 from models import Discriminator
 from train.optimization import update
+from train.processes import average_over_processes
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,3 @@ def regularize_generator(
         "generator/path_length": path.lengths.mean(),
         "generator/skipped": skipped,
     }
-
-
-def average_over_processes(value: Tensor) -> Tensor:
-    """Mean of a tensor over all processes."""
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return value

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
+
+from train.processes import average_over_processes
 
 
 class Meters:
@@ -28,9 +29,7 @@ class Meters:
         if not names:
             return {}
         means = torch.stack([self._sums[name] / self._counts[name] for name in names])
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            torch.distributed.all_reduce(means)
-            means /= torch.distributed.get_world_size()
+        means = average_over_processes(means)
         self._sums.clear()
         self._counts.clear()
         return dict(zip(names, means.tolist(), strict=True))
