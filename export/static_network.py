@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from export.constant_layers import constant, convolution, linear, low_pass, transposed_convolution
 from models import GPEN
+from models.activation import LEAKY_SLOPE
 from models.encoder import Encoder
-from models.equalized import GAIN, LEAKY_SLOPE, EqualizedConvolution, EqualizedLinear
+from models.equalized import GAIN, EqualizedConvolution, EqualizedLinear
 from models.mapping import MappingNetwork
 from models.modulation import EPSILON, ModulatedConvolution, StyledLayer, ToRGB
 from models.resampling import LowPass, fir_kernel

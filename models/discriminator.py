@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.architecture import Architecture
 from models.equalized import EqualizedConvolution, EqualizedLinear
 from models.precision import without_autocast
-from models.resampling import LowPass
+from models.resampling import Downsample, LowPass
 
 
 class Judgement(NamedTuple):
@@ -32,18 +32,17 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        # The sum is divided by √2, which is done in the weights: leaky ReLU is positively homogeneous.
         self.plain = EqualizedConvolution(in_channels, in_channels, 3, padding=1)
         self.low_pass = LowPass(in_channels, padding=2)
-        self.down = EqualizedConvolution(in_channels, out_channels, 3, stride=2)
-        # The stride stands in the 1×1 convolution although the filter then computes four times too many outputs:
-        # on CPUs the gradient of a strided depthwise convolution is seven times slower than all of that.
-        self.skip_low_pass = LowPass(in_channels, padding=1)
-        self.skip = EqualizedConvolution(in_channels, out_channels, 1, stride=2, activate=False)
+        self.down = EqualizedConvolution(in_channels, out_channels, 3, stride=2, gain=1 / math.sqrt(2))
+        self.skip_down = Downsample(in_channels)
+        self.skip = EqualizedConvolution(in_channels, out_channels, 1, activate=False, gain=1 / math.sqrt(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, in_channels, H, W] to [N, out_channels, H/2, W/2]."""
         main = self.down(self.low_pass(self.plain(x)))
-        return (main + self.skip(self.skip_low_pass(x))) * (1 / math.sqrt(2))
+        return main + self.skip(self.skip_down(x))
 
 
 class Discriminator(nn.Module):
@@ -73,29 +72,35 @@ class Discriminator(nn.Module):
         self.architecture = architecture
         self.minibatch_group_size = minibatch_group_size
 
-    def forward(self, image: Tensor) -> Judgement:
-        """Judges images [N, 3, R, R] in [-1, 1].
+    def forward(self, image: Tensor, num_batches: int = 1) -> Judgement:
+        """Judges images.
+
+        Args:
+            image: [N, 3, R, R] in [-1, 1].
+            num_batches: The images are so many batches of N / num_batches one after another; each is judged as if it
+                were alone, and all in one pass.
 
         Raises:
-            ValueError: N is larger than a minibatch group but no multiple of it.
+            ValueError: A batch is larger than a minibatch group but no multiple of it.
         """
         x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))
         features = []
         for block in self.blocks:
             x = block(x)
             features.append(x)
-        x = self.final(append_deviation(x, self.minibatch_group_size))
+        x = self.final(append_deviation(x, self.minibatch_group_size, num_batches))
         with without_autocast(x.device):
             x = self.hidden(x.float().contiguous().flatten(1))
             return Judgement(self.to_logit(x)[:, 0], features)
 
 
-def append_deviation(x: Tensor, group_size: int | None) -> Tensor:
+def append_deviation(x: Tensor, group_size: int | None, num_batches: int = 1) -> Tensor:
     """Appends the minibatch standard deviation as one more channel.
 
     Args:
         x: [N, C, H, W].
-        group_size: G neighbours form a group; the whole batch for None or where G > N.
+        group_size: G neighbours form a group; the whole batch for None or where G is larger.
+        num_batches: Batches of N / num_batches images follow one another.
 
     Returns:
         [N, C + 1, H, W].
@@ -106,7 +111,7 @@ def append_deviation(x: Tensor, group_size: int | None) -> Tensor:
     Source: arXiv 1710.10196 section 3. Groups are neighbours, not strided as in StyleGAN2, so that they stay the same
     however a batch is divided among processes.
     """
-    num_images = x.shape[0]
+    num_images = x.shape[0] // num_batches
     group = num_images if group_size is None else min(group_size, num_images)
     if num_images % group != 0:
         raise ValueError(

@@ -3,10 +3,11 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAKY_SLOPE = 0.2
+from models.activation import leaky_relu_
+from models.convolution import convolve
+
 GAIN = math.sqrt(2)
 
 
@@ -42,8 +43,8 @@ class EqualizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, in_features] to [N, out_features]."""
         # The gain stands before the leaky ReLU, which is positively homogeneous: one pass over memory less.
-        x = F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
-        return F.leaky_relu(x, LEAKY_SLOPE) if self.activate else x
+        x = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_scale, alpha=self.weight_scale)
+        return leaky_relu_(x) if self.activate else x
 
 
 class EqualizedConvolution(nn.Module):
@@ -57,6 +58,7 @@ class EqualizedConvolution(nn.Module):
         padding: Zeros around the input, in pixels.
         activate: Add a bias and append a leaky ReLU (slope 0.2) with gain √2; else neither, as in the residual
             branches of StyleGAN2.
+        gain: Factor on the output.
 
     Source: Progressive GAN (arXiv 1710.10196) section 4.1; StyleGAN2 (arXiv 1912.04958).
     """
@@ -69,11 +71,13 @@ class EqualizedConvolution(nn.Module):
         stride: int = 1,
         padding: int = 0,
         activate: bool = True,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
-        self.scale = (GAIN if activate else 1.0) / math.sqrt(in_channels * kernel_size**2)
+        self.gain = gain * (GAIN if activate else 1.0)
+        self.scale = self.gain / math.sqrt(in_channels * kernel_size**2)
         self.stride = stride
         self.padding = padding
 
@@ -81,6 +85,6 @@ class EqualizedConvolution(nn.Module):
         """Maps [N, in_channels, H, W] to [N, out_channels, H', W']."""
         weight = self.weight * self.scale
         if self.bias is None:
-            return F.conv2d(x, weight, None, self.stride, self.padding)
-        x = F.conv2d(x, weight, self.bias * GAIN, self.stride, self.padding)
-        return F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
+            return convolve(x, weight, None, self.stride, self.padding)
+        x = convolve(x, weight, self.bias * self.gain, self.stride, self.padding)
+        return leaky_relu_(x)

@@ -1,13 +1,16 @@
 """Convolutions whose input channels are scaled by a style: the layers of the synthesis network."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.activation import leaky_relu_, modulated_activation
 from models.architecture import NoiseMode
-from models.equalized import GAIN, LEAKY_SLOPE, EqualizedLinear
+from models.convolution import convolve
+from models.equalized import GAIN, EqualizedLinear
 from models.precision import without_autocast
 from models.resampling import LowPass, Upsample
 
@@ -61,8 +64,8 @@ class ModulatedConvolution(nn.Module):
         """Everything but the demodulation: [N, in_channels, H, W] to [N, out_channels, H', W']."""
         x = x * modulation.to(x.dtype)[:, :, None, None]
         if self.low_pass is None:
-            return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
-        x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # [N, C, 2H+1, 2W+1]
+            return convolve(x, self.weight, padding=self.weight.shape[-1] // 2)
+        x = convolve(x, self.weight.transpose(0, 1), stride=2, transposed=True)  # [N, C, 2H+1, 2W+1]
         return self.low_pass(x)  # [N, C, 2H, 2W]
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
@@ -108,18 +111,13 @@ class StyledLayer(nn.Module):
         x = self.convolution.convolve(x, modulation)
         # The gain √2 is folded into demodulation, noise strength and bias: leaky ReLU is positively homogeneous.
         demodulation = (demodulation * GAIN).to(x.dtype)[:, :, None, None]
-        bias = (self.bias * GAIN).to(x.dtype)[None, :, None, None]
-        if self.noise_mode == "none" or noise is None or self.noise_strength is None:
-            x = torch.addcmul(bias, x, demodulation)
-        else:
-            strength = (self.noise_strength * GAIN).to(x.dtype)
-            noise = noise.to(x.dtype)
-            if self.noise_mode == "concat":
-                drawn = torch.addcmul(bias[:, : self.out_channels], x, demodulation)
-                x = torch.cat([drawn, torch.addcmul(bias[:, self.out_channels :], noise, strength)], dim=1)
-            else:
-                x = torch.addcmul(torch.addcmul(bias, x, demodulation), noise, strength)
-        return F.leaky_relu(x, LEAKY_SLOPE, inplace=True)
+        bias = (self.bias * GAIN).to(x.dtype)
+        if self.noise_strength is None or noise is None:
+            return leaky_relu_(torch.addcmul(bias[:, None, None], x, demodulation))
+        noise, strength = noise.to(x.dtype), (self.noise_strength * GAIN).to(x.dtype)
+        if self.noise_mode == "concat":
+            return modulated_activation(x, demodulation, noise, strength, bias)
+        return leaky_relu_(torch.addcmul(torch.addcmul(bias[:, None, None], x, demodulation), noise, strength))
 
 
 class ToRGB(nn.Module):
@@ -141,8 +139,31 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None) -> Tensor:
         """Maps features [N, in_channels, H, W], style [N, D] and image [N, 3, H/2, W/2] to [N, 3, H, W], float32."""
-        rgb = self.convolution(x, style).float() + self.bias[:, None, None]
+        rgb = self._project(x, style).float() + self.bias[:, None, None]
         if self.upsample is None or image is None:
             return rgb
         with without_autocast(image.device):
             return rgb + self.upsample(image)
+
+    def _project(self, x: Tensor, style: Tensor) -> Tensor:
+        """The modulated 1×1 convolution: with three outputs it is cheaper to scale the weights than the activations."""
+        modulation, _ = self.convolution.coefficients(style)
+        weights = self.convolution.weight[:, :, 0, 0] * modulation[:, None, :]  # [N, 3, C]
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # [N, H·W, C]
+        rgb: Tensor = _Projection.apply(pixels, weights.to(x.dtype))
+        return rgb.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)  # [N, 3, H, W]
+
+
+class _Projection(torch.autograd.Function):
+    """[N, P, C] and [N, 3, C] to [N, P, 3]."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(pixels, weights)
+        return pixels @ weights.mT
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        pixels, weights = ctx.saved_tensors
+        # PyTorch multiplies the other way round and transposes: four times slower with as many rows as pixels.
+        return gradients[0] @ weights, gradients[0].mT @ pixels

@@ -9,6 +9,7 @@ from torch import Tensor
 from losses.adversarial import discriminator_logistic_loss
 from losses.regularization import path_length_penalty, r1_penalty
 from models import Discriminator
+from models.differentiation import features_only
 from train.optimization import update
 from train.processes import average_over_processes
 
@@ -55,7 +56,8 @@ def update_discriminator(
     Returns:
         What to log.
     """
-    real_logits, generated_logits = discriminator(real).logits, discriminator(generated).logits
+    both = discriminator(torch.cat([real, generated]), num_batches=2).logits
+    real_logits, generated_logits = both.chunk(2)
     loss = discriminator_logistic_loss(real_logits, generated_logits)
     norm, skipped = update(optimizer, loss)
     return {
@@ -73,7 +75,9 @@ def regularize_discriminator(
     """One R1 step in float32; arguments and result as for `update_discriminator`."""
     with torch.autocast(real.device.type, enabled=False):
         real = real.detach().requires_grad_()
-        penalty = r1_penalty(discriminator(real).logits, real)
+        logits = discriminator(real).logits
+        with features_only():
+            penalty = r1_penalty(logits, real)
         weight = regularization.r1_weight / 2 * regularization.r1_interval
         _, skipped = update(optimizer, penalty * weight)
     return {"discriminator/r1_penalty": penalty, "discriminator/skipped": skipped}
@@ -100,7 +104,8 @@ def regularize_generator(
     """
     with torch.autocast(direction.device.type, enabled=False):
         image, styles = draw()
-        path = path_length_penalty(image, styles, mean_path_length, direction, regularization.path_length_decay)
+        with features_only():
+            path = path_length_penalty(image, styles, mean_path_length, direction, regularization.path_length_decay)
         weight = regularization.path_length_weight * regularization.path_length_interval
         _, skipped = update(optimizer, path.penalty * weight)
     mean_path_length.copy_(average_over_processes(path.mean_path_length))

@@ -3,21 +3,20 @@
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # from malloc.h of the GNU C library
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # larger values are refused
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # from malloc.h of the GNU C library
 
 
 def keep_freed_memory() -> None:
     """Tells the GNU C library to keep freed memory for the next allocation; elsewhere does nothing.
 
-    Training on CPUs allocates and frees every activation in each step. Measured on stage 1 at 64 pixels (batch 16,
-    bf16, two cores): 0.26 s instead of 0.31 s per forward and backward pass.
+    Training on CPUs allocates and frees every activation in each step. Without this, tensors above 32 MB are mapped anew
+    each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores).
     """
     if not sys.platform.startswith("linux"):
         return
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
         return
-    library.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    library.mallopt(_MMAP_MAX, 0)
+    library.mallopt(_TRIM_THRESHOLD, -1)  # never
     library.mallopt(_TOP_PAD, 2**28)

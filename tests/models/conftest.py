@@ -1,9 +1,6 @@
-"""Small networks whose every parameter matters, float64 throughout, and the textbook's layers."""
+"""Small networks whose every parameter matters, and float64 throughout."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -12,16 +9,6 @@ from torch import Tensor, nn
 from models import Architecture, NoiseMode
 
 Awaken = Callable[[nn.Module], nn.Module]
-
-
-@pytest.fixture(scope="session")
-def textbook() -> ModuleType:
-    """The slow twin of the layers, textbook.py beside this file."""
-    spec = importlib.util.spec_from_file_location("textbook", Path(__file__).with_name("textbook.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -84,14 +84,18 @@ def test_features_are_the_outputs_of_the_blocks_from_high_to_low_resolution() ->
         assert torch.equal(feature, when_made)  # no later layer has written into it
 
 
-def test_a_residual_block_is_the_mean_of_both_branches_times_root_two(tiny: Tiny, awaken: Awaken) -> None:
-    block = awaken(Discriminator(tiny())).blocks[0]
-    x = torch.randn(2, 16, 32, 32)
+@pytest.mark.parametrize("group_size", [None, 2])
+def test_batches_judged_in_one_pass_are_judged_as_if_each_were_alone(
+    tiny: Tiny, awaken: Awaken, group_size: int | None
+) -> None:
+    discriminator = awaken(Discriminator(tiny(), group_size))
+    first, second = torch.randn(2, 4, 3, 32, 32)
+    both = torch.cat([first, 5 * second])
     with torch.no_grad():
-        out = block(x)
-        main, skip = block.down(block.low_pass(block.plain(x))), block.skip(block.skip_low_pass(x))
-    assert out.shape == (2, 16, 16, 16)
-    torch.testing.assert_close(out * math.sqrt(2), main + skip)
+        together, mixed = discriminator(both, num_batches=2).logits, discriminator(both).logits
+        apart = torch.cat([discriminator(one).logits for one in both.chunk(2)])
+    torch.testing.assert_close(together, apart, rtol=0, atol=1e-6)
+    assert torch.allclose(mixed, apart, atol=1e-4) == (group_size is not None)
 
 
 @pytest.mark.parametrize("group_size", [1, 2])

@@ -1,7 +1,6 @@
 """The layers of the synthesis network against the textbook's: values, gradients, gradients of gradients."""
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +11,8 @@ from torch.func import functional_call
 from models import NoiseMode
 from models.equalized import EqualizedConvolution, EqualizedLinear
 from models.modulation import ModulatedConvolution, StyledLayer, ToRGB
-from models.resampling import LowPass, Upsample
+from models.resampling import Downsample, LowPass, Upsample
+from scripts.benchmarking import textbook
 
 Layer = Callable[..., Tensor]
 MODULATED = [
@@ -48,7 +48,6 @@ def assert_equal_to_second_order(fast: Layer, slow: Layer, inputs: Sequence[Tens
 
 @pytest.mark.parametrize(("kernel_size", "upsample", "demodulate"), MODULATED)
 def test_modulated_convolution_equals_the_textbook_to_second_order(
-    textbook: ModuleType,
     awaken: Callable[[nn.Module], nn.Module],
     kernel_size: int,
     upsample: bool,
@@ -67,7 +66,7 @@ def test_modulated_convolution_equals_the_textbook_to_second_order(
 @pytest.mark.parametrize("upsample", [False, True])
 @pytest.mark.parametrize("noise_mode", NOISE_CHANNELS)
 def test_styled_layer_equals_the_textbook_to_second_order(
-    textbook: ModuleType, awaken: Callable[[nn.Module], nn.Module], noise_mode: NoiseMode, upsample: bool
+    awaken: Callable[[nn.Module], nn.Module], noise_mode: NoiseMode, upsample: bool
 ) -> None:
     layer = awaken(StyledLayer(4, 3, 5, noise_mode, upsample)).double()
     parameters = dict(layer.named_parameters())
@@ -86,7 +85,7 @@ def test_styled_layer_equals_the_textbook_to_second_order(
 
 @pytest.mark.parametrize("on_image", [True, False])
 def test_to_rgb_equals_the_textbook_to_second_order(
-    textbook: ModuleType, awaken: Callable[[nn.Module], nn.Module], in_float64: None, on_image: bool
+    awaken: Callable[[nn.Module], nn.Module], in_float64: None, on_image: bool
 ) -> None:
     layer = awaken(ToRGB(4, 5, upsample=on_image)).double()
     parameters = dict(layer.named_parameters())
@@ -102,19 +101,24 @@ def test_to_rgb_equals_the_textbook_to_second_order(
     assert_equal_to_second_order(fast, slow, inputs, list(parameters.values()))
 
 
-@pytest.mark.parametrize(("padding", "stride", "gain"), [(1, 1, 1.0), (2, 1, 1.0), (1, 2, 1.0), (2, 1, 4.0)])
-def test_low_pass_equals_the_dense_filter_to_second_order(
-    textbook: ModuleType, padding: int, stride: int, gain: float
-) -> None:
-    layer = LowPass(3, padding, stride, gain).double()
+@pytest.mark.parametrize(("padding", "gain"), [(1, 1.0), (2, 1.0), (2, 4.0)])
+def test_low_pass_equals_the_dense_filter_to_second_order(padding: int, gain: float) -> None:
+    layer = LowPass(3, padding, gain).double()
 
     def slow(x: Tensor) -> Tensor:
-        return textbook.upfirdn(x, gain * textbook.fir_kernel(x), down=stride, padding=(padding, padding))
+        return textbook.upfirdn(x, gain * textbook.fir_kernel(x), padding=(padding, padding))
 
     assert_equal_to_second_order(layer, slow, [draw(2, 3, 8, 6)], [])
 
 
-def test_upsampling_equals_zeros_between_pixels_and_the_dense_filter_to_second_order(textbook: ModuleType) -> None:
+def test_downsampling_equals_every_second_pixel_of_the_dense_filter_to_second_order() -> None:
+    def slow(x: Tensor) -> Tensor:
+        return textbook.upfirdn(x, textbook.fir_kernel(x), down=2, padding=(1, 1))
+
+    assert_equal_to_second_order(Downsample(3).double(), slow, [draw(2, 3, 8, 6)], [])
+
+
+def test_upsampling_equals_zeros_between_pixels_and_the_dense_filter_to_second_order() -> None:
     def slow(x: Tensor) -> Tensor:
         return textbook.upfirdn(x, 4 * textbook.fir_kernel(x), up=2, padding=(2, 1))
 
@@ -124,7 +128,7 @@ def test_upsampling_equals_zeros_between_pixels_and_the_dense_filter_to_second_o
 def test_resampling_keeps_a_constant_image_away_from_its_borders() -> None:
     ones = torch.ones(1, 2, 8, 8)
     torch.testing.assert_close(Upsample(2)(ones)[:, :, 1:-1, 1:-1], torch.ones(1, 2, 14, 14))
-    torch.testing.assert_close(LowPass(2, padding=1, stride=2)(ones)[:, :, 1:-1, 1:-1], torch.ones(1, 2, 2, 2))
+    torch.testing.assert_close(Downsample(2)(ones)[:, :, 1:-1, 1:-1], torch.ones(1, 2, 2, 2))
 
 
 LAYERS_AND_SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
@@ -135,7 +139,7 @@ LAYERS_AND_SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...
         ((2, 2, 3, 3), (2, 3)),
     ),
     "low pass": (lambda: LowPass(2, padding=2), ((2, 2, 4, 3),)),
-    "strided low pass": (lambda: LowPass(2, padding=1, stride=2), ((2, 2, 4, 4),)),
+    "downsample": (lambda: Downsample(2), ((2, 2, 4, 4),)),
     "upsample": (lambda: Upsample(2), ((2, 2, 3, 2),)),
     "equalized convolution": (lambda: EqualizedConvolution(2, 2, 3, padding=1), ((2, 2, 3, 3),)),
     "strided convolution without activation": (

@@ -1,0 +1,79 @@
+"""The time a piece of training would take if its dense convolutions were all there is to do."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+Signature = tuple[Any, ...]
+
+
+class ConvolutionRecorder(TorchDispatchMode):
+    """Counts the dense convolutions, forward and backward, that run inside it, by shapes, layouts and options.
+
+    Depthwise filters are left out: they are overhead that a better formulation could avoid.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[Signature] = Counter()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        """Counts and passes on."""
+        if function in _CONVOLUTIONS:
+            groups = arguments[8] if function is _CONVOLUTIONS[0] else arguments[9]
+            if groups == 1:
+                self.calls[(function, *(_describe(argument) for argument in arguments))] += 1
+        return function(*arguments, **(options or {}))
+
+
+def record(function: Callable[[], object]) -> Counter[Signature]:
+    """The dense convolutions of one call of a function."""
+    with ConvolutionRecorder() as recorder:
+        function()
+    return recorder.calls
+
+
+def replay(calls: Counter[Signature]) -> Callable[[], None]:
+    """A function that runs the recorded convolutions, and nothing else, on random numbers of the same layout.
+
+    Args:
+        calls: From `record`.
+
+    Returns:
+        The function; each convolution as often as it was recorded, so that one call takes the time of the floor.
+    """
+    prepared = [
+        (signature[0], [_instantiate(argument) for argument in signature[1:]], count)
+        for signature, count in calls.items()
+    ]
+
+    def run() -> None:
+        with torch.no_grad():
+            for function, arguments, count in prepared:
+                for _ in range(count):
+                    function(*arguments)
+
+    return run
+
+
+def _describe(argument: Any) -> Any:
+    """A tensor by shape, strides and precision, everything else by its value, as something that can be counted."""
+    if isinstance(argument, Tensor):
+        return ("tensor", tuple(argument.shape), tuple(argument.stride()), argument.dtype)
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+def _instantiate(argument: Any) -> Any:
+    """The inverse of `_describe`, tensors with random values."""
+    if isinstance(argument, tuple) and argument and argument[0] == "tensor":
+        _, shape, strides, dtype = argument
+        return torch.empty_strided(shape, strides, dtype=dtype).normal_()
+    return list(argument) if isinstance(argument, tuple) else argument
