@@ -9,8 +9,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # from malloc.h of the GNU C 
 def keep_freed_memory() -> None:
     """Tells the GNU C library to keep freed memory for the next allocation; elsewhere does nothing.
 
-    Training on CPUs allocates and frees every activation in each step. Without this, tensors above 32 MB are mapped anew
-    each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores).
+    Training on CPUs allocates and frees every activation in each step. Without this, tensors above 32 MB are mapped
+    anew each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores).
     """
     if not sys.platform.startswith("linux"):
         return

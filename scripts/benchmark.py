@@ -1,0 +1,109 @@
+"""Speed and memory as ratios within one run: python -m scripts.benchmark."""
+
+import argparse
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import command_line
+from atomic_file import write_atomically
+from scripts.benchmarking.contenders import Timing, time_in_turns
+from scripts.benchmarking.rows import ROWS, Machine
+
+PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-headless")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.benchmark",
+        description="Times this project beside the textbook formulation that public code uses and beside its own "
+        "convolutions alone. Contenders run in processes of their own and in turns; the table shows medians. "
+        "docs/performance.md explains it. The default takes about half an hour on two cores.",
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROWS", help=f"which of {', '.join(ROWS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each contender (default: all)")
+    parser.add_argument("--faces", type=Path, help="photographs for `loading` (default: drawn by the shipped prior)")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    unknown = set(arguments.rows) - set(ROWS)
+    if unknown or arguments.rounds < 1 or arguments.threads < 1:
+        raise ValueError(
+            f"rows must be among {', '.join(ROWS)} and --rounds and --threads at least 1, got "
+            f"{arguments.rows}, {arguments.rounds} and {arguments.threads}"
+        )
+    return arguments
+
+
+def describe_machine(num_threads: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": num_threads,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    """Name and the vector extensions that matter for convolutions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    values = {name.strip(): value.strip() for name, value in fields.items()}
+    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    extensions = [flag for flag in wanted if flag in values.get("flags", "").split()]
+    family = f"family {values.get('cpu family')}, model {values.get('model')}"
+    return f"{values.get('model name', platform.machine())} ({family}; {', '.join(extensions)})"
+
+
+def show(console: Console, name: str, timings: list[Timing]) -> None:
+    """Prints a row of the benchmark as a table of its contenders."""
+    table = Table(title=name, title_justify="left")
+    for column in ("contender", "median", "spread", f"times faster than {timings[0].name}", "memory"):
+        table.add_column(column, justify="left" if column == "contender" else "right")
+    for timing in timings:
+        unit, factor = ("s", 1.0) if timing.median >= 1 else ("ms", 1000.0)
+        table.add_row(
+            timing.name,
+            f"{timing.median * factor:.3g} {unit}",
+            f"±{timing.spread:.0%}",
+            f"{timings[0].median / timing.median:.2f}",
+            f"{timing.memory_bytes / 2**20:,.0f} MiB",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Times the rows and prints them one by one."""
+    arguments = parse_arguments()
+    console = Console()
+    machine = describe_machine(arguments.threads)
+    console.print(f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['versions']}")
+    results = []
+    for kind in arguments.rows or ROWS:
+        for row in ROWS[kind](Machine(arguments.threads, arguments.faces)):
+            with console.status(row.name) as status:
+                timings = time_in_turns(row.contenders, arguments.rounds, lambda step: status.update(step))
+            show(console, row.name, timings)
+            figures = [{**timing._asdict(), "median": timing.median} for timing in timings]
+            results.append({"row": row.name, "contenders": figures})
+            if arguments.output is not None:  # after every row, so that nothing is lost
+                text = json.dumps({"machine": machine, "rows": results}, indent=2)
+                write_atomically(arguments.output, f"{text}\n".encode())
+
+
+if __name__ == "__main__":
+    command_line.run(main)
