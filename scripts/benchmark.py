@@ -14,8 +14,9 @@ from rich.table import Table
 
 import command_line
 from atomic_file import write_atomically
+from scripts.benchmarking import growth
 from scripts.benchmarking.contenders import Timing, time_in_turns
-from scripts.benchmarking.rows import ROWS, Machine
+from scripts.benchmarking.rows import ROWS, Machine, Row
 
 PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-headless")
 
@@ -33,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each contender (default: all)")
     parser.add_argument("--faces", type=Path, help="photographs for `loading` (default: drawn by the shipped prior)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--growth", type=Path, metavar="SVG", help="draw time and memory over size into it, and end")
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
@@ -86,23 +88,42 @@ def show(console: Console, name: str, timings: list[Timing]) -> None:
     console.print(table)
 
 
+def time_row(console: Console, row: Row, num_rounds: int) -> list[Timing]:
+    """Times the contenders of a row and prints them."""
+    with console.status(row.name) as status:
+        timings = time_in_turns(row.contenders, num_rounds, lambda step: status.update(f"{row.name}: {step}"))
+    show(console, row.name, timings)
+    return timings
+
+
+def measure_growth(console: Console, arguments: argparse.Namespace) -> None:
+    """Times an iteration over sizes and threads and draws it."""
+    points = []
+    for size in growth.sizes():
+        contenders = growth.contenders(size, arguments.threads)
+        timings = time_row(console, Row(f"stage 2 iteration in bf16, {size}", contenders), arguments.rounds)
+        points += [growth.Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
+    write_atomically(arguments.growth, growth.plot(points))
+
+
 def main() -> None:
     """Times the rows and prints them one by one."""
     arguments = parse_arguments()
     console = Console()
     machine = describe_machine(arguments.threads)
     console.print(f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['versions']}")
+    if arguments.growth is not None:
+        measure_growth(console, arguments)
+        return
     results = []
     for kind in arguments.rows or ROWS:
         for row in ROWS[kind](Machine(arguments.threads, arguments.faces)):
-            with console.status(row.name) as status:
-                timings = time_in_turns(row.contenders, arguments.rounds, lambda step: status.update(step))
-            show(console, row.name, timings)
+            timings = time_row(console, row, arguments.rounds)
             figures = [{**timing._asdict(), "median": timing.median} for timing in timings]
             results.append({"row": row.name, "contenders": figures})
             if arguments.output is not None:  # after every row, so that nothing is lost
                 text = json.dumps({"machine": machine, "rows": results}, indent=2)
-                write_atomically(arguments.output, f"{text}\n".encode())
+                write_atomically(arguments.output, f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from data.faces import open_faces
 from models import Architecture
 from scripts.benchmarking import faces, inference, iterations
 from scripts.benchmarking.contenders import Contender
@@ -106,6 +107,7 @@ def _forms(machine: Machine, package: object, arguments: tuple[object, ...]) -> 
 def _photographs(machine: Machine) -> Iterator[Path]:
     """The user's, or faces that the shipped prior draws."""
     if machine.faces is not None:
+        open_faces(machine.faces)  # complains here rather than in a contender's process
         yield machine.faces
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,97 @@
+"""What the benchmark times is what it says it times."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from data.degradation import degrade
+from data.degradation_parameters import sample_parameters
+from data.degradation_presets import load_preset
+from models import Architecture
+from scripts.benchmark import parse_arguments
+from scripts.benchmarking import growth, iterations
+from scripts.benchmarking.contenders import Contender, Part, Timing, time_in_turns
+from scripts.benchmarking.convolution_floor import record, replay
+from scripts.benchmarking.faces import degrade_with_opencv
+from scripts.benchmarking.iterations import Iterations, Size
+
+TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
+
+
+def test_floor_counts_dense_convolutions_forward_and_backward_without_filters() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1), nn.Conv2d(2, 2, 1))
+    network.to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    calls = record(lambda: network(images).square().sum().backward())
+    shapes = sorted((str(call[0]), call[2 if "backward" not in str(call[0]) else 3][1]) for call in calls)
+    dense = [(2, 2, 1, 1), (2, 4, 1, 1), (4, 3, 3, 3)]
+    assert shapes == [(f"aten.convolution{kind}.default", shape) for kind in ("", "_backward") for shape in dense]
+    assert set(calls.values()) == {1}
+    assert record(replay(calls)) == calls  # the same work in the same layout
+
+
+def test_an_iteration_has_fewer_convolutions_than_one_with_lazy_terms() -> None:
+    run = Iterations(2, TINY, "32-true").run
+    plain, penalized = (record(partial(run, r1=lazy, path_length=lazy)).total() for lazy in (False, True))
+    # Encoder 4, synthesis 7, discriminator 3 · 3 + 2: forward in three passes (restored, both, judged), then backward.
+    assert plain == 2 * (4 + 7 + 11 + 11)
+    assert penalized > 1.5 * plain
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_all_contenders_of_an_iteration_run_and_cover_it_once(stage: iterations.Stage) -> None:
+    ours = iterations.ours(stage, TINY, "bf16-mixed")
+    assert sum(part.share for part in ours) == pytest.approx(1)
+    forms: tuple[Sequence[Part], ...] = (ours, iterations.textbook(stage, TINY))
+    for parts in (*forms, iterations.floor(stage, TINY, "32-true")):
+        for part in parts:
+            part.run()
+
+
+def test_contenders_are_timed_in_turns_with_the_shares_of_their_parts() -> None:
+    short = Contender("short", list, ([Part(partial(time.sleep, 0.05))],), 1)
+    parts = [Part(partial(time.sleep, 0.1)), Part(partial(time.sleep, 0.2), 0.5)]
+    steps: list[str] = []
+    timings = time_in_turns([short, Contender("long", list, (parts,), 1)], 2, steps.append)
+    assert [t.name for t in timings] == ["short", "long"] and [len(t.seconds) for t in timings] == [2, 2]
+    assert 0.05 <= timings[0].median < 0.1 and 0.2 <= timings[1].median < 0.3
+    assert steps[-4:] == [f"{name}: round {i} of 2" for i in (1, 2) for name in ("short", "long")]
+
+
+def test_a_contender_that_fails_is_named() -> None:
+    with pytest.raises(RuntimeError, match="broken failed"):
+        time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, lambda step: None)
+
+
+def test_the_opencv_chain_degrades_as_the_projects_own() -> None:
+    random = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 9, 9, generator=random)
+    face = nn.functional.interpolate(coarse, size=(128, 128), mode="bicubic").clamp(0, 1)
+    for k in range(8):
+        parameters = sample_parameters(load_preset("released"), 0, k, 128)
+        (one,) = parameters.rounds
+        silent = type(parameters).from_dict({**parameters.to_dict(), "rounds": [{**one.__dict__, "noise_sigma": 0.0}]})
+        expected = degrade_with_opencv(face[0].permute(1, 2, 0).contiguous().numpy(), silent)
+        degraded = degrade(face * 2 - 1, [type(silent).from_dict({**silent.to_dict(), "grey": False})]).degraded
+        difference = (degraded[0].permute(1, 2, 0) + 1) / 2 - torch.from_numpy(expected)
+        assert -10 * torch.log10(difference.square().mean()) > 36
+
+
+def test_growth_is_drawn_for_every_number_of_threads() -> None:
+    points = [
+        growth.Point(size, threads, Timing("", [size.batch_size / threads], 2**30))
+        for size in growth.sizes()
+        for threads in (1, 2)
+    ]
+    svg = growth.plot(points).decode()
+    assert len(growth.sizes()) == 8 and "<svg" in svg
+
+
+def test_unknown_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmark", "nonsense"])
+    with pytest.raises(ValueError, match=r"rows must be among training, inference, degradation, loading.*nonsense"):
+        parse_arguments()
