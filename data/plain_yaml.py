@@ -1,0 +1,66 @@
+"""YAML as plain values: files from outside can neither run code nor grow beyond their own size."""
+
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+MAX_CHARACTERS = 200_000
+MAX_DEPTH = 32
+
+
+def read_yaml(path: Path) -> object:
+    """Reads a YAML file.
+
+    Args:
+        path: An existing file.
+
+    Returns:
+        Dictionaries, lists, numbers, texts, None.
+
+    Raises:
+        ValueError: If the file is not YAML, or more than plain values in a reasonable number.
+    """
+    if path.stat().st_size > 4 * MAX_CHARACTERS:
+        raise ValueError(f"{path} must have at most {MAX_CHARACTERS} characters, it has {path.stat().st_size} bytes")
+    try:
+        text = path.read_text(encoding="utf-8")
+        check_yaml(text)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:  # ValueError: a date or number out of range
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def check_yaml(text: str) -> None:
+    """Refuses what a YAML loader would accept but should not see.
+
+    Args:
+        text: Content of a file or value of an option.
+
+    Raises:
+        yaml.YAMLError: If the text is no YAML, is too long or nested too deeply, repeats parts by reference (a few
+            lines can stand for gigabytes) or gives a key twice (the last would win in silence).
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"it must have at most {MAX_CHARACTERS} characters, got {len(text)}")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"references (*{event.anchor}) are not supported; write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"it must be nested at most {MAX_DEPTH} deep")
+    _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def _check_keys(node: yaml.Node | None) -> None:
+    """Refuses mappings that give a key twice."""
+    if isinstance(node, yaml.MappingNode):
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [key for key, times in keys.items() if times > 1]
+        if twice:
+            raise yaml.YAMLError(f"the key {twice[0]!r} is given twice below line {node.start_mark.line + 1}")
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for one in child if isinstance(child, tuple) else (child,):
+                _check_keys(one)
