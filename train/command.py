@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
+from train.parts import check_division
 from train.prior_training import PriorTraining
 from train.reporting import Reporting
 from train.restoration_training import RestorationTraining
@@ -51,6 +52,7 @@ class TrainingCommand(LightningCLI):
         parser.add_class_arguments(RunSettings, "run")
         parser.link_arguments("run.seed", "model.init_args.seed")
         parser.link_arguments("run.seed", "data.seed")
+        parser.link_arguments("run.num_parts", "model.init_args.num_parts")
         parser.link_arguments("run.total_images", "data.total_images")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -77,6 +79,14 @@ class TrainingCommand(LightningCLI):
                 f"run.total_images must be at least one batch of {self.datamodule.batch_size} images, "
                 f"got {settings.total_images}; raise it"
             )
+        shrink = self.model.regularization.path_length_batch_shrink
+        check_division(
+            self.datamodule.batch_size,
+            self.trainer.world_size,
+            settings.num_parts,
+            self.model.discriminator.minibatch_group_size,
+            shrink if self.model.regularization.path_length_interval else 1,
+        )
         self._dump_config()
         record_run(settings.folder, self.config_dump, self.datamodule.description())
         checkpoint = latest_checkpoint(settings.folder)

@@ -96,4 +96,4 @@ class FacesDataModule(LightningDataModule):
 
 
 def _first(faces: FaceFiles, most: int) -> FaceFiles:
-    return FaceFiles(faces.path, faces.names[:most])
+    return faces.take(slice(most))

@@ -1,8 +1,8 @@
 """What a user sees of a run: a line or a bar with loss terms, speed and time left; CSV and trackers."""
 
-import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from train.csv_log import CsvLog
 from train.settings import RunSettings, is_passed
+from train.skipped_updates import Skipped
 
 
 class Reporting(Callback):
@@ -33,7 +34,7 @@ class Reporting(Callback):
         module: Any = pl_module
         images_seen = module.progress.images_seen
         self._since = (time.perf_counter(), images_seen)
-        module.progress.meters.to(pl_module.device)  # Lightning restores a checkpoint before it moves the networks
+        module.progress.to(pl_module.device)
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
@@ -52,6 +53,8 @@ class Reporting(Callback):
         if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
             return
         values = module.progress.meters.read()  # the only place where the training loop waits for the device
+        skipped = module.progress.skipped.read()
+        values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
         now = time.perf_counter()
         speed = (images_seen - self._since[1]) / max(now - self._since[0], 1e-9)
         self._since = (now, images_seen)
@@ -64,7 +67,7 @@ class Reporting(Callback):
         if self._log is not None:
             self._log.append(images_seen, values)
             self._show(images_seen, values)
-        self._stop_if_broken(values)
+        self._stop_if_broken(skipped)
 
     def exclude_pause(self, seconds: float) -> None:
         """Takes the time of a validation or checkpoint out of the speed of training."""
@@ -86,16 +89,14 @@ class Reporting(Callback):
         else:
             print(f"{images_seen:>11,} of {self.settings.total_images:,} images  {line}", flush=True)
 
-    def _stop_if_broken(self, values: dict[str, float]) -> None:
-        iterations = self.settings.log_every_images / self.batch_size
-        skipped = sum(v for n, v in values.items() if n.endswith("/skipped")) * iterations
-        if skipped >= min(self.settings.max_skipped_updates, iterations) or any(
-            math.isnan(v) for n, v in values.items() if n.endswith("_score")
-        ):
-            raise ValueError(
-                f"about {skipped:.0f} updates since the last log row were skipped: loss or gradient not finite; "
-                "lower the learning rates, or continue from an earlier checkpoint in float32"
-            )
+    def _stop_if_broken(self, skipped: Mapping[str, Skipped]) -> None:
+        for network, updates in skipped.items():
+            if updates.longest_row >= self.settings.max_skipped_updates:
+                raise ValueError(
+                    f"{updates.longest_row} updates of the {network} in a row were skipped (run.max_skipped_updates is "
+                    f"{self.settings.max_skipped_updates}): loss or gradient not finite; lower the learning rates, or "
+                    "continue from an earlier checkpoint in float32"
+                )
 
 
 def _is_shown(name: str) -> bool:

@@ -15,7 +15,8 @@ from train.run_checkpoints import latest_checkpoint
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
               "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
-              "data.faces", "data.validation_faces", "data.seed", "model.init_args.seed")  # fmt: skip
+              "data.faces", "data.validation_faces", "data.seed", "model.init_args.seed",
+              "run.num_parts", "model.init_args.num_parts")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
 fingerprint is compared. Seeds of data and model are run.seed, which is compared itself."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")

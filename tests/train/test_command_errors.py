@@ -184,8 +184,9 @@ def test_a_face_that_cannot_be_decoded_is_named_whoever_reads_it(
 
 
 def test_a_run_whose_updates_are_not_finite_ends_with_advice(fail: Fail, tmp_path: Path) -> None:
-    message = fail("prior", tmp_path, "--model.init_args.optimization.generator_learning_rate", "1e30")
-    assert "loss or gradient not finite; lower the learning rates" in message
+    broken = ["--model.init_args.optimization.generator_learning_rate", "1e30", "--run.max_skipped_updates", 3]
+    message = fail("prior", tmp_path, *broken)
+    assert "in a row were skipped (run.max_skipped_updates is 3): loss or gradient not finite; lower the" in message
 
 
 def test_a_process_ends_with_code_2_and_one_line_without_a_traceback(tmp_path: Path) -> None:
