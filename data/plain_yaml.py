@@ -4,9 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import yaml
+from jsonargparse import get_loader, set_loader
 
 MAX_CHARACTERS = 200_000
 MAX_DEPTH = 32
+
+_load_option = get_loader("yaml")
 
 
 def read_yaml(path: Path) -> object:
@@ -51,6 +54,16 @@ def check_yaml(text: str) -> None:
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"it must be nested at most {MAX_DEPTH} deep")
     _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def guard_options() -> None:
+    """Makes jsonargparse check every text it takes as YAML, config files and options alike, with `check_yaml`."""
+    set_loader("yaml", _load_checked, exceptions=(yaml.YAMLError, ValueError))
+
+
+def _load_checked(text: str) -> object:
+    check_yaml(text)
+    return _load_option(text)
 
 
 def _check_keys(node: yaml.Node | None) -> None:

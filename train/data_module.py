@@ -1,14 +1,18 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceImages, RunBatches, RunImages, collate_faces
+from data.broken_faces import BrokenFaces, usable_faces
+from data.dataset import RunBatches, RunImage, RunImages, collate_faces
 from data.faces import FaceFiles, fingerprint, hold_out, open_faces
+
+LOADER_TIMEOUT_SECONDS = 50
+"""A loader that gives nothing for so long hangs: the run ends with a reason."""
 
 
 class FacesDataModule(LightningDataModule):
@@ -23,7 +27,10 @@ class FacesDataModule(LightningDataModule):
         num_workers: Processes that read photographs, per training process; 0 reads in the training process.
         cache_mebibytes: Memory for resized photographs, per worker.
         total_images: Length of the run; set by `run.total_images`.
+        max_broken_share: Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the
+            first; else one is always allowed.
         seed: Of the run; set by `run.seed`.
+        report_folder: Where `broken_faces.jsonl` names the broken files; set by `run.folder`.
     """
 
     def __init__(
@@ -36,7 +43,9 @@ class FacesDataModule(LightningDataModule):
         num_workers: int = 2,
         cache_mebibytes: int = 256,
         total_images: int = 1_000_000,
+        max_broken_share: float = 0.01,
         seed: int = 0,
+        report_folder: Path = Path("."),
     ) -> None:
         super().__init__()
         self.path = faces
@@ -48,7 +57,10 @@ class FacesDataModule(LightningDataModule):
         self.cache_bytes = cache_mebibytes * 2**20
         self.total_images = total_images
         self.seed = seed
+        self.max_broken_share = max_broken_share
+        self.report_folder = report_folder
         self.faces, self.validation_faces = self._split()
+        self.broken = BrokenFaces(self.faces, report_folder / "broken_faces.jsonl", max_broken_share)
 
     def _split(self) -> tuple[FaceFiles, FaceFiles]:
         faces = open_faces(self.path)
@@ -66,17 +78,21 @@ class FacesDataModule(LightningDataModule):
             "validation_fingerprint": fingerprint(self.validation_faces),
         }
 
-    def validation_images(self, resolution: int) -> FaceImages:
-        """The held-out faces as tensors."""
-        return FaceImages(self.validation_faces, resolution)
+    @cached_property
+    def usable_validation_faces(self) -> FaceFiles:
+        """The held-out faces without broken files, which `broken_validation_faces.jsonl` names."""
+        report = self.report_folder / "broken_validation_faces.jsonl"
+        return usable_faces(self.validation_faces, report, self.max_broken_share)
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+    def run_images(self, resolution: int, flip_probability: float, cache_bytes: int = 0) -> RunImages:
+        """The training faces in the order of the run, others in the place of broken ones."""
+        return RunImages(self.faces, resolution, self.seed, flip_probability, cache_bytes, self.broken)
+
+    def train_dataloader(self) -> DataLoader[RunImage]:
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
         module: Any = self.trainer.lightning_module
-        images = RunImages(
-            self.faces, module.architecture.resolution, self.seed, self.flip_probability, self.cache_bytes
-        )
+        images = self.run_images(module.architecture.resolution, self.flip_probability, self.cache_bytes)
         batches = RunBatches(
             module.progress.images_seen,
             self.total_images,
@@ -92,6 +108,7 @@ class FacesDataModule(LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             persistent_workers=self.num_workers > 0,
             prefetch_factor=4 if self.num_workers > 0 else None,
+            timeout=LOADER_TIMEOUT_SECONDS if self.num_workers > 0 else 0,
         )
 
 

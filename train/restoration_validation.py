@@ -48,7 +48,7 @@ class RestorationValidation(Callback):
             return
         module: Any = pl_module
         data: Any = trainer
-        faces = data.datamodule.validation_faces
+        faces = data.datamodule.usable_validation_faces
         self._pairs = list(degraded_pairs(faces, module.architecture.resolution, module.ranges, SEED))
         self._metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
         for name, reason in self._metrics.unavailable.items():
@@ -91,7 +91,7 @@ class RestorationValidation(Callback):
     def _evaluate(self, trainer: Trainer, module: Any) -> Evaluation:
         assert self._metrics is not None  # set by on_train_start
         data: Any = trainer
-        faces = data.datamodule.validation_faces
+        faces = data.datamodule.usable_validation_faces
         resolution = module.architecture.resolution
         protocol = faces_protocol(faces, str(faces.path), resolution, module.degradation, module.ranges, SEED)
         return evaluate(lambda x: module.ema(x.to(module.device)), self._pairs, self._metrics, protocol, 0)
