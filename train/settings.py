@@ -11,6 +11,8 @@ class RunSettings:
 
     folder: Path = Path("runs/unnamed")
     """Everything the run writes. The same command with the same folder continues the run."""
+    overwrite: bool = False
+    """Replace a run in the folder that is complete or has other settings; one that can be continued is continued."""
     seed: int = 0
     """Root of all randomness."""
     total_images: int = 1_000_000
