@@ -1,5 +1,7 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
+import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ class FacesDataModule(LightningDataModule):
         """The training faces in the order of the run, others in the place of broken ones."""
         return RunImages(self.faces, resolution, self.seed, flip_probability, cache_bytes, self.broken)
 
-    def train_dataloader(self) -> DataLoader[RunImage]:
+    def train_dataloader(self) -> "TimedLoader":
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
         module: Any = self.trainer.lightning_module
@@ -100,7 +102,7 @@ class FacesDataModule(LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return DataLoader(
+        loader: DataLoader[RunImage] = DataLoader(
             images,
             batch_sampler=batches,
             collate_fn=collate_faces,
@@ -110,6 +112,35 @@ class FacesDataModule(LightningDataModule):
             prefetch_factor=4 if self.num_workers > 0 else None,
             timeout=LOADER_TIMEOUT_SECONDS if self.num_workers > 0 else 0,
         )
+        self.loader = TimedLoader(loader)
+        return self.loader
+
+
+class TimedLoader:
+    """A data loader that knows how long training waited for it.
+
+    Args:
+        loader: Gives the batches.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.waited_seconds = 0.0
+
+    def __len__(self) -> int:
+        """Batches left in the run."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the batches."""
+        batches = iter(self.loader)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_seconds += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
 
 def _first(faces: FaceFiles, most: int) -> FaceFiles:

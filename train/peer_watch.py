@@ -62,7 +62,7 @@ class PeerWatch:
             connection.sendall(f"{token} {rank}\n".encode())
             self._peers = [_Peer(0, connection)]
         for peer in self._peers:
-            peer.connection.settimeout(BEAT_SECONDS)
+            peer.connection.setblocking(False)
         self._thread = threading.Thread(target=self._watch, daemon=True, name="peer watch")
         self._thread.start()
 
@@ -90,15 +90,14 @@ class PeerWatch:
 
     def _listen(self, peer: _Peer) -> None:
         try:
-            data = peer.connection.recv(65536, socket.MSG_DONTWAIT)
+            data = peer.connection.recv(65536)
         except BlockingIOError:
             peer.silent_beats += 1
             if peer.silent_beats >= SILENT_BEATS:
                 self._lose(peer, f"was not heard of for {SILENT_BEATS * BEAT_SECONDS:.0f} seconds")
             return
-        except OSError as error:
-            self._lose(peer, f"was lost ({error.strerror})")
-            return
+        except OSError:
+            data = b""
         if not data:
             self._lose(peer, self._how_it_ended(peer.rank))
             return

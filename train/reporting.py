@@ -1,5 +1,6 @@
 """What a user sees of a run: a line or a bar with loss terms, speed and time left; CSV and trackers."""
 
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -10,8 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from train.csv_log import CsvLog
+from train.non_finite import dump_non_finite
+from train.processes import average_over_processes
 from train.settings import RunSettings, is_passed
 from train.skipped_updates import Skipped
+
+LARGEST_LOADER_SHARE = 0.2
+"""Share of the time spent waiting for photographs above which the loader is named as the cause."""
 
 
 class Reporting(Callback):
@@ -27,6 +33,8 @@ class Reporting(Callback):
         self.batch_size = batch_size
         self._bar: Progress | None = None
         self._since = (0.0, 0)
+        self._waited_seconds = 0.0
+        self._is_held_up = False
         self._log: CsvLog | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,22 +60,48 @@ class Reporting(Callback):
         images_seen = module.progress.images_seen
         if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
             return
-        values = module.progress.meters.read()  # the only place where the training loop waits for the device
-        skipped = module.progress.skipped.read()
+        skipped = module.progress.skipped.read()  # here and in the next line alone training waits for the device
+        values = module.progress.meters.read() | self._host_values(trainer, images_seen)
         values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
-        now = time.perf_counter()
-        speed = (images_seen - self._since[1]) / max(now - self._since[0], 1e-9)
-        self._since = (now, images_seen)
-        values["speed/images_per_second"] = speed
-        values["speed/seconds_left"] = (self.settings.total_images - images_seen) / speed
-        if torch.cuda.is_available():
-            values["memory/peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
         for logger in trainer.loggers:
             logger.log_metrics(values, step=images_seen)
         if self._log is not None:
             self._log.append(images_seen, values)
             self._show(images_seen, values)
+            self._name_cause(values["speed/loader_share"], trainer)
+        dump_non_finite(self.settings.folder, trainer, skipped, images_seen)
         self._stop_if_broken(skipped)
+
+    def _host_values(self, trainer: Trainer, images_seen: int) -> dict[str, float]:
+        """Speed, memory and data errors: means over the processes, where they differ."""
+        data: Any = trainer
+        now, waited_seconds = time.perf_counter(), data.datamodule.loader.waited_seconds
+        seconds = max(now - self._since[0], 1e-9)
+        speed = (images_seen - self._since[1]) / seconds
+        values = {
+            "speed/images_per_second": speed,
+            "speed/seconds_left": (self.settings.total_images - images_seen) / speed,
+            "speed/loader_share": min((waited_seconds - self._waited_seconds) / seconds, 1.0),
+            "memory/host_peak_gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "data/broken_files": float(data.datamodule.broken.count()),
+        }
+        if torch.cuda.is_available():
+            values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
+        self._since, self._waited_seconds = (now, images_seen), waited_seconds
+        means = average_over_processes(torch.tensor(list(values.values()), device=trainer.strategy.root_device))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _name_cause(self, loader_share: float, trainer: Trainer) -> None:
+        """Says once that the loader holds training up, and again when it does so after a while."""
+        was_held_up, self._is_held_up = self._is_held_up, loader_share > LARGEST_LOADER_SHARE
+        if self._is_held_up and not was_held_up:
+            data: Any = trainer
+            print(
+                f"the loader holds training up: {loader_share:.0%} of the time went into waiting for photographs; "
+                f"raise --data.num_workers (now {data.datamodule.num_workers}) or --data.cache_mebibytes, or store smaller "
+                "files nearer by",
+                flush=True,
+            )
 
     def exclude_pause(self, seconds: float) -> None:
         """Takes the time of a validation or checkpoint out of the speed of training."""
