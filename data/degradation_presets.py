@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from data.degradation_parameters import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
 from data.plain_yaml import read_yaml
+from data.required_values import null_problems
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "degradations"
 
@@ -44,6 +45,8 @@ def load_preset(name_or_path: str) -> DegradationRanges:
         raise FileNotFoundError(f"no degradation preset or YAML file named {name_or_path}; the presets are {known}")
     values = read_yaml(path)
     problems = _key_problems(values, DegradationRanges, "preset")
+    if not problems and isinstance(values, dict):
+        problems = null_problems(DegradationRanges, values, "preset")
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     parser = ArgumentParser(exit_on_error=False)

@@ -227,10 +227,15 @@ def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
             raise ValueError(f"members of {path} overlap at {member.filename!r}; make the zip again")
         names.add(member.filename)
         end = member.header_offset + member.compress_size
-        if not member.is_dir() and _is_image(PurePosixPath(member.filename)):
+        if _is_image_member(member):
             yield member.filename, member.file_size
     if end > path.stat().st_size:
         raise ValueError(f"{path} is truncated: its directory names more bytes than it has; copy it again")
+
+
+def _is_image_member(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is an image; `ZipInfo.is_dir` fails on an empty name."""
+    return not member.filename.endswith("/") and _is_image(PurePosixPath(member.filename))
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
@@ -239,7 +244,7 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if name.is_absolute() or ".." in name.parts or "\\" in member.filename or is_link:
         raise ValueError(f"members of {path} must lie inside it, got {member.filename!r}; make the zip again")
-    if member.is_dir() or not _is_image(name):
+    if not _is_image_member(member):
         return
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
         raise ValueError(

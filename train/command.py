@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.plain_yaml import guard_options, read_yaml
+from data.required_values import null_problems
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
 from train.parts import check_division
@@ -60,6 +61,18 @@ class TrainingCommand(LightningCLI):
         parser.link_arguments("run.num_parts", "model.init_args.num_parts")
         parser.link_arguments("run.total_images", "data.total_images")
         parser.link_arguments("run.folder", "data.report_folder")
+
+    def instantiate_classes(self) -> None:
+        """Builds model, data and trainer from values that are all there."""
+        config = self.config.fit
+        groups = {"data": (FacesDataModule, config.data), "trainer": (Trainer, config.trainer)}
+        stage = next((s for s in STAGES if config.model.class_path == f"{s.__module__}.{s.__name__}"), None)
+        if stage is not None:
+            groups["model.init_args"] = (stage, config.model.init_args)
+        problems = [p for name, (owner, values) in groups.items() for p in null_problems(owner, values.as_dict(), name)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with the run's callbacks and trackers."""
