@@ -1,5 +1,6 @@
 """YAML as plain values: files from outside can neither run code nor grow beyond their own size."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jsonargparse import get_loader, set_loader
 MAX_CHARACTERS = 200_000
 MAX_DEPTH = 32
 
+_NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")
 _load_option = get_loader("yaml")
 
 
@@ -42,7 +44,8 @@ def check_yaml(text: str) -> None:
 
     Raises:
         yaml.YAMLError: If the text is no YAML, is too long or nested too deeply, repeats parts by reference (a few
-            lines can stand for gigabytes) or gives a key twice (the last would win in silence).
+            lines can stand for gigabytes), gives a key twice (the last would win in silence) or has keys that are no
+            names.
     """
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"it must have at most {MAX_CHARACTERS} characters, got {len(text)}")
@@ -67,13 +70,18 @@ def _load_checked(text: str) -> object:
 
 
 def _check_keys(node: yaml.Node | None) -> None:
-    """Refuses mappings that give a key twice."""
+    """Refuses mappings that give a key twice, and keys that cannot be names of settings."""
     if isinstance(node, yaml.MappingNode):
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        twice = [key for key, times in keys.items() if times > 1]
-        if twice:
-            raise yaml.YAMLError(f"the key {twice[0]!r} is given twice below line {node.start_mark.line + 1}")
+        line = node.start_mark.line + 1
+        for key, times in Counter(_name(key, line) for key, _ in node.value).items():
+            if times > 1:
+                raise yaml.YAMLError(f"the key {key!r} is given twice below line {line}")
     if isinstance(node, yaml.CollectionNode):
         for child in node.value:
-            for one in child if isinstance(child, tuple) else (child,):
-                _check_keys(one)
+            _check_keys(child[1] if isinstance(child, tuple) else child)
+
+
+def _name(key: yaml.Node, line: int) -> str:
+    if key.tag == "tag:yaml.org,2002:str" and _NAME.fullmatch(key.value):
+        return str(key.value)
+    raise yaml.YAMLError(f"keys must be names, got {str(key.value)[:40]!r} below line {line}")
