@@ -25,14 +25,12 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("GPEN_TRACEBACK") == "1":
             raise
         line = " ".join(str(error).split())
-        print(f"error: {line or type(error).__name__}", file=sys.stderr)
-        sys.exit(exit_code_of(error))
+        print(f"error: {line or type(error).__name__}", file=sys.stderr, flush=True)
+        if isinstance(error, ChildProcessError):
+            sys.stdout.flush()
+            os._exit(LOST_PROCESS_CODE)  # an ordinary end would wait for processes that hang
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
-
-
-def exit_code_of(error: BaseException) -> int:
-    """The exit code of an expected error: 138 for a lost process, else 2."""
-    return LOST_PROCESS_CODE if isinstance(error, ChildProcessError) else 2

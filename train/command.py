@@ -111,7 +111,7 @@ class TrainingCommand(LightningCLI):
                 "go on, or begin again with --run.overwrite true"
             )
             return
-        with ending_together(self.trainer.strategy):
+        with ending_together(self.trainer.strategy, self.datamodule):
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=start.checkpoint, weights_only=True)
 
     def _check_batches(self, settings: RunSettings) -> None:

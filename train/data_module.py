@@ -1,5 +1,6 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
+import signal
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from data.broken_faces import BrokenFaces, usable_faces
 from data.dataset import RunBatches, RunImage, RunImages, collate_faces
 from data.faces import FaceFiles, fingerprint, hold_out, open_faces
+from train.run_checkpoints import ENDING_SIGNALS
 
 LOADER_TIMEOUT_SECONDS = 50
 """A loader that gives nothing for so long hangs: the run ends with a reason."""
@@ -62,6 +64,8 @@ class FacesDataModule(LightningDataModule):
         self.max_broken_share = max_broken_share
         self.report_folder = report_folder
         self.faces, self.validation_faces = self._split()
+        self._images: RunImages | None = None
+        self.loader: TimedLoader | None = None
         self.broken = BrokenFaces(self.faces, report_folder / "broken_faces.jsonl", max_broken_share)
 
     def _split(self) -> tuple[FaceFiles, FaceFiles]:
@@ -90,11 +94,20 @@ class FacesDataModule(LightningDataModule):
         """The training faces in the order of the run, others in the place of broken ones."""
         return RunImages(self.faces, resolution, self.seed, flip_probability, cache_bytes, self.broken)
 
+    def end_workers(self) -> None:
+        """Ends the workers of the data loader, also those that hang."""
+        if self.loader is not None:
+            self.loader.end_workers()
+
+    def being_read(self) -> list[str]:
+        """The files that workers of the data loader are reading, or were when they died."""
+        return self._images.being_read() if self._images is not None else []
+
     def train_dataloader(self) -> "TimedLoader":
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
         module: Any = self.trainer.lightning_module
-        images = self.run_images(module.architecture.resolution, self.flip_probability, self.cache_bytes)
+        self._images = images = self.run_images(module.architecture.resolution, self.flip_probability, self.cache_bytes)
         batches = RunBatches(
             module.progress.images_seen,
             self.total_images,
@@ -111,9 +124,16 @@ class FacesDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             prefetch_factor=4 if self.num_workers > 0 else None,
             timeout=LOADER_TIMEOUT_SECONDS if self.num_workers > 0 else 0,
+            worker_init_fn=leave_signals_to_the_run,
         )
         self.loader = TimedLoader(loader)
         return self.loader
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """Lets a worker go on when all processes get a signal, as from Ctrl-C or a scheduler: the run ends in order."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class TimedLoader:
@@ -130,6 +150,15 @@ class TimedLoader:
     def __len__(self) -> int:
         """Batches left in the run."""
         return len(self.loader)
+
+    def end_workers(self) -> None:
+        """Ends the workers; those that hang or ignore it are killed, as Python would wait for them at its end."""
+        iterator: Any = self.loader._iterator
+        if iterator is not None and self.loader.num_workers > 0:
+            workers = list(iterator._workers)
+            iterator._shutdown_workers()
+            for worker in workers:
+                worker.kill()
 
     def __iter__(self) -> Iterator[Any]:
         """Yields the batches."""

@@ -98,8 +98,8 @@ class Reporting(Callback):
             data: Any = trainer
             print(
                 f"the loader holds training up: {loader_share:.0%} of the time went into waiting for photographs; "
-                f"raise --data.num_workers (now {data.datamodule.num_workers}) or --data.cache_mebibytes, or store smaller "
-                "files nearer by",
+                f"raise --data.num_workers (now {data.datamodule.num_workers}) or --data.cache_mebibytes, or store "
+                "smaller files nearer by",
                 flush=True,
             )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import train.run_checkpoints
+import train.run_checkpoints as run_checkpoints
 from models.checkpoint_file import check_seal
 
 Train = Callable[..., None]
@@ -72,38 +72,28 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_one_line_and_the_ol
     train("prior", tmp_path, "--run.total_images", 8, *RHYTHM)
     (old,) = checkpoints(tmp_path)
     content = old.read_bytes()
-    write = train_run_checkpoints_write(monkeypatch, number)
-    with pytest.raises(OSError, match="the checkpoint after 16 images cannot be written") as error:
-        train("prior", tmp_path, "--run.total_images", 24, *RHYTHM)
-    assert os.strerror(number) in str(error.value) and "\n" not in str(error.value)
-    assert list((tmp_path / "checkpoints").iterdir()) == [old] and old.read_bytes() == content
-    monkeypatch.setattr(train_module(), "write_sealed", write)
-    train("prior", tmp_path, "--run.total_images", 24, *RHYTHM)  # there is room again
-    assert len(checkpoints(tmp_path)) == 3
-
-
-def train_module() -> Any:
-    return train.run_checkpoints
-
-
-def train_run_checkpoints_write(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[..., None]:
-    """Lets writing a checkpoint fail in its middle; gives the function that was there."""
-    write = train.run_checkpoints.write_sealed
+    write = run_checkpoints.write_sealed
 
     def fail(content: dict[str, Any], path: Path) -> None:
         path.write_bytes(b"half of it")
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(train.run_checkpoints, "write_sealed", fail)
-    return write
+    monkeypatch.setattr(run_checkpoints, "write_sealed", fail)
+    with pytest.raises(OSError, match="the checkpoint after 16 images cannot be written") as error:
+        train("prior", tmp_path, "--run.total_images", 24, *RHYTHM)
+    assert os.strerror(number) in str(error.value) and "\n" not in str(error.value)
+    assert list((tmp_path / "checkpoints").iterdir()) == [old] and old.read_bytes() == content
+    monkeypatch.setattr(run_checkpoints, "write_sealed", write)
+    train("prior", tmp_path, "--run.total_images", 24, *RHYTHM)  # there is room again
+    assert len(checkpoints(tmp_path)) == 3
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB, where the user may mount one."""
+    """A file system of 12 MiB, where the user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip("mounting a small file system is not permitted here")
     yield folder
@@ -171,7 +161,7 @@ def test_a_killed_worker_of_the_loader_ends_the_run_at_once_with_a_reason(launch
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 138
     (line,) = errors.strip().splitlines()
-    assert line.startswith("error: a worker of the data loader died (DataLoader worker (pid")
+    assert line.startswith("error: a worker of the data loader died while reading ")
     assert "killed by signal: Killed" in line and "the same command continues" in line
     assert time.monotonic() - start < 60 or os.environ.get("CI")
 
@@ -184,7 +174,7 @@ def test_a_stopped_worker_ends_the_run_when_nothing_arrives_for_the_stated_time(
     os.kill(worker, signal.SIGSTOP)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 138
-    assert "no photographs arrived for 50 seconds" in errors and errors.count("\n") == 1
+    assert "no photographs arrived for 50 seconds while reading " in errors and errors.count("\n") == 1
 
 
 @pytest.mark.slow
