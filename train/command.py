@@ -65,7 +65,11 @@ class TrainingCommand(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds model, data and trainer from values that are all there."""
         config = self.config.fit
-        groups = {"data": (FacesDataModule, config.data), "trainer": (Trainer, config.trainer)}
+        groups: dict[str, tuple[type, Any]] = {
+            "run": (RunSettings, config.run),
+            "data": (FacesDataModule, config.data),
+            "trainer": (Trainer, config.trainer),
+        }
         stage = next((s for s in STAGES if config.model.class_path == f"{s.__module__}.{s.__name__}"), None)
         if stage is not None:
             groups["model.init_args"] = (stage, config.model.init_args)
