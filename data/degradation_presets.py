@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from data.degradation_parameters import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
 from data.plain_yaml import read_yaml
-from data.required_values import null_problems
+from data.required_values import value_problems
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "degradations"
 
@@ -46,7 +46,7 @@ def load_preset(name_or_path: str) -> DegradationRanges:
     values = read_yaml(path)
     problems = _key_problems(values, DegradationRanges, "preset")
     if not problems and isinstance(values, dict):
-        problems = null_problems(DegradationRanges, values, "preset")
+        problems = value_problems(DegradationRanges, values, "preset")
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     parser = ArgumentParser(exit_on_error=False)

@@ -1,4 +1,4 @@
-"""Values that may not be left out: jsonargparse lets a null through where a nested dataclass needs a value."""
+"""What jsonargparse lets through in nested dataclasses: nulls, and lists or texts in the place of a group of values."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -6,8 +6,8 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 
-def null_problems(owner: type, values: Mapping[str, Any], name: str) -> list[str]:
-    """Lists entries that are null although their type allows none.
+def value_problems(owner: type, values: Mapping[str, Any], name: str) -> list[str]:
+    """Lists entries that are null although their type allows none, or no group of values although one is needed.
 
     Args:
         owner: Class whose constructor takes the values.
@@ -24,6 +24,10 @@ def null_problems(owner: type, values: Mapping[str, Any], name: str) -> list[str
         if value is None and NoneType not in kinds and Any not in kinds:
             problems.append(f"{name}.{key} must have a value, got null")
         for kind in kinds:
-            if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
-                problems += null_problems(kind, value, f"{name}.{key}")
+            if not is_dataclass(kind) or not isinstance(kind, type) or value is None or isinstance(value, kind):
+                continue
+            if isinstance(value, Mapping):
+                problems += value_problems(kind, value, f"{name}.{key}")
+            else:
+                problems.append(f"{name}.{key} must hold keys and values, got {str(value)[:40]!r}")
     return problems

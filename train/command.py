@@ -17,7 +17,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from data.plain_yaml import guard_options, read_yaml
-from data.required_values import null_problems
+from data.required_values import value_problems
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
 from train.parts import check_division
@@ -62,6 +62,16 @@ class TrainingCommand(LightningCLI):
         parser.link_arguments("run.total_images", "data.total_images")
         parser.link_arguments("run.folder", "data.report_folder")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Reads options and config files; jsonargparse stumbles over some values, such as a list for a class."""
+        try:
+            super().parse_arguments(parser, args)
+        except (TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+            raise ValueError(
+                f"the configuration cannot be understood ({type(error).__name__}: {str(error)[:200]}); compare it with "
+                "the files in configs/"
+            ) from error
+
     def instantiate_classes(self) -> None:
         """Builds model, data and trainer from values that are all there."""
         config = self.config.fit
@@ -73,7 +83,9 @@ class TrainingCommand(LightningCLI):
         stage = next((s for s in STAGES if config.model.class_path == f"{s.__module__}.{s.__name__}"), None)
         if stage is not None:
             groups["model.init_args"] = (stage, config.model.init_args)
-        problems = [p for name, (owner, values) in groups.items() for p in null_problems(owner, values.as_dict(), name)]
+        problems = [
+            p for name, (owner, values) in groups.items() for p in value_problems(owner, values.as_dict(), name)
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         super().instantiate_classes()
