@@ -72,12 +72,15 @@ class _Hashing:
 
     def write(self, data: bytes) -> int:
         try:
-            number = self._file.write(data)
+            number = self._put(data)
         except OSError as error:
             self.error = error
             raise
         self.digest.update(data)
         return number
+
+    def _put(self, data: bytes) -> int:
+        return self._file.write(data)
 
     def flush(self) -> None:
         self._file.flush()

@@ -64,7 +64,7 @@ def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str
             compared.append(f"{len(one)} rows of {name}")
             for image in sorted(set(one) | set(other)):
                 before, now = one.get(image, {}), other.get(image, {})
-                names = [n for n in sorted(set(before) | set(now)) if before.get(n, "") != now.get(n, "")]
+                names = [n for n in sorted({*before, *now} - {"images_seen"}) if before.get(n, "") != now.get(n, "")]
                 different += [f"{name} at image {image}: {n} {before.get(n)} was, {now.get(n)} now" for n in names]
     paths = [checkpoint_path(folder / "checkpoints", num_images) for folder in (run, repetition)]
     if all(path.is_file() for path in paths):

@@ -72,9 +72,10 @@ class RestorationValidation(Callback):
         assert self._metrics is not None and self._log is not None  # set by on_train_start
         images_seen = module.progress.images_seen
         evaluation = self._evaluate(trainer, module)
-        values = {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
+        values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
+        values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
-        self._log.append(images_seen, {f"degraded/{n}": v.mean for n, v in evaluation.degraded.items()} | values)
+        self._log.append(images_seen, values)
         picture = self._picture(module)
         write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
         for logger in trainer.loggers:
