@@ -1,10 +1,12 @@
-"""What every command shares: expected errors become one line on stderr and exit code 2."""
+"""What every command shares: expected errors become one line on stderr and an exit code that says what to do."""
 
 import os
 import sys
 from collections.abc import Callable
 
 EXPECTED_ERRORS = (ValueError, OSError)
+LOST_PROCESS_CODE = 138
+"""A process that the command needs was lost, or a scheduler gave notice (128 + SIGUSR1): the same command goes on."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -13,8 +15,9 @@ def run(main: Callable[[], None]) -> None:
     Args:
         main: The command, without arguments.
 
-    Exit codes: 0 on success, 2 after a wrong option, file or folder (one line on stderr), 130 after Ctrl-C. With
-    `GPEN_TRACEBACK=1` in the environment errors keep their traceback.
+    Exit codes: 0 on success, 2 after a wrong option, file or folder (one line on stderr), 130 after Ctrl-C, 138 after
+    the loss of a process it needs (one line as well). With `GPEN_TRACEBACK=1` in the environment errors keep their
+    traceback.
     """
     try:
         main()
@@ -22,7 +25,10 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("GPEN_TRACEBACK") == "1":
             raise
         line = " ".join(str(error).split())
-        print(f"error: {line or type(error).__name__}", file=sys.stderr)
+        print(f"error: {line or type(error).__name__}", file=sys.stderr, flush=True)
+        if isinstance(error, ChildProcessError):
+            sys.stdout.flush()
+            os._exit(LOST_PROCESS_CODE)  # an ordinary end would wait for processes that hang
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,10 +7,25 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
+from data.broken_faces import BrokenFaces
 from data.faces import FaceFiles
-from data.run_order import is_flipped, photograph_of
+from data.run_order import is_flipped, photograph_and_substitutes
+
+_NOTHING = -1
+_MOST_READERS = 256
+
+
+class RunImage(NamedTuple):
+    """One image of a run."""
+
+    target: Tensor
+    """uint8 [3, R, R], [0, 255]."""
+    image_index: int
+    """k, its place in the run."""
+    is_substitute: bool = False
+    """Whether it stands in for a photograph whose file is broken."""
 
 
 class FaceBatch(NamedTuple):
@@ -20,6 +35,8 @@ class FaceBatch(NamedTuple):
     """uint8 [N, 3, R, R], [0, 255]."""
     image_indices: list[int]
     """Image index in the run of each of the N; stays on the host, where randomness is derived from it."""
+    num_substituted: int = 0
+    """How many of the N stand in for photographs whose files are broken."""
 
 
 class FaceImages(Dataset[Tensor]):
@@ -71,7 +88,7 @@ class FaceImages(Dataset[Tensor]):
         return image
 
 
-class RunImages(Dataset[tuple[Tensor, int]]):
+class RunImages(Dataset[RunImage]):
     """The images of a training run: position k gives the k-th image, for every k from 0 on.
 
     Args:
@@ -80,33 +97,70 @@ class RunImages(Dataset[tuple[Tensor, int]]):
         seed: Seed of the run.
         flip_probability: Of mirroring an image left to right, [0, 1].
         cache_bytes: As in `FaceImages`.
+        broken: Where files that cannot be used are noted while others stand in for them; None ends the run at the
+            first.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
     def __init__(
-        self, faces: FaceFiles, resolution: int, seed: int, flip_probability: float = 0.5, cache_bytes: int = 0
+        self,
+        faces: FaceFiles,
+        resolution: int,
+        seed: int,
+        flip_probability: float = 0.5,
+        cache_bytes: int = 0,
+        broken: BrokenFaces | None = None,
     ) -> None:
         if not 0 <= flip_probability <= 1:
             raise ValueError(f"flip_probability must lie in [0, 1], got {flip_probability}")
         self.images = FaceImages(faces, resolution, cache_bytes)
         self.seed = seed
         self.flip_probability = flip_probability
+        self.broken = broken
+        # What each process reads at the moment, in memory that outlives it: a decoder may crash without a word.
+        self._reading = torch.full((_MOST_READERS,), _NOTHING).share_memory_()
 
-    def __getitem__(self, image_index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, image_index: int) -> RunImage:
         """Reads the k-th image of the run.
 
         Args:
             image_index: k, at least 0.
 
         Returns:
-            uint8 [3, R, R] and k.
+            The image; the same for the same k as long as the same files are broken.
+
+        Raises:
+            ValueError: If too many files are broken.
+            OSError: If the whole set is gone, or broken files cannot be noted.
         """
-        image = self.images[photograph_of(self.seed, image_index, len(self.images))]
+        image, is_substitute = self._read(image_index)
         if is_flipped(self.seed, image_index, self.flip_probability):
             image = image.flip(-1)
-        return image, image_index
+        return RunImage(image, image_index, is_substitute)
+
+    def _read(self, image_index: int) -> tuple[Tensor, bool]:
+        """The photograph of the k-th image, or the first of its substitutes that can be used."""
+        worker = get_worker_info()
+        process = 0 if worker is None else worker.id % _MOST_READERS
+        candidates = photograph_and_substitutes(self.seed, image_index, len(self.images))
+        for attempt, photograph in enumerate(candidates):
+            self._reading[process] = photograph
+            try:
+                image = self.images[photograph]
+            except ValueError as error:
+                if self.broken is None:
+                    raise
+                self.broken.add(photograph, str(error))
+            else:
+                self._reading[process] = _NOTHING
+                return image, attempt > 0
+        raise AssertionError("BrokenFaces lets at least one photograph be whole")
+
+    def being_read(self) -> list[str]:
+        """The files that the readers hold open at this moment; after the death of one, what it may have died of."""
+        return [self.images.faces.source(int(index)) for index in self._reading if index != _NOTHING]
 
 
 class RunBatches:
@@ -156,17 +210,13 @@ class RunBatches:
             yield list(range(start, start + share))
 
 
-def collate_faces(samples: Sequence[tuple[Tensor, int]]) -> FaceBatch:
-    """Stacks the samples of `RunImages`.
-
-    Args:
-        samples: N pairs of uint8 [3, R, R] and an image index.
-
-    Returns:
-        The batch, its indices as Python integers.
-    """
-    images, indices = zip(*samples, strict=True)
-    return FaceBatch(torch.stack(images), [int(index) for index in indices])  # [N, 3, R, R]
+def collate_faces(samples: Sequence[RunImage]) -> FaceBatch:
+    """Stacks N samples of `RunImages`."""
+    return FaceBatch(
+        torch.stack([sample.target for sample in samples]),  # [N, 3, R, R]
+        [int(sample.image_index) for sample in samples],
+        sum(sample.is_substitute for sample in samples),
+    )
 
 
 def _to_square(image: Image.Image, resolution: int) -> Image.Image:

@@ -4,10 +4,11 @@ from argparse import ArgumentError
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from data.degradation_parameters import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.plain_yaml import read_yaml
+from data.required_values import value_problems
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[1] / "configs" / "degradations"
 
@@ -42,11 +43,10 @@ def load_preset(name_or_path: str) -> DegradationRanges:
     if not path.is_file():
         known = ", ".join(preset_names())
         raise FileNotFoundError(f"no degradation preset or YAML file named {name_or_path}; the presets are {known}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     problems = _key_problems(values, DegradationRanges, "preset")
+    if not problems and isinstance(values, dict):
+        problems = value_problems(DegradationRanges, values, "preset")
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     parser = ArgumentParser(exit_on_error=False)

@@ -1,7 +1,6 @@
 """Where face photographs come from: a folder or an uncompressed zip, read as RGB images."""
 
 import hashlib
-import io
 import os
 import stat
 import struct
@@ -10,16 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from data.decoding import MAX_PIXELS, decode
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 80_000_000
-"""Larger images are refused before decoding: about 240 MB as RGB, more than any camera face crop needs."""
+MAX_FILE_BYTES = 8 * MAX_PIXELS
+"""Larger files are refused before they are read: an uncompressed image with four 16-bit channels."""
+NOT_READABLE = -1
+"""Size of what is no ordinary file: a pipe, a device, a link to nothing."""
 
-# Only formats decoded inside the process: Pillow would hand a disguised EPS to Ghostscript.
-_PIL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+_ZIP_ERRORS = (OSError, KeyError, ValueError, RuntimeError, EOFError, struct.error, zipfile.BadZipFile)
+"""How Python's reader meets damaged archives (NotImplementedError is a RuntimeError)."""
 
 
 class FaceFiles:
@@ -30,20 +31,30 @@ class FaceFiles:
     Args:
         path: Folder or zip file.
         names: Names below it with `/` between their parts, sorted.
+        sizes_bytes: Sizes of the files when they were listed, `NOT_READABLE` where there is no ordinary file.
     """
 
-    def __init__(self, path: Path, names: list[str]) -> None:
+    def __init__(self, path: Path, names: list[str], sizes_bytes: list[int]) -> None:
         self.path = path
         self.names = names
+        self.sizes_bytes = sizes_bytes
         self._archive: zipfile.ZipFile | None = None
-        self._archive_process = -1
+        self._archive_process = NOT_READABLE
 
     def __len__(self) -> int:
         """Number of photographs."""
         return len(self.names)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "names": self.names, "_archive": None, "_archive_process": -1}
+        return {**vars(self), "_archive": None, "_archive_process": NOT_READABLE}
+
+    def take(self, part: slice) -> "FaceFiles":
+        """Some of the photographs, in the same order."""
+        return FaceFiles(self.path, self.names[part], self.sizes_bytes[part])
+
+    def source(self, index: int) -> str:
+        """Names one file in messages."""
+        return f"{self.path}/{self.names[index]}"
 
     def read(self, index: int) -> Image.Image:
         """Reads one photograph at its full size.
@@ -52,31 +63,50 @@ class FaceFiles:
             index: Position in `names`.
 
         Returns:
-            8-bit RGB, turned upright as its EXIF orientation says. Transparent images are laid over black, 16-bit grey
-            is scaled to 8 bits, CMYK is converted without its colour profile (profiles are ignored throughout).
+            8-bit RGB, upright; see `data.decoding.decode` for what becomes of other modes.
 
         Raises:
-            ValueError: If the file cannot be decoded, is too large or has a mode without a known range.
+            FileNotFoundError: If the whole set is gone.
+            ValueError: If the file cannot be read or decoded, is too large or has a mode without a known range.
         """
-        name = self.names[index]
-        source = f"{self.path}/{name}"
+        content = self.content(index)
         try:
-            content = self._bytes(name)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            return decode(content).image
+        except ValueError as error:
+            raise ValueError(
+                f"cannot use {self.source(index)} as a face: {error}; repair, convert or remove the file"
+            ) from error
+
+    def content(self, index: int) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            FileNotFoundError: If the whole set is gone.
+            ValueError: If the file is no ordinary one, is gone, too large or has changed since it was listed.
+        """
+        size_bytes, source = self.sizes_bytes[index], self.source(index)
+        if size_bytes > MAX_FILE_BYTES:
+            raise ValueError(f"cannot read {source}: it has {size_bytes} bytes, more than the {MAX_FILE_BYTES} allowed")
+        try:
+            if size_bytes == NOT_READABLE:
+                raise OSError("it is no ordinary file, or a link to nothing")
+            content = self._read_bytes(self.names[index], size_bytes + 1)  # one more: it may have grown
+        except _ZIP_ERRORS as error:
+            if not self.path.exists():
+                raise FileNotFoundError(
+                    f"the faces at {self.path} are gone; bring them back and continue with the same command"
+                ) from error
             raise ValueError(f"cannot read {source}: {error}; check the file or remove it") from error
-        return _decode(content, source)
+        if len(content) != size_bytes:
+            raise ValueError(f"cannot read {source}: it had {size_bytes} bytes when the faces were listed, now others")
+        return content
 
-    def sizes_bytes(self) -> list[int]:
-        """Sizes of the files in the order of `names`, without reading their contents."""
+    def _read_bytes(self, name: str, most: int) -> bytes:
         if self.path.is_dir():
-            return [(self.path / name).stat().st_size for name in self.names]
-        archive = self._open_archive()
-        return [archive.getinfo(name).file_size for name in self.names]
-
-    def _bytes(self, name: str) -> bytes:
-        if self.path.is_dir():
-            return (self.path / name).read_bytes()
-        return self._open_archive().read(name)
+            with (self.path / name).open("rb") as file:
+                return file.read(most)
+        with self._open_archive().open(name) as member:
+            return member.read(most)
 
     def _open_archive(self) -> zipfile.ZipFile:
         """The zip as opened by this process: a handle shared after a fork would share its file position too."""
@@ -97,16 +127,17 @@ def open_faces(path: Path | str) -> FaceFiles:
 
     Raises:
         FileNotFoundError: If the path does not exist.
-        ValueError: If there is no photograph, or the file is no zip, is compressed or has members outside itself.
+        ValueError: If there is no photograph, or the file is no zip, is compressed, has members outside itself, two of
+            one name, or sizes that contradict each other or the file.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"faces must be an existing folder or zip file, got {path}; check the path")
-    names = sorted(_names_in_folder(path) if path.is_dir() else _names_in_zip(path))
-    if not names:
+    files = sorted(_files_in_folder(path) if path.is_dir() else _members_of_zip(path))
+    if not files:
         wanted = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise ValueError(f"{path} must hold at least one face image, found none; put {wanted} files there")
-    return FaceFiles(path.resolve(), names)
+    return FaceFiles(path.resolve(), [name for name, _ in files], [size_bytes for _, size_bytes in files])
 
 
 def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
@@ -125,7 +156,7 @@ def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
     if len(faces) < 2:
         raise ValueError(f"{faces.path} must hold at least two faces, one of them for validation; add more")
     number = max(1, min(most, len(faces) // 10))
-    return FaceFiles(faces.path, faces.names[:-number]), FaceFiles(faces.path, faces.names[-number:])
+    return faces.take(slice(None, -number)), faces.take(slice(-number, None))
 
 
 def fingerprint(faces: FaceFiles) -> str:
@@ -138,7 +169,7 @@ def fingerprint(faces: FaceFiles) -> str:
         SHA-256 as 64 hexadecimal digits; equal for a folder and a stored zip of it.
     """
     digest = hashlib.sha256()
-    for name, size_bytes in zip(faces.names, faces.sizes_bytes(), strict=True):
+    for name, size_bytes in zip(faces.names, faces.sizes_bytes, strict=True):
         digest.update(f"{name}\0{size_bytes}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -149,8 +180,8 @@ def _is_image(name: PurePosixPath) -> bool:
     return name.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
-def _names_in_folder(folder: Path) -> Iterator[str]:
-    """Names of the images below a folder; a linked folder that was already visited is not entered again."""
+def _files_in_folder(folder: Path) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the images below a folder; a linked folder that was visited before is not entered again."""
     visited: set[str] = set()
     for current, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         folders.sort()
@@ -160,9 +191,10 @@ def _names_in_folder(folder: Path) -> Iterator[str]:
             continue
         visited.add(real)
         for file in files:
-            name = PurePosixPath((Path(current) / file).relative_to(folder).as_posix())
+            path = Path(current) / file
+            name = PurePosixPath(path.relative_to(folder).as_posix())
             if _is_image(name):
-                yield str(name)
+                yield str(name), _size_bytes(path)
 
 
 def _raise(error: OSError) -> None:
@@ -170,51 +202,52 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _names_in_zip(path: Path) -> Iterator[str]:
-    """Names of the images in a zip whose members are checked first."""
+def _size_bytes(path: Path) -> int:
+    """Size of an ordinary file; reading a pipe would wait for ever, a device would never end."""
+    try:
+        status = path.stat()
+    except OSError:
+        return NOT_READABLE
+    return status.st_size if stat.S_ISREG(status.st_mode) else NOT_READABLE
+
+
+def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the images in a zip whose directory is checked first."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except _ZIP_ERRORS as error:
         raise ValueError(f"faces must be a folder or an uncompressed zip file, got {path}: {error}") from error
-    for member in members:
-        name = PurePosixPath(member.filename)
-        is_link = stat.S_ISLNK(member.external_attr >> 16)
-        if name.is_absolute() or ".." in name.parts or "\\" in member.filename or is_link:
-            raise ValueError(f"members of {path} must lie inside it, got {member.filename!r}; make the zip again")
-        if member.is_dir() or not _is_image(name):
-            continue
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise ValueError(
-                f"members of {path} must be stored without compression or password, {member.filename!r} is not; "
-                "make the zip again with `zip -0 -r`"
-            )
-        yield member.filename
+    end, names = 0, set()
+    for member in sorted(members, key=lambda one: one.header_offset):
+        _check_member(path, member)
+        if member.filename in names:
+            raise ValueError(f"{path} holds two members named {member.filename!r}; make the zip again")
+        if member.header_offset < end:
+            raise ValueError(f"members of {path} overlap at {member.filename!r}; make the zip again")
+        names.add(member.filename)
+        end = member.header_offset + member.compress_size
+        if _is_image_member(member):
+            yield member.filename, member.file_size
+    if end > path.stat().st_size:
+        raise ValueError(f"{path} is truncated: its directory names more bytes than it has; copy it again")
 
 
-def _decode(content: bytes, source: str) -> Image.Image:
-    """Decodes to upright RGB; the size in the header is checked before any pixel is decoded."""
-    try:
-        with Image.open(io.BytesIO(content), formats=_PIL_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"it has {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright)
-    except _DECODE_ERRORS as error:
-        raise ValueError(f"cannot use {source} as a face: {error}; repair, convert or remove the file") from error
+def _is_image_member(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is an image; `ZipInfo.is_dir` fails on an empty name."""
+    return not member.filename.endswith("/") and _is_image(PurePosixPath(member.filename))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode with a known range to 8-bit RGB."""
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255 instead of scaling.
-        grey = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are 32-bit (mode {image.mode}), whose range is unknown")
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, coloured).convert("RGB")
-    return image.convert("RGB")
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuses members that lie elsewhere, or that are larger than the bytes the archive holds of them."""
+    name = PurePosixPath(member.filename)
+    is_link = stat.S_ISLNK(member.external_attr >> 16)
+    if name.is_absolute() or ".." in name.parts or "\\" in member.filename or is_link:
+        raise ValueError(f"members of {path} must lie inside it, got {member.filename!r}; make the zip again")
+    if not _is_image_member(member):
+        return
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 or member.file_size != member.compress_size:
+        raise ValueError(
+            f"members of {path} must be stored without compression or password, {member.filename!r} is not; "
+            "make the zip again with `zip -0 -r`"
+        )

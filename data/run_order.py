@@ -1,5 +1,6 @@
 """Which photograph the k-th image of a run is and whether it is flipped: functions of (seed, k) alone."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -29,6 +30,23 @@ def photograph_of(seed: int, image_index: int, num_photographs: int) -> int:
         )
     epoch, position = divmod(image_index, num_photographs)
     return int(_permutation(derive_seed(seed, "order", epoch), num_photographs)[position])
+
+
+def photograph_and_substitutes(seed: int, image_index: int, num_photographs: int) -> Iterator[int]:
+    """Lists the photograph of the k-th image and those that stand in for it, one after another, if it cannot be used.
+
+    So what is shown depends on (seed, k) and on which files are broken, not on who reads them or when.
+
+    Args:
+        seed: Seed of the run.
+        image_index: k, at least 0.
+        num_photographs: Photographs in the training set, at least 1.
+
+    Yields:
+        Positions in the training set: first `photograph_of`, then all in an order of this image's own.
+    """
+    yield photograph_of(seed, image_index, num_photographs)
+    yield from _permutation(derive_seed(seed, "substitute", image_index), num_photographs).tolist()
 
 
 def is_flipped(seed: int, image_index: int, probability: float) -> bool:

@@ -2,23 +2,10 @@
 them, in float32 outside autocast, on networks that are not compiled.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from losses.precision import at_least_float32
-
-
-class PathLength(NamedTuple):
-    """What `path_length_penalty` returns."""
-
-    penalty: Tensor
-    """Scalar, float32, at least 0, part of the graph."""
-    mean_path_length: Tensor
-    """Scalar: the running mean after this batch, detached."""
-    lengths: Tensor
-    """[N] lengths of this batch, detached."""
 
 
 def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
@@ -47,28 +34,23 @@ def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
     return at_least_float32(gradient).square().flatten(1).sum(1).mean()
 
 
-def path_length_penalty(
-    image: Tensor, styles: Tensor, mean_path_length: Tensor, noise: Tensor, decay: float
-) -> PathLength:
-    """Keeps the generator's Jacobian with respect to the styles close to a multiple of an isometry.
+def path_lengths(image: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+    """How far images move when their styles do, in a random direction.
 
     Args:
         image: Generated or restored images, [N, C, H, W].
         styles: The styles they were drawn from, [N, L, D], part of the image's graph.
-        mean_path_length: Running mean of the path lengths, scalar; 0 at the start of a run.
         noise: Standard normal noise of the shape of `image`.
-        decay: Weight of this batch in the running mean, [0, 1]; StyleGAN2 uses 0.01.
 
     Returns:
-        Penalty (mean squared distance from the running mean after this batch), the new running mean, the lengths.
+        [N] float32, at least 0, part of the graph.
 
     Raises:
         ValueError: If the shapes do not fit or the styles do not require a gradient.
 
     Source:
         Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, noise is divided by the root
-        of the number of pixels, the length is the root mean square over layers, and the penalty's gradient also
-        passes through this batch's share of the running mean.
+        of the number of pixels and the length is the root mean square over layers.
     """
     if styles.ndim != 3 or not styles.requires_grad:
         raise ValueError(
@@ -80,7 +62,29 @@ def path_length_penalty(
     height, width = image.shape[-2:]
     projection = (image * noise).sum() / (height * width) ** 0.5
     (gradient,) = torch.autograd.grad(projection, styles, create_graph=True)
-    lengths = at_least_float32(gradient).square().sum(2).mean(1).sqrt()  # [N]
-    new_mean = mean_path_length + decay * (lengths.mean() - mean_path_length)
-    penalty = (lengths - new_mean).square().mean()
-    return PathLength(penalty, new_mean.detach(), lengths.detach())
+    return at_least_float32(gradient).square().sum(2).mean(1).sqrt()  # [N]
+
+
+def path_length_penalty(lengths: Tensor, batch_mean: Tensor, running_mean: Tensor, decay: float) -> Tensor:
+    """Keeps the generator's Jacobian with respect to the styles close to a multiple of an isometry.
+
+    The batch may come in equal parts, in several processes or one after the other: the mean of the parts' penalties
+    and of their gradients is the penalty and the gradient of the whole batch.
+
+    Args:
+        lengths: Of a part of the batch, [N], from `path_lengths`.
+        batch_mean: Mean length of the whole batch, scalar, detached.
+        running_mean: Running mean of the batches' means, this batch included, scalar, detached.
+        decay: Weight of this batch in the running mean, [0, 1]; StyleGAN2 uses 0.01.
+
+    Returns:
+        Scalar, float32: the mean squared distance from the running mean.
+
+    Source:
+        Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, the penalty's gradient also
+        passes through this batch's share of the running mean. That is the second term here: its value is 0, its
+        gradient -2·decay·(batch mean - running mean) times the gradient of the batch's mean.
+    """
+    part_mean = lengths.mean()
+    through_running_mean = -2 * decay * (batch_mean - running_mean) * (part_mean - part_mean.detach())
+    return (lengths - running_mean).square().mean() + through_running_mean

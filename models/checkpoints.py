@@ -1,11 +1,10 @@
 """Networks from files: our releases, Lightning checkpoints, public GPEN and StyleGAN2 checkpoints."""
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +15,7 @@ from atomic_file import replacing
 from models.architecture import Architecture
 from models.discriminator import Discriminator
 from models.gpen import GPEN
+from models.pickled_file import LEGACY_MAGIC_BYTES, ZIP_MAGIC_BYTES, copy_tensors, read_pickled
 from models.prior import Prior
 from models.public_format import (
     architecture_of,
@@ -31,9 +31,8 @@ EXPECTED = (
     "or a StyleGAN2 checkpoint in rosinality's format (.pth, .pt)"
 )
 Kind = Literal["gpen", "prior"]
-LONGEST_SAFETENSORS_HEADER = 100_000_000
-TORCH_MAGIC_BYTES = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
-"""First bytes of what `torch.save` writes: a zip archive, before PyTorch 1.6 a pickled number."""
+LONGEST_SAFETENSORS_HEADER = 10_000_000
+"""In bytes; the headers of our files have about 0.1 MB."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,13 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
         raise ValueError(
             f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors"
         )
+    _load(module, state, origin, assign=False)
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], origin: str, assign: bool) -> None:
     try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        module.load_state_dict(state, strict=True, assign=assign)
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"{origin} does not fit the network: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -137,9 +140,12 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
         head = file.read(64)
     if int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER and head[8:9] == b"{":
         return _read_release(path)
-    if not head.startswith(TORCH_MAGIC_BYTES):
+    if not head.startswith((ZIP_MAGIC_BYTES, LEGACY_MAGIC_BYTES)):
         raise ValueError(f"{path} {_describe(head)}; {EXPECTED}")
-    content = _read_torch(path)
+    try:
+        content = read_pickled(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {EXPECTED}") from error
     if "state_dict" in content and FORMAT in content:
         return _from_lightning(path, content)
     return _from_public(path, content)
@@ -190,35 +196,20 @@ def _read_release(path: Path) -> StoredNetworks:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError, UnicodeError) as error:  # number formats PyTorch lacks
         raise ValueError(f"{path} is a damaged release file ({error})") from error
     if metadata.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
     try:
-        architecture = Architecture(**json.loads(metadata.pop("architecture")))
-        kind: Kind = "gpen" if metadata.pop("kind") == "gpen" else "prior"
-        group = json.loads(metadata.pop("minibatch_group_size"))
-    except (KeyError, TypeError, ValueError) as error:
+        entry = {name: metadata.pop(name) for name in ("kind", "architecture", "minibatch_group_size")}
+        entry |= {name: json.loads(entry[name]) for name in ("architecture", "minibatch_group_size")}
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is a damaged release file ({error})") from error
     generator, discriminator = _part(tensors, "generator."), _part(tensors, "discriminator.")
     if len(generator) + len(discriminator) < len(tensors):
         raise ValueError(f"{path} is a damaged release file (it holds tensors of neither generator nor discriminator)")
-    return StoredNetworks(path, kind, architecture, generator, discriminator or None, group, metadata)
-
-
-def _read_torch(path: Path) -> Mapping[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} cannot be loaded: it is damaged or holds Python objects, which could run code; {EXPECTED}"
-        ) from error
-    except Exception as error:  # a damaged pickle fails in a dozen ways
-        raise ValueError(f"{path} is truncated, damaged or no checkpoint; {EXPECTED}") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}; {EXPECTED}")
-    return content
+    return _checked(path, "release file", entry, generator, discriminator, metadata)
 
 
 def _describe(head: bytes) -> str:
@@ -232,25 +223,44 @@ def _describe(head: bytes) -> str:
 
 def _from_lightning(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
     entry, state = content[FORMAT], content["state_dict"]
-    card = {"origin": "Lightning checkpoint", "images seen": str(content.get("images_seen", "unknown"))}
+    card = {"origin": "Lightning checkpoint", "images seen": str(content.get("images_seen", "unknown"))[:20]}
+    if not isinstance(state, Mapping) or not isinstance(entry, Mapping):
+        raise ValueError(f"{path} is a damaged Lightning checkpoint (its state is no dictionary)")
+    return _checked(path, "Lightning checkpoint", entry, _part(state, "ema."), _part(state, "discriminator."), card)
+
+
+def _checked(
+    path: Path,
+    name: str,
+    entry: Mapping[str, Any],
+    generator: Mapping[str, Tensor],
+    discriminator: Mapping[str, Tensor],
+    card: Mapping[str, str],
+) -> StoredNetworks:
+    """Networks of ours whose tensors are those of the architecture that the file states."""
     try:
-        return StoredNetworks(
-            path,
-            entry["kind"],
-            Architecture(**entry["architecture"]),
-            _part(state, "ema."),
-            _part(state, "discriminator.") or None,
-            entry["minibatch_group_size"],
-            card,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is a damaged Lightning checkpoint ({error})") from error
+        architecture = Architecture(**entry["architecture"])
+        kind: Kind = entry["kind"]
+        if kind not in get_args(Kind):
+            raise ValueError(f"its kind is {str(kind)[:20]}")
+        group = entry["minibatch_group_size"]
+        with torch.device("meta"):  # takes no memory, however large the architecture
+            network = (GPEN if kind == "gpen" else Prior)(architecture)
+            judge = Discriminator(architecture, group)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} is a damaged {name} ({error})") from error
+    _load(network, generator, str(path), assign=True)
+    if discriminator:
+        _load(judge, discriminator, str(path), assign=True)
+    own = copy_tensors(generator, path), copy_tensors(discriminator, path) or None
+    return StoredNetworks(path, kind, architecture, *own, group, card)
 
 
 def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
     generator = content.get("g_ema", content)
     if not _is_state_dict(generator) or not _is_state_dict(content.get("d", generator)):
         raise ValueError(f"{path} holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; {EXPECTED}")
+    generator = _named(generator)
     is_gpen = "final_linear.0.weight" in generator and "ecd0.0.0.weight" in generator
     prefix = "generator." if is_gpen else ""
     if f"{prefix}conv1.conv.weight" not in generator:
@@ -259,14 +269,18 @@ def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
         )
     try:
         architecture = architecture_of(_part(generator, prefix))
-        network: nn.Module = GPEN(architecture) if is_gpen else Prior(architecture)
+        with torch.device("meta"):
+            network: nn.Module = GPEN(architecture) if is_gpen else Prior(architecture)
+            judge = Discriminator(architecture)
         rename = public_generator_name if is_gpen else public_prior_name
-        state = from_public(generator, _shapes(network), rename)
+        state = copy_tensors(from_public(generator, _shapes(network), rename), path)
         discriminator = None
         if "d" in content:
-            discriminator = from_public(content["d"], _shapes(Discriminator(architecture)), public_discriminator_name)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+            discriminator = copy_tensors(
+                from_public(_named(content["d"]), _shapes(judge), public_discriminator_name), path
+            )
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
     card = {"origin": "public GPEN checkpoint" if is_gpen else "StyleGAN2 checkpoint"}
     return StoredNetworks(path, "gpen" if is_gpen else "prior", architecture, state, discriminator, None, card)
 
@@ -280,4 +294,9 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return {n.removeprefix(prefix): tensor for n, tensor in _named(state).items() if n.startswith(prefix)}
+
+
+def _named(state: Mapping[Any, Tensor]) -> dict[str, Tensor]:
+    """The same with names that are texts; those of a hostile file may be anything."""
+    return {str(name)[:200]: tensor for name, tensor in state.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from models.architecture import Architecture
+from models.architecture import HIGHEST_RESOLUTION, Architecture
 from models.resampling import fir_kernel
 
 NOT_LOADED = re.compile(r"(^|\.)(kernel|noises\.noise_\d+|noises\.\d+)$")
@@ -106,6 +106,8 @@ def architecture_of(prior: Mapping[str, Tensor]) -> Architecture:
         style_dim = prior["style.1.weight"].shape[1]
     except (KeyError, IndexError) as error:
         raise ValueError(f"a tensor of a StyleGAN2 decoder is missing or malformed ({error})") from error
+    if 2 + num_rgb >= HIGHEST_RESOLUTION.bit_length() or min(channels) < 1:
+        raise ValueError(f"{num_rgb + 1} resolutions with channels {channels[:9]} belong to no GPEN architecture")
     narrow = channels[0] / 512
     multiplier = 1 if num_rgb < 4 else max(round(channels[4] / (256 * narrow)), 1)
     architecture = Architecture(
@@ -127,7 +129,7 @@ def _check_kernels(public: Mapping[str, Tensor]) -> None:
     for name, tensor in public.items():
         if not name.endswith("kernel"):
             continue
-        kernel = tensor.float().flatten()
+        kernel = tensor.flatten().float() if tensor.numel() == expected.numel() else tensor
         if kernel.shape != expected.shape or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-3):
             raise ValueError(f"{name} is not the FIR kernel [1, 3, 3, 1]; such a network is not supported")
 

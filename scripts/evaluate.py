@@ -64,7 +64,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Evaluates and writes the results."""
     arguments = parse_arguments()
-    check_output_folder(arguments.output, arguments.overwrite)
+    for inputs in (arguments.faces, arguments.degraded_folder, arguments.target_folder):
+        check_output_folder(arguments.output, arguments.overwrite, inputs)
     restorer = open_restorer(arguments)
     pairs, protocol, num_faces = open_pairs(arguments, restorer.resolution)
     metrics = choose_metrics(arguments.metrics, restorer.device, arguments.lpips_weights, arguments.inception_weights)

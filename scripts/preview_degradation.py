@@ -24,7 +24,8 @@ def parse_arguments() -> argparse.Namespace:
         "pixels of the shown resolution). Face k gets what image k of a training run with this seed would get.",
     )
     parser.add_argument("--faces", type=Path, required=True, help="folder (recursive) or uncompressed zip of faces")
-    parser.add_argument("--output", type=Path, required=True, help="PNG file to write; an existing one is replaced")
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument(
         "--degradation",
         default="released",
@@ -43,6 +44,8 @@ def main() -> None:
         raise ValueError(f"--num-faces must be at least 1, got {arguments.num_faces}")
     if arguments.output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a file that ends in .png, got {arguments.output}")
+    if arguments.output.exists() and not arguments.overwrite:
+        raise ValueError(f"{arguments.output} exists already; choose another --output or add --overwrite")
     ranges = load_preset(arguments.degradation)
     faces = FaceImages(open_faces(arguments.faces), arguments.resolution)
     indices = range(min(arguments.num_faces, len(faces)))

@@ -92,7 +92,7 @@ def _checkpoint(run: Path) -> Path:
 
 def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
     """The model card of one file, in Markdown."""
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text())["sessions"][-1]
     config = _config(run)
     what = "GPEN restorer" if name == "gpen" else "face prior (StyleGAN2) and its discriminator"
     lines = [

@@ -1,16 +1,19 @@
 """The updates both stages share: discriminator, R1 and path length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from losses.adversarial import discriminator_logistic_loss
-from losses.regularization import path_length_penalty, r1_penalty
+from losses.regularization import path_length_penalty, path_lengths, r1_penalty
 from models import Discriminator
 from models.differentiation import features_only
-from train.optimization import update
+from train.optimization import PartLoss, Updated, update
+from train.parts import Recomputed
 from train.processes import average_over_processes
 
 
@@ -43,74 +46,85 @@ class Regularization:
 
 
 def update_discriminator(
-    discriminator: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, generated: Tensor
-) -> dict[str, Tensor]:
+    discriminator: Discriminator, optimizer: torch.optim.Optimizer, pairs: Iterable[tuple[Tensor, Tensor]]
+) -> Updated:
     """One step of the logistic loss.
 
     Args:
         discriminator: To update.
         optimizer: Its own.
-        real: [N, 3, R, R] in [-1, 1]; stage 2 gives the targets.
-        generated: The same without a graph; stage 2 gives the restored faces.
-
-    Returns:
-        What to log.
+        pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
+            stage 2 gives targets and restored faces.
     """
-    both = discriminator(torch.cat([real, generated]), num_batches=2).logits
-    real_logits, generated_logits = both.chunk(2)
-    loss = discriminator_logistic_loss(real_logits, generated_logits)
-    norm, skipped = update(optimizer, loss)
-    return {
-        "discriminator/adversarial": loss,
-        "discriminator/real_score": real_logits.mean(),
-        "discriminator/generated_score": generated_logits.mean(),
-        "discriminator/gradient_norm": norm,
-        "discriminator/skipped": skipped,
-    }
+
+    def part(real: Tensor, generated: Tensor) -> PartLoss:
+        real_logits, generated_logits = discriminator(torch.cat([real, generated]), num_batches=2).logits.chunk(2)
+        loss = discriminator_logistic_loss(real_logits, generated_logits)
+        scores = {"real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
+        return PartLoss(loss, {"adversarial": loss, **scores})
+
+    return update(optimizer, (part(*pair) for pair in pairs))
 
 
 def regularize_discriminator(
-    discriminator: Discriminator, optimizer: torch.optim.Optimizer, real: Tensor, regularization: Regularization
-) -> dict[str, Tensor]:
+    discriminator: Discriminator, optimizer: torch.optim.Optimizer, reals: Iterable[Tensor], weights: Regularization
+) -> Updated:
     """One R1 step in float32; arguments and result as for `update_discriminator`."""
-    with torch.autocast(real.device.type, enabled=False):
+
+    def part(real: Tensor) -> PartLoss:
         real = real.detach().requires_grad_()
         logits = discriminator(real).logits
         with features_only():
             penalty = r1_penalty(logits, real)
-        weight = regularization.r1_weight / 2 * regularization.r1_interval
-        _, skipped = update(optimizer, penalty * weight)
-    return {"discriminator/r1_penalty": penalty, "discriminator/skipped": skipped}
+        return PartLoss(penalty * (weights.r1_weight / 2 * weights.r1_interval), {"r1_penalty": penalty})
+
+    with torch.autocast(next(discriminator.parameters()).device.type, enabled=False):
+        return update(optimizer, map(part, reals), "r1_gradient_norm")
+
+
+class StyledImages(NamedTuple):
+    """What the path length is computed from."""
+
+    image: Tensor
+    """[N, 3, R, R] in the graph of the styles."""
+    styles: Tensor
+    """[N, L, D]."""
+    direction: Tensor
+    """N(0, 1) of the images' shape."""
 
 
 def regularize_generator(
-    draw: Callable[[], tuple[Tensor, Tensor]],
+    draws: Sequence[Callable[[], StyledImages]],
     optimizer: torch.optim.Optimizer,
-    direction: Tensor,
     mean_path_length: Tensor,
-    regularization: Regularization,
-) -> dict[str, Tensor]:
+    weights: Regularization,
+) -> Updated:
     """One path length step in float32.
 
-    Args:
-        draw: Gives images [N, 3, R, R] and the styles [N, L, D] in their graph.
-        optimizer: Of the generator.
-        direction: N(0, 1) of the images' shape.
-        mean_path_length: Running mean, scalar; changed in place.
-        regularization: Weight, interval, decay.
+    The running mean contains the mean over the whole batch, so that several parts are drawn twice: for that mean, and
+    for their gradients.
 
-    Returns:
-        What to log.
+    Args:
+        draws: One for each part of the batch.
+        optimizer: Of the generator.
+        mean_path_length: Running mean, scalar; changed in place.
+        weights: Weight, interval, decay.
     """
-    with torch.autocast(direction.device.type, enabled=False):
-        image, styles = draw()
+
+    def measure(draw: Callable[[], StyledImages]) -> Tensor:
         with features_only():
-            path = path_length_penalty(image, styles, mean_path_length, direction, regularization.path_length_decay)
-        weight = regularization.path_length_weight * regularization.path_length_interval
-        _, skipped = update(optimizer, path.penalty * weight)
-    mean_path_length.copy_(average_over_processes(path.mean_path_length))
-    return {
-        "generator/path_length_penalty": path.penalty,
-        "generator/path_length": path.lengths.mean(),
-        "generator/skipped": skipped,
-    }
+            return path_lengths(*draw())
+
+    def part(lengths: Tensor) -> PartLoss:
+        penalty = path_length_penalty(lengths, batch_mean, running_mean, weights.path_length_decay)
+        loss = penalty * (weights.path_length_weight * weights.path_length_interval)
+        return PartLoss(loss, {"path_length_penalty": penalty, "path_length": lengths.mean()})
+
+    with torch.autocast(mean_path_length.device.type, enabled=False):
+        lengths_of = [Recomputed(partial(measure, draw), len(draws) == 1) for draw in draws]
+        batch_mean = torch.stack([lengths().detach().mean() for lengths in lengths_of]).mean()
+        batch_mean = average_over_processes(batch_mean)
+        running_mean = mean_path_length.lerp(batch_mean, weights.path_length_decay)
+        updated = update(optimizer, (part(lengths()) for lengths in lengths_of), "path_length_gradient_norm")
+    mean_path_length.copy_(torch.where(updated.skipped > 0, mean_path_length, running_mean))
+    return updated

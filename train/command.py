@@ -4,22 +4,29 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from data.plain_yaml import guard_options, read_yaml
+from data.required_values import value_problems
 from train.data_module import FacesDataModule
 from train.memory import keep_freed_memory
+from train.parts import check_division
 from train.prior_training import PriorTraining
 from train.reporting import Reporting
 from train.restoration_training import RestorationTraining
-from train.run_checkpoints import RunCheckpoints, images_of, latest_checkpoint
-from train.run_record import record_run
+from train.run_checkpoints import RunCheckpoints
+from train.run_ending import ending_together
+from train.run_record import begin_or_continue
 from train.settings import RunSettings
 from train.strategy import num_processes, strategy_for
 
@@ -51,7 +58,37 @@ class TrainingCommand(LightningCLI):
         parser.add_class_arguments(RunSettings, "run")
         parser.link_arguments("run.seed", "model.init_args.seed")
         parser.link_arguments("run.seed", "data.seed")
+        parser.link_arguments("run.num_parts", "model.init_args.num_parts")
         parser.link_arguments("run.total_images", "data.total_images")
+        parser.link_arguments("run.folder", "data.report_folder")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Reads options and config files; jsonargparse stumbles over some values, such as a list for a class."""
+        try:
+            super().parse_arguments(parser, args)
+        except (TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+            raise ValueError(
+                f"the configuration cannot be understood ({type(error).__name__}: {str(error)[:200]}); compare it with "
+                "the files in configs/"
+            ) from error
+
+    def instantiate_classes(self) -> None:
+        """Builds model, data and trainer from values that are all there."""
+        config = self.config.fit
+        groups: dict[str, tuple[type, Any]] = {
+            "run": (RunSettings, config.run),
+            "data": (FacesDataModule, config.data),
+            "trainer": (Trainer, config.trainer),
+        }
+        stage = next((s for s in STAGES if config.model.class_path == f"{s.__module__}.{s.__name__}"), None)
+        if stage is not None:
+            groups["model.init_args"] = (stage, config.model.init_args)
+        problems = [
+            p for name, (owner, values) in groups.items() for p in value_problems(owner, values.as_dict(), name)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with the run's callbacks and trackers."""
@@ -65,6 +102,8 @@ class TrainingCommand(LightningCLI):
         self.checkpoints = checkpoints
         if options.strategy == "auto":
             kwargs["strategy"] = strategy_for(processes)
+        if options.plugins is None and SLURMEnvironment.detect():
+            kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)  # RunCheckpoints answers SLURM's signals
         kwargs["logger"] = trackers(settings) or False
         kwargs["callbacks"] = [reporting, validation, checkpoints]
         return super().instantiate_trainer(**kwargs)
@@ -72,20 +111,40 @@ class TrainingCommand(LightningCLI):
     def fit(self, **_: Any) -> None:
         """Begins or continues the run in `run.folder`."""
         settings = self._settings()
-        if settings.total_images < self.datamodule.batch_size:
-            raise ValueError(
-                f"run.total_images must be at least one batch of {self.datamodule.batch_size} images, "
-                f"got {settings.total_images}; raise it"
-            )
+        self._check_batches(settings)
         self._dump_config()
-        record_run(settings.folder, self.config_dump, self.datamodule.description())
-        checkpoint = latest_checkpoint(settings.folder)
-        if checkpoint is not None and images_of(checkpoint) + self.datamodule.batch_size > settings.total_images:
+        start = begin_or_continue(
+            settings.folder,
+            self.config_dump,
+            self.datamodule.description(),
+            settings.overwrite,
+            self.trainer.is_global_zero,
+            self.trainer.world_size,
+        )
+        if start.is_complete:
             print(
-                f"{settings.folder} is complete with {images_of(checkpoint):,} images; raise run.total_images to go on"
+                f"{settings.folder} is complete with {start.images_seen:,} images; raise run.total_images to "
+                "go on, or begin again with --run.overwrite true"
             )
             return
-        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with ending_together(self.trainer.strategy, self.datamodule):
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=start.checkpoint, weights_only=True)
+
+    def _check_batches(self, settings: RunSettings) -> None:
+        batch_size = self.datamodule.batch_size
+        regularization = self.model.regularization
+        check_division(
+            batch_size,
+            self.trainer.world_size,
+            settings.num_parts,
+            self.model.discriminator.minibatch_group_size,
+            regularization.path_length_batch_shrink if regularization.path_length_interval else 1,
+        )
+        if settings.total_images < batch_size:
+            raise ValueError(
+                f"run.total_images must be at least one batch of {batch_size} images, got {settings.total_images}; "
+                "raise it"
+            )
 
     def _settings(self) -> RunSettings:
         return RunSettings(**vars(self.config.fit.run))
@@ -116,9 +175,11 @@ def _wandb_id(settings: RunSettings) -> str:
 
 
 def main() -> None:
-    """Runs the command line; after SIGTERM or Ctrl-C it exits with 143 or 130 and the run can be continued."""
+    """Runs the command line; after SIGTERM, SIGUSR1 or Ctrl-C it exits with 143, 138 or 130 and can be continued."""
     quiet_lightning()
     keep_freed_memory()
+    guard_options()
+    check_configs(sys.argv[1:])
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help describes the fields of dataclasses
     try:
         command = TrainingCommand(
@@ -139,6 +200,19 @@ def main() -> None:
         raise problem from None
     if command.checkpoints.exit_code:
         sys.exit(command.checkpoints.exit_code)
+
+
+def check_configs(arguments: Sequence[str]) -> None:
+    """Refuses config files that are no plain YAML by their names, which jsonargparse leaves out.
+
+    Raises:
+        ValueError: A file is no YAML, or is too large.
+    """
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = argument.partition("=")
+        path = Path(value or following)
+        if option in ("--config", "-c") and path.is_file():
+            read_yaml(path)
 
 
 def _plain(error: Exception) -> BaseException:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -46,16 +46,14 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def average_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+def average_gradients(gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
     """Averages gradients and loss over all processes, in one flattened all-reduce; returns the averaged loss.
 
     Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them and cannot
     follow a double backward; averaging after the backward is exact.
     """
-    loss = loss.detach()
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return loss
-    gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([*(g.reshape(-1) for g in gradients), loss.reshape(1)])
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
@@ -64,24 +62,53 @@ def average_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tenso
     return flat[-1]
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> tuple[Tensor, Tensor]:
+class PartLoss(NamedTuple):
+    """What one part of a batch says about an update."""
+
+    loss: Tensor
+    """Scalar to minimise, a mean over the images of the part."""
+    logged: dict[str, Tensor]
+    """Scalars for the log, means as well."""
+
+
+class Updated(NamedTuple):
+    """What `update` did."""
+
+    logged: dict[str, Tensor]
+    """Means of the parts' scalars, and the norm of the averaged gradient."""
+    skipped: Tensor
+    """Scalar: 1 where the update was skipped, else 0."""
+
+
+def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_name: str = "gradient_norm") -> Updated:
     """One step of an optimizer, skipped where loss or gradient are not finite, without asking the host.
 
     Args:
         optimizer: Fused Adam.
-        loss: Scalar; its graph is freed.
-
-    Returns:
-        Norm of the averaged gradient (scalar) and 1 where the update was skipped, else 0 (scalar).
+        parts: Of the batch of this process, equal in size. Each is asked for after the graph of the one before was
+            freed, so an iterator that computes them has one graph in memory.
+        norm_name: What the norm of the gradient is called in the log.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    done: list[PartLoss] = []
+    for part in parts:
+        part.loss.backward()
+        done.append(PartLoss(part.loss.detach(), {name: value.detach() for name, value in part.logged.items()}))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    averaged_loss = average_gradients(parameters, loss)  # all processes have to agree on skipping
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if len(done) > 1:
+        torch._foreach_mul_(gradients, 1 / len(done))
+    loss = _mean([part.loss for part in done])
+    averaged_loss = average_gradients(gradients, loss)  # all processes have to agree on skipping
+    norm = torch.nn.utils.get_total_norm(gradients)
     skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, skipped
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return norm, skipped
+    logged = {name: _mean([part.logged[name] for part in done]) for name in done[0].logged}
+    return Updated({**logged, norm_name: norm}, skipped)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from data.dataset import FaceImages
+from data.dataset import RunImages
 from data.ranges import model_to_uint8
 from evaluation.fid import FrechetDistance, load_inception
 from evaluation.pictures import picture_grid, write_png
@@ -82,7 +82,7 @@ class PriorPictures(Callback):
                 logger.log_image("samples", [picture], step=images_seen)
         if self._inception is not None and images_seen > 0:
             data: Any = trainer
-            faces = FaceImages(data.datamodule.faces, module.architecture.resolution)
+            faces = data.datamodule.run_images(module.architecture.resolution, flip_probability=0.0)
             fid = self._distance(module, faces)
             self.checkpoints.offer_best(-fid, images_seen)
             values = {"validation/fid": fid}
@@ -90,14 +90,14 @@ class PriorPictures(Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=images_seen)
 
-    def _distance(self, module: Any, faces: FaceImages) -> float:
+    def _distance(self, module: Any, faces: RunImages) -> float:
         assert self._inception is not None  # the caller checked
         distance = FrechetDistance(self._inception)
-        total = min(self.fid_num_images, len(faces))
+        total = min(self.fid_num_images, len(faces.images))  # each photograph at most once
         for first in range(0, total, 32):
             indices = range(first, min(first + 32, total))
             drawn = model_to_uint8(sample(module.ema, self.settings.seed, indices, "fid"))
-            real = torch.stack([faces[index] for index in indices]).to(drawn.device)
+            real = torch.stack([faces[index].target for index in indices]).to(drawn.device)
             distance.add(drawn, real)
         return distance.value()
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
 from train.adversarial_updates import (
     Regularization,
+    StyledImages,
     regularize_discriminator,
     regularize_generator,
     update_discriminator,
 )
 from train.draws import draw_crossovers, draw_noises, draw_normal, seeded_initialization
 from train.moving_average import MovingAverage, follow
-from train.optimization import frozen, is_due, lazy_adam, update
+from train.optimization import PartLoss, frozen, is_due, lazy_adam, update
+from train.parts import Recomputed, split
 from train.prior_pictures import PriorPictures
 from train.progress import Progress
 from train.reporting import Reporting
@@ -56,8 +59,9 @@ class PriorTraining(LightningModule):
         optimization: Learning rates and style mixing.
         regularization: R1 and path length.
         average: Moving average of the generator.
-        minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
+        minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
         fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
+        num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
         seed: Of the run; set by `run.seed`.
 
     Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
@@ -73,6 +77,7 @@ class PriorTraining(LightningModule):
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
         fid_num_images: int = 10_000,
+        num_parts: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -89,6 +94,7 @@ class PriorTraining(LightningModule):
         self.regularization = regularization
         self.average = average
         self.fid_num_images = fid_num_images
+        self.num_parts = num_parts
         self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -104,54 +110,51 @@ class PriorTraining(LightningModule):
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """One iteration: discriminator, R1, generator, path length, moving average."""
-        real = uint8_to_model(batch.target)
-        indices = batch.image_indices
-        batch_size = len(indices) * self.trainer.world_size
+        parts = split(batch, self.num_parts)
+        generated = [Recomputed(partial(self.draw, part.image_indices), len(parts) == 1) for part in parts]
+        batch_size = len(batch.image_indices) * self.trainer.world_size
         iteration = self.progress.images_seen // batch_size
-        r, log = self.regularization, self.progress.meters.add
+        r, log = self.regularization, self.progress.log
 
-        generated = self.draw(indices, "latent", mixing=True)
-        log(update_discriminator(self.discriminator, self._optimizer(1), real, generated.detach()))
+        pairs = ((uint8_to_model(part.target), draw().detach()) for part, draw in zip(parts, generated, strict=True))
+        log("discriminator", update_discriminator(self.discriminator, self._optimizer(1), pairs))
         if is_due(iteration, r.r1_interval):
-            log(regularize_discriminator(self.discriminator, self._optimizer(1), real, r))
-        log(self._update_generator(generated))
+            reals = (uint8_to_model(part.target) for part in parts)
+            log("discriminator", regularize_discriminator(self.discriminator, self._optimizer(1), reals, r))
+        log("generator", update(self._optimizer(0), (self._generator_loss(draw()) for draw in generated)))
         if is_due(iteration, r.path_length_interval):
-            log(self._regularize_generator(indices[:: r.path_length_batch_shrink]))
+            draws = [partial(self._draw_styled, part.image_indices[:: r.path_length_batch_shrink]) for part in parts]
+            log("generator", regularize_generator(draws, self._optimizer(0), self.mean_path_length, r))
 
         self.progress.images_seen += batch_size
         follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
 
-    def draw(self, image_indices: Sequence[int], purpose: str, mixing: bool) -> Tensor:
+    def draw(self, image_indices: Sequence[int]) -> Tensor:
         """Draws images [N, 3, R, R] that belong to the images of the run, with the trained generator."""
-        return self.generator.synthesis(*self._styles_and_noises(image_indices, purpose, mixing))
+        return self.generator.synthesis(*self._styles_and_noises(image_indices, "latent"))
 
-    def _styles_and_noises(
-        self, image_indices: Sequence[int], purpose: str, mixing: bool
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _styles_and_noises(self, image_indices: Sequence[int], purpose: str) -> tuple[Tensor, list[Tensor]]:
         seed, num_styles = self.progress.seed, self.architecture.num_styles
         latents = draw_normal((2, self.architecture.style_dim), seed, purpose, image_indices, self.device)
         first, second = self.generator.mapping(latents.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)  # [N, D] each
-        probability = self.optimization.style_mixing_probability if mixing else 0.0
+        probability = self.optimization.style_mixing_probability
         crossovers = draw_crossovers(probability, num_styles, seed, image_indices).to(self.device, non_blocking=True)
         is_first = torch.arange(num_styles, device=self.device) < crossovers[:, None]  # [N, L]
         styles = torch.where(is_first[:, :, None], first[:, None], second[:, None])  # [N, L, D]
         shapes = self.generator.synthesis.noise_shapes()
         return styles, draw_noises(shapes, seed, f"{purpose} noise", image_indices, self.device)
 
-    def _update_generator(self, generated: Tensor) -> dict[str, Tensor]:
+    def _generator_loss(self, generated: Tensor) -> PartLoss:
         with frozen(self.discriminator):
             loss = generator_logistic_loss(self.discriminator(generated).logits)
-        norm, skipped = update(self._optimizer(0), loss)
-        return {"generator/adversarial": loss, "generator/gradient_norm": norm, "generator/skipped": skipped}
+        return PartLoss(loss, {"adversarial": loss})
 
-    def _regularize_generator(self, image_indices: Sequence[int]) -> dict[str, Tensor]:
-        def draw() -> tuple[Tensor, Tensor]:
-            styles, noises = self._styles_and_noises(image_indices, "path length", mixing=True)
-            return self.generator.synthesis(styles, noises), styles
-
-        shape = (3, self.architecture.resolution, self.architecture.resolution)
+    def _draw_styled(self, image_indices: Sequence[int]) -> StyledImages:
+        styles, noises = self._styles_and_noises(image_indices, "path length")
+        image = self.generator.synthesis(styles, noises)
+        shape = tuple(image.shape[1:])
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
-        return regularize_generator(draw, self._optimizer(0), direction, self.mean_path_length, self.regularization)
+        return StyledImages(image, styles, direction)
 
     def _optimizer(self, index: int) -> torch.optim.Optimizer:
         optimizers: Any = self.optimizers()

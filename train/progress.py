@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import torch
+
 from models.architecture import Architecture
 from models.checkpoints import FORMAT, Kind, lightning_entry
 from train.meters import Meters
+from train.optimization import Updated
+from train.skipped_updates import SkippedUpdates
 
 
 class Progress:
-    """Counts the images of a run and keeps its meters.
+    """Counts the images of a run and keeps what its updates logged.
 
     Args:
         seed: Of the run.
@@ -18,6 +22,17 @@ class Progress:
         self.seed = seed
         self.images_seen = 0
         self.meters = Meters()
+        self.skipped = SkippedUpdates()
+
+    def log(self, network: str, updated: Updated) -> None:
+        """Notes an update of "generator" or "discriminator" in the iteration that began at `images_seen`."""
+        self.meters.add({f"{network}/{name}": value for name, value in updated.logged.items()})
+        self.skipped.add(network, self.images_seen, updated.skipped)
+
+    def to(self, device: torch.device) -> None:
+        """Moves what was restored: Lightning reads a checkpoint before it moves the networks."""
+        self.meters.to(device)
+        self.skipped.to(device)
 
     def store(
         self, checkpoint: dict[str, Any], kind: Kind, architecture: Architecture, minibatch_group_size: int | None
@@ -26,6 +41,7 @@ class Progress:
         checkpoint["images_seen"] = self.images_seen
         checkpoint["seed"] = self.seed
         checkpoint["meters"] = self.meters.state()
+        checkpoint["skipped"] = self.skipped.state()
         checkpoint[FORMAT] = lightning_entry(kind, architecture, minibatch_group_size)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -41,5 +57,6 @@ class Progress:
             )
         self.images_seen = checkpoint["images_seen"]
         self.meters.restore(checkpoint["meters"])
+        self.skipped.restore(checkpoint["skipped"])
         # Lightning would skip batches to the position it stored; our sampler starts at images_seen by itself.
         checkpoint.pop("loops", None)

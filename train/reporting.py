@@ -1,8 +1,9 @@
 """What a user sees of a run: a line or a bar with loss terms, speed and time left; CSV and trackers."""
 
-import math
+import resource
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from train.csv_log import CsvLog
+from train.non_finite import dump_non_finite
+from train.processes import average_over_processes
 from train.settings import RunSettings, is_passed
+from train.skipped_updates import Skipped
+
+LARGEST_LOADER_SHARE = 0.2
+"""Share of the time spent waiting for photographs above which the loader is named as the cause."""
 
 
 class Reporting(Callback):
@@ -26,6 +33,8 @@ class Reporting(Callback):
         self.batch_size = batch_size
         self._bar: Progress | None = None
         self._since = (0.0, 0)
+        self._waited_seconds = 0.0
+        self._is_held_up = False
         self._log: CsvLog | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -33,7 +42,7 @@ class Reporting(Callback):
         module: Any = pl_module
         images_seen = module.progress.images_seen
         self._since = (time.perf_counter(), images_seen)
-        module.progress.meters.to(pl_module.device)  # Lightning restores a checkpoint before it moves the networks
+        module.progress.to(pl_module.device)
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
@@ -51,20 +60,48 @@ class Reporting(Callback):
         images_seen = module.progress.images_seen
         if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
             return
-        values = module.progress.meters.read()  # the only place where the training loop waits for the device
-        now = time.perf_counter()
-        speed = (images_seen - self._since[1]) / max(now - self._since[0], 1e-9)
-        self._since = (now, images_seen)
-        values["speed/images_per_second"] = speed
-        values["speed/seconds_left"] = (self.settings.total_images - images_seen) / speed
-        if torch.cuda.is_available():
-            values["memory/peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
+        skipped = module.progress.skipped.read()  # here and in the next line alone training waits for the device
+        values = module.progress.meters.read() | self._host_values(trainer, images_seen)
+        values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=images_seen)
         if self._log is not None:
             self._log.append(images_seen, values)
             self._show(images_seen, values)
-        self._stop_if_broken(values)
+            self._name_cause(values["speed/loader_share"], trainer)
+        dump_non_finite(self.settings.folder, trainer, skipped, images_seen)
+        self._stop_if_broken(skipped)
+
+    def _host_values(self, trainer: Trainer, images_seen: int) -> dict[str, float]:
+        """Speed, memory and data errors: means over the processes, where they differ."""
+        data: Any = trainer
+        now, waited_seconds = time.perf_counter(), data.datamodule.loader.waited_seconds
+        seconds = max(now - self._since[0], 1e-9)
+        speed = (images_seen - self._since[1]) / seconds
+        values = {
+            "speed/images_per_second": speed,
+            "speed/seconds_left": (self.settings.total_images - images_seen) / speed,
+            "speed/loader_share": min((waited_seconds - self._waited_seconds) / seconds, 1.0),
+            "memory/host_peak_gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "data/broken_files": float(data.datamodule.broken.count()),
+        }
+        if torch.cuda.is_available():
+            values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
+        self._since, self._waited_seconds = (now, images_seen), waited_seconds
+        means = average_over_processes(torch.tensor(list(values.values()), device=trainer.strategy.root_device))
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def _name_cause(self, loader_share: float, trainer: Trainer) -> None:
+        """Says once that the loader holds training up, and again when it does so after a while."""
+        was_held_up, self._is_held_up = self._is_held_up, loader_share > LARGEST_LOADER_SHARE
+        if self._is_held_up and not was_held_up:
+            data: Any = trainer
+            print(
+                f"the loader holds training up: {loader_share:.0%} of the time went into waiting for photographs; "
+                f"raise --data.num_workers (now {data.datamodule.num_workers}) or --data.cache_mebibytes, or store "
+                "smaller files nearer by",
+                flush=True,
+            )
 
     def exclude_pause(self, seconds: float) -> None:
         """Takes the time of a validation or checkpoint out of the speed of training."""
@@ -86,16 +123,14 @@ class Reporting(Callback):
         else:
             print(f"{images_seen:>11,} of {self.settings.total_images:,} images  {line}", flush=True)
 
-    def _stop_if_broken(self, values: dict[str, float]) -> None:
-        iterations = self.settings.log_every_images / self.batch_size
-        skipped = sum(v for n, v in values.items() if n.endswith("/skipped")) * iterations
-        if skipped >= min(self.settings.max_skipped_updates, iterations) or any(
-            math.isnan(v) for n, v in values.items() if n.endswith("_score")
-        ):
-            raise ValueError(
-                f"about {skipped:.0f} updates since the last log row were skipped: loss or gradient not finite; "
-                "lower the learning rates, or continue from an earlier checkpoint in float32"
-            )
+    def _stop_if_broken(self, skipped: Mapping[str, Skipped]) -> None:
+        for network, updates in skipped.items():
+            if updates.longest_row >= self.settings.max_skipped_updates:
+                raise ValueError(
+                    f"{updates.longest_row} updates of the {network} in a row were skipped (run.max_skipped_updates is "
+                    f"{self.settings.max_skipped_updates}): loss or gradient not finite; lower the learning rates, or "
+                    "continue from an earlier checkpoint in float32"
+                )
 
 
 def _is_shown(name: str) -> bool:

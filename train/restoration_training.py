@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from models import GPEN, Architecture, Discriminator, Prior
 from models.gpen import noises_from_features
 from train.adversarial_updates import (
     Regularization,
+    StyledImages,
     regularize_discriminator,
     regularize_generator,
     update_discriminator,
@@ -25,7 +27,8 @@ from train.adversarial_updates import (
 from train.draws import draw_normal, seeded_initialization
 from train.embedding import describe, start_networks
 from train.moving_average import MovingAverage, follow
-from train.optimization import is_due, lazy_adam, update
+from train.optimization import PartLoss, is_due, lazy_adam, update
+from train.parts import Recomputed, split
 from train.progress import Progress
 from train.reporting import Reporting
 from train.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
@@ -57,8 +60,8 @@ class RestorationOptimization:
 class RestorationTraining(LightningModule):
     """Fine-tunes GPEN and a discriminator.
 
-    The restored images are computed once per iteration and serve both updates; as the generator does not change
-    between them this equals computing them twice.
+    The restored images of an iteration serve both updates; as the generator does not change between them this equals
+    computing them twice, which is what happens where the batch is computed in parts.
 
     Args:
         architecture: Resolution, channels, noise mode.
@@ -70,7 +73,8 @@ class RestorationTraining(LightningModule):
         optimization: Learning rates.
         regularization: R1 and path length.
         average: Moving average of the generator.
-        minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
+        minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
+        num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
         seed: Of the run; set by `run.seed`.
 
     Source: GPEN (arXiv 2105.06070) section 3.
@@ -90,6 +94,7 @@ class RestorationTraining(LightningModule):
         regularization: Regularization = Regularization(path_length_interval=0),
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
+        num_parts: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -111,6 +116,7 @@ class RestorationTraining(LightningModule):
         self.optimization = optimization
         self.regularization = regularization
         self.average = average
+        self.num_parts = num_parts
         self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -137,21 +143,28 @@ class RestorationTraining(LightningModule):
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """One iteration: degradation, discriminator, R1, generator, path length, moving average."""
-        degraded, target = self.degrade(batch)
-        indices = batch.image_indices
-        batch_size = len(indices) * self.trainer.world_size
+        parts = split(batch, self.num_parts)
+        faces = [self.degrade(part) for part in parts]
+        restored = [Recomputed(partial(self.generator, face.degraded), len(parts) == 1) for face in faces]
+        batch_size = len(batch.image_indices) * self.trainer.world_size
         iteration = self.progress.images_seen // batch_size
-        r, log = self.regularization, self.progress.meters.add
+        r, log = self.regularization, self.progress.log
 
-        restored = self.generator(degraded)
         if self.losses.weights.needs_discriminator:
-            log(update_discriminator(self.discriminator, self._optimizer(1), target, restored.detach()))
+            pairs = ((face.target, restore().detach()) for face, restore in zip(faces, restored, strict=True))
+            log("discriminator", update_discriminator(self.discriminator, self._optimizer(1), pairs))
             if is_due(iteration, r.r1_interval):
-                log(regularize_discriminator(self.discriminator, self._optimizer(1), target, r))
-        log(self._update_generator(restored, target))
+                targets = (face.target for face in faces)
+                log("discriminator", regularize_discriminator(self.discriminator, self._optimizer(1), targets, r))
+        losses = (self._generator_loss(restore(), face.target) for face, restore in zip(faces, restored, strict=True))
+        log("generator", update(self._optimizer(0), losses))
         if is_due(iteration, r.path_length_interval):
-            shrink = r.path_length_batch_shrink
-            log(self._regularize_generator(degraded[::shrink], indices[::shrink]))
+            some = slice(None, None, r.path_length_batch_shrink)
+            draws = [
+                partial(self._restore_styled, face.degraded[some], part.image_indices[some])
+                for face, part in zip(faces, parts, strict=True)
+            ]
+            log("generator", regularize_generator(draws, self._optimizer(0), self.mean_path_length, r))
 
         self.progress.images_seen += batch_size
         follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
@@ -163,21 +176,17 @@ class RestorationTraining(LightningModule):
         parameters = [sample_parameters(self.ranges, self.progress.seed, k, resolution) for k in batch.image_indices]
         return degrade(target, parameters)
 
-    def _update_generator(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _generator_loss(self, restored: Tensor, target: Tensor) -> PartLoss:
         terms = self.losses(restored, target, self.discriminator)
-        norm, skipped = update(self._optimizer(0), self.losses.total(terms))
-        logged = {f"generator/{name}": value for name, value in terms.items()}
-        return {**logged, "generator/gradient_norm": norm, "generator/skipped": skipped}
+        return PartLoss(self.losses.total(terms), terms)
 
-    def _regularize_generator(self, degraded: Tensor, image_indices: list[int]) -> dict[str, Tensor]:
-        def draw() -> tuple[Tensor, Tensor]:
-            latent, features = self.generator.encoder(degraded)
-            styles = self.generator.decoder.mapping(latent)[:, None].expand(-1, self.architecture.num_styles, -1)
-            return self.generator.decoder.synthesis(styles, noises_from_features(features)), styles
-
-        shape = tuple(degraded.shape[1:])
+    def _restore_styled(self, degraded: Tensor, image_indices: list[int]) -> StyledImages:
+        latent, features = self.generator.encoder(degraded)
+        styles = self.generator.decoder.mapping(latent)[:, None].expand(-1, self.architecture.num_styles, -1)
+        image = self.generator.decoder.synthesis(styles, noises_from_features(features))
+        shape = tuple(image.shape[1:])
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
-        return regularize_generator(draw, self._optimizer(0), direction, self.mean_path_length, self.regularization)
+        return StyledImages(image, styles, direction)
 
     def _optimizer(self, index: int) -> torch.optim.Optimizer:
         optimizers: Any = self.optimizers()

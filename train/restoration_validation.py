@@ -48,7 +48,7 @@ class RestorationValidation(Callback):
             return
         module: Any = pl_module
         data: Any = trainer
-        faces = data.datamodule.validation_faces
+        faces = data.datamodule.usable_validation_faces
         self._pairs = list(degraded_pairs(faces, module.architecture.resolution, module.ranges, SEED))
         self._metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
         for name, reason in self._metrics.unavailable.items():
@@ -72,9 +72,10 @@ class RestorationValidation(Callback):
         assert self._metrics is not None and self._log is not None  # set by on_train_start
         images_seen = module.progress.images_seen
         evaluation = self._evaluate(trainer, module)
-        values = {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
+        values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
+        values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
-        self._log.append(images_seen, {f"degraded/{n}": v.mean for n, v in evaluation.degraded.items()} | values)
+        self._log.append(images_seen, values)
         picture = self._picture(module)
         write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
         for logger in trainer.loggers:
@@ -91,7 +92,7 @@ class RestorationValidation(Callback):
     def _evaluate(self, trainer: Trainer, module: Any) -> Evaluation:
         assert self._metrics is not None  # set by on_train_start
         data: Any = trainer
-        faces = data.datamodule.validation_faces
+        faces = data.datamodule.usable_validation_faces
         resolution = module.architecture.resolution
         protocol = faces_protocol(faces, str(faces.path), resolution, module.degradation, module.ranges, SEED)
         return evaluate(lambda x: module.ema(x.to(module.device)), self._pairs, self._metrics, protocol, 0)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, found again by the same command."""
+"""Checkpoints of a run: written whole or not at all, with a checksum, found again by the same command."""
 
 import re
 import signal
@@ -6,12 +6,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from atomic_file import replacing
+from models.checkpoint_file import check_seal, write_sealed
 from train.settings import RunSettings, is_passed
 
 ITERATIONS_BETWEEN_QUESTIONS = 16
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""SIGUSR1 is the warning that SLURM gives with `--signal=USR1@120`."""
 NAME = re.compile(r"images_(\d{12})\.ckpt")
 
 
@@ -45,10 +49,13 @@ class RunCheckpoints(Callback):
             self.best = (figure, images_seen)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on SIGTERM and Ctrl-C end the run after the iteration, with a checkpoint."""
+        """From here on signals end the run after the iteration, with a checkpoint; removes what a kill left behind."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ENDING_SIGNALS:
                 signal.signal(number, self._on_signal)
+        if trainer.is_global_zero:
+            for half_written in self.folder.glob(".images_*.ckpt"):
+                half_written.unlink()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -62,8 +69,9 @@ class RunCheckpoints(Callback):
             is_best_now = trainer.strategy.broadcast(self.best is not None and self.best[1] == images_seen)
         if is_due or is_best_now:
             self._write(trainer, images_seen)
-        if self._is_to_end(trainer, images_seen // self.batch_size):
-            self._signal = self._signal or signal.SIGTERM  # another process got it
+        signal_of_any = self._signal_of_any(trainer, images_seen // self.batch_size)
+        if signal_of_any:
+            self._signal = signal_of_any
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,33 +85,44 @@ class RunCheckpoints(Callback):
         return 128 + self._signal if self._signal else 0
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._signal:  # the user insists
+        if number == self._signal == signal.SIGINT:  # the user insists
             raise KeyboardInterrupt
-        self._signal = number
-        print("\nending after this iteration; the same command continues the run", flush=True)
+        if not self._signal:
+            self._signal = number
+            print("\nending after this iteration; the same command continues the run", flush=True)
 
-    def _is_to_end(self, trainer: Trainer, iteration: int) -> bool:
-        """Whether a process got a signal; several processes ask each other now and then, as that waits for the GPU."""
+    def _signal_of_any(self, trainer: Trainer, iteration: int) -> int:
+        """A signal that a process got, else 0; several ask each other now and then, as that waits for the GPU."""
         if trainer.world_size == 1:
-            return self._signal != 0
+            return self._signal
         if iteration % ITERATIONS_BETWEEN_QUESTIONS:
-            return False
-        return trainer.strategy.reduce_boolean_decision(self._signal != 0, all=False)
+            return 0
+        own = torch.tensor(float(self._signal), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _write(self, trainer: Trainer, images_seen: int) -> None:
         if images_seen == self._written:
             return
-        path = checkpoint_path(self.folder, images_seen)
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        problem = ""
         if trainer.is_global_zero:
-            with replacing(path) as temporary:
-                trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, temporary)
-            self._remove_old()
-        trainer.strategy.barrier("checkpoint")
+            try:
+                with replacing(checkpoint_path(self.folder, images_seen)) as temporary:
+                    write_sealed(checkpoint, temporary)
+                self._remove_old(images_seen)
+            except OSError as error:
+                problem = f"{error.strerror or error}"
+        problem = trainer.strategy.broadcast(problem)  # the other processes wait here, and end as well
+        if problem:
+            raise OSError(
+                f"the checkpoint after {images_seen:,} images cannot be written to {self.folder}: {problem}; earlier "
+                "ones are untouched; make room or change the permissions and repeat the command"
+            )
         self._written = images_seen
 
-    def _remove_old(self) -> None:
-        paths = checkpoints_in(self.folder)
+    def _remove_old(self, images_seen: int) -> None:
+        """Keeps the latest and the best; what lies beyond the run's progress is damaged and stays."""
+        paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen]
         best = checkpoint_path(self.folder, self.best[1]) if self.best else None
         for path in paths[: -self.settings.keep_checkpoints]:
             if path != best:
@@ -126,6 +145,37 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(run_folder: Path) -> Path | None:
-    """The checkpoint a run continues from, None for a new run."""
+    """The latest checkpoint of a run, None for a new run."""
     paths = checkpoints_in(run_folder / "checkpoints")
     return paths[-1] if paths else None
+
+
+def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint a run continues from: the latest that is as it was written.
+
+    Returns:
+        Its path, None for a new run, and what is wrong with later ones.
+
+    Raises:
+        ValueError: There are checkpoints, and all are damaged.
+    """
+    paths = checkpoints_in(run_folder / "checkpoints")
+    problems: list[str] = []
+    for path in reversed(paths):
+        problem = _problem_of(path)
+        if problem is None:
+            return path, problems
+        problems.append(problem)
+    if problems:
+        raise ValueError(
+            f"all {len(paths)} checkpoints of {run_folder} are damaged ({problems[0]}); put a copy back, or remove "
+            "them to begin again"
+        )
+    return None, []
+
+
+def _problem_of(path: Path) -> str | None:
+    try:
+        return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
+    except ValueError as error:
+        return str(error)

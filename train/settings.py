@@ -11,10 +11,15 @@ class RunSettings:
 
     folder: Path = Path("runs/unnamed")
     """Everything the run writes. The same command with the same folder continues the run."""
+    overwrite: bool = False
+    """Replace a run in the folder that is complete or has other settings; one that can be continued is continued."""
     seed: int = 0
     """Root of all randomness."""
     total_images: int = 1_000_000
     """Where the run ends."""
+    num_parts: int = 1
+    """Parts in which each process computes its share of a batch, one after the other (gradient accumulation): less
+    memory, the same result. Costs one more pass through the generator per iteration."""
     log_every_images: int = 2_000
     """Rhythm of rows in train.csv, of the line on the console and of what trackers get."""
     validate_every_images: int = 50_000
@@ -29,14 +34,16 @@ class RunSettings:
     """Project of Weights & Biases; entity and key come from its environment variables."""
     tensorboard: bool = False
     """Write TensorBoard events as well."""
-    max_skipped_updates: int = 100
-    """End the run when so many updates were skipped for non-finite gradients between two log rows."""
+    max_skipped_updates: int = 20
+    """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite;
+    looked at whenever a row is logged."""
 
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be at least 1, got {getattr(self, name)}"
             for name in (
                 "total_images",
+                "num_parts",
                 "log_every_images",
                 "validate_every_images",
                 "checkpoint_every_images",

@@ -3,6 +3,9 @@
 from typing import Any
 
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+from train.peer_watch import PeerWatch
 
 
 class ExplicitAveraging(DDPStrategy):
@@ -11,6 +14,19 @@ class ExplicitAveraging(DDPStrategy):
     Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them
     (Lightning issue 20866) and cannot follow a gradient penalty's double backward.
     """
+
+    watch: PeerWatch | None = None
+
+    def setup_distributed(self) -> None:
+        """Connects the processes, for collectives and for the watch over each other."""
+        super().setup_distributed()
+        launcher: Any = self.launcher
+        children = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+        if children:
+            launcher.procs.clear()  # whose observer would kill this process without a word
+        assert self.cluster_environment is not None  # Lightning chose one
+        address = self.cluster_environment.main_address
+        self.watch = PeerWatch(self.global_rank, self.world_size, address, self.broadcast, children)
 
     def configure_ddp(self) -> None:
         """Wraps nothing; the processes start from equal weights because these depend on the seed alone."""

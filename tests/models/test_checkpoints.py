@@ -1,7 +1,6 @@
 """Round trips of every format, and one line about every file that is something else."""
 
 import json
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -298,35 +297,6 @@ def test_a_truncated_public_file_is_named(gpen: GPEN, tmp_path: Path, legacy: bo
     content = path.read_bytes()
     path.write_bytes(content[: max(int(share * len(content)), 64)])
     assert "damaged" in one_line_about(path)
-
-
-class Intruder:
-    """Pickles to a call that makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_code_in_a_file_is_not_run(tmp_path: Path, legacy: bool) -> None:
-    path, marker = tmp_path / "model.pth", tmp_path / "intruded"
-    torch.save({"g_ema": Intruder(marker)}, path, _use_new_zipfile_serialization=not legacy)
-    assert one_line_about(path).startswith(
-        "FILE cannot be loaded: it is damaged or holds Python objects, which could run code; expected"
-    )
-    assert not marker.exists()
-    torch.load(path, weights_only=False)
-    assert marker.exists()  # the file was dangerous indeed
-
-
-def test_code_in_a_plain_pickle_is_not_run(tmp_path: Path) -> None:
-    path, marker = tmp_path / "model.pkl", tmp_path / "intruded"
-    path.write_bytes(pickle.dumps(Intruder(marker)))
-    assert one_line_about(path).startswith("FILE is no checkpoint; expected")
-    assert not marker.exists()
 
 
 def first(tensors: Mapping[str, Tensor]) -> str:

@@ -65,6 +65,21 @@ def test_the_command_writes_a_picture_of_the_first_faces(
     assert Image.open(output).size == Image.open(io.BytesIO(expected)).size
 
 
+def test_a_picture_is_replaced_only_when_that_is_asked_for(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "preview.png"
+    output.write_bytes(b"precious")
+    options = ["--faces", str(faces), "--degradation", "small", "--resolution", "64", "--output", str(output)]
+    monkeypatch.setattr("sys.argv", ["preview_degradation", *options])
+    with pytest.raises(ValueError, match="exists already; choose another --output or add --overwrite"):
+        preview_degradation.main()
+    assert output.read_bytes() == b"precious"
+    monkeypatch.setattr("sys.argv", ["preview_degradation", *options, "--overwrite"])
+    preview_degradation.main()
+    assert Image.open(output).format == "PNG"
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [

@@ -1,5 +1,7 @@
 """A wrong option, file or folder is one line on stderr and exit code 2; help describes every option."""
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -171,21 +173,64 @@ def test_a_value_out_of_its_range_is_refused(fail: Fail, tmp_path: Path, options
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_face_that_cannot_be_decoded_is_named_whoever_reads_it(
+def test_too_many_broken_faces_end_the_run_with_a_name_and_a_report_whoever_reads_them(
     fail: Fail, tmp_path: Path, faces: Path, num_workers: int
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    for index in range(4):
-        (broken / f"{index}.png").write_bytes((faces / "00.png").read_bytes()[:100])
-    message = fail("prior", tmp_path / "run", "--data.faces", broken, "--data.num_workers", num_workers)
-    assert message.startswith("cannot use ") and str(broken) in message
-    assert message.endswith("repair, convert or remove the file")
+    for index in range(6):
+        content = (faces / "00.png").read_bytes()
+        (broken / f"{index}.png").write_bytes(content if index > 3 else content[:100])
+    options = ["--data.faces", broken, "--data.validation_faces", faces, "--data.num_workers", num_workers]
+    message = fail("prior", tmp_path / "run", *options)
+    assert message.startswith(
+        "2 of 6 faces cannot be used, at most 1 may be broken (data.max_broken_share); the last: "
+    )
+    assert f"cannot use {broken}" in message
+    report = tmp_path / "run" / "broken_faces.jsonl"
+    assert message.endswith(f"{report} names all of them") and report.read_text().count("\n") >= 2
+    message = fail("prior", tmp_path / "strict", *options, "--data.max_broken_share", 0)
+    assert message.startswith("1 of 6 faces cannot be used, at most 0 may be broken")
+
+
+def test_few_broken_faces_end_no_run_and_are_named(
+    faces: Path, tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(faces, broken)
+    (broken / "03.png").write_bytes(b"")
+    (broken / "20.png").write_bytes((faces / "20.png").read_bytes()[:100])  # held out
+    options = ["--data.faces", broken, "--data.num_workers", 2]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments("restoration", tmp_path / "run", *options)])
+    main()
+    for name, file in (("broken_faces", "03.png"), ("broken_validation_faces", "20.png")):
+        lines = (tmp_path / "run" / f"{name}.jsonl").read_text().splitlines()
+        assert [json.loads(line)["file"] for line in lines] == [file]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: !!python/object/apply:os.mkdir [executed]",
+        "a: &a [1]\nb: *a",
+        "data: {batch_size: 4, batch_size: 8}",
+        "[" * 5000,
+    ],
+    ids=["code", "references", "twice", "deep"],
+)
+def test_a_config_that_is_no_plain_yaml_is_refused(
+    fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "hostile.yaml").write_text(text)
+    message = fail("prior", tmp_path / "run", "--config", tmp_path / "hostile.yaml")
+    assert "hostile.yaml" in message and len(message) < 600
+    assert not (tmp_path / "executed").exists() and not (ROOT / "executed").exists()
 
 
 def test_a_run_whose_updates_are_not_finite_ends_with_advice(fail: Fail, tmp_path: Path) -> None:
-    message = fail("prior", tmp_path, "--model.init_args.optimization.generator_learning_rate", "1e30")
-    assert "loss or gradient not finite; lower the learning rates" in message
+    broken = ["--model.init_args.optimization.generator_learning_rate", "1e30", "--run.max_skipped_updates", 3]
+    message = fail("prior", tmp_path, *broken)
+    assert "in a row were skipped (run.max_skipped_updates is 3): loss or gradient not finite; lower the" in message
 
 
 def test_a_process_ends_with_code_2_and_one_line_without_a_traceback(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models import Architecture
 from train.adversarial_updates import Regularization
-from train.optimization import frozen, is_due, lazy_adam, update
+from train.optimization import PartLoss, Updated, frozen, is_due, lazy_adam, update
 from train.prior_training import PriorOptimization, PriorTraining
 from train.restoration_training import RestorationOptimization, RestorationTraining
 
@@ -110,6 +110,11 @@ class Line(nn.Module):
         return (self.values - 1).square().sum()
 
 
+def step(optimizer: torch.optim.Optimizer, *losses: Tensor) -> Updated:
+    """An update by losses alone."""
+    return update(optimizer, [PartLoss(loss, {}) for loss in losses])
+
+
 def plain_adam(line: Line) -> torch.optim.Adam:
     return torch.optim.Adam(line.parameters(), lr=0.1, betas=(0.0, 0.99), eps=1e-8, fused=False, foreach=False)
 
@@ -132,15 +137,15 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_nothing_and_training_goes
     line, reference = Line(), Line()
     optimizer, plain = lazy_adam([(line.parameters(), 0.1)], (0.0, 0.99), 0), plain_adam(reference)
     for _ in range(first_good_updates):
-        assert update(optimizer, line.loss())[1] == 0
+        assert step(optimizer, line.loss()).skipped == 0
     before, values = deepcopy(optimizer.state_dict()["state"]), line.values.detach().clone()
-    assert update(optimizer, broken(line.values))[1] == 1
+    assert step(optimizer, broken(line.values)).skipped == 1
     assert torch.equal(line.values, values)
     after = optimizer.state_dict()["state"]
     for index, state in before.items():
         assert all(torch.equal(after[index][name], tensor) for name, tensor in state.items())
     for _ in range(2):
-        assert update(optimizer, line.loss())[1] == 0
+        assert step(optimizer, line.loss()).skipped == 0
     for _ in range(first_good_updates + 2):  # a reference that never saw the broken loss
         plain.zero_grad()
         reference.loss().backward()
@@ -151,23 +156,47 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_nothing_and_training_goes
 def test_update_returns_the_norm_of_the_whole_gradient_and_leaves_no_gradient_behind() -> None:
     one, other = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
     optimizer = lazy_adam([([one], 0.1), ([other], 0.1)], (0.0, 0.99), 0)
-    norm, skipped = update(optimizer, 2 * one[0] + 3 * one[1] + 6 * other[0])
-    assert norm.item() == pytest.approx(7.0, rel=1e-6)
-    assert skipped.item() == 0
+    updated = step(optimizer, 2 * one[0] + 3 * one[1] + 6 * other[0])
+    assert updated.logged["gradient_norm"].item() == pytest.approx(7.0, rel=1e-6)
+    assert updated.skipped.item() == 0
     assert one.grad is None and other.grad is None
 
 
 def test_the_first_step_of_adam_moves_every_value_by_the_learning_rate_against_its_gradient() -> None:
     value = nn.Parameter(torch.zeros(2))
-    update(lazy_adam([([value], 0.1)], (0.0, 0.99), 4), 5 * value[0] - 0.01 * value[1])
+    step(lazy_adam([([value], 0.1)], (0.0, 0.99), 4), 5 * value[0] - 0.01 * value[1])
     torch.testing.assert_close(value.detach(), torch.tensor([-0.08, 0.08]), rtol=1e-5, atol=0)
 
 
 def test_gradients_that_were_lying_about_are_not_added_to_an_update() -> None:
     value = nn.Parameter(torch.zeros(1))
     value.grad = torch.tensor([1e6])
-    norm, _ = update(lazy_adam([([value], 0.1)], (0.0, 0.99), 0), 3 * value.sum())
-    assert norm.item() == pytest.approx(3.0)
+    updated = step(lazy_adam([([value], 0.1)], (0.0, 0.99), 0), 3 * value.sum())
+    assert updated.logged["gradient_norm"].item() == pytest.approx(3.0)
+
+
+def test_the_parts_of_a_batch_are_averaged_one_graph_after_the_other() -> None:
+    value, asked = nn.Parameter(torch.tensor([1.0, 2.0])), []
+    optimizer = lazy_adam([([value], 0.1)], (0.0, 0.99), 0)
+
+    def parts() -> Any:
+        for factor in (1.0, 2.0, 6.0):
+            asked.append(None if value.grad is None else value.grad.tolist())
+            loss = factor * value.sum()
+            yield PartLoss(loss, {"term": loss})
+
+    updated = update(optimizer, parts())
+    assert asked == [None, [1.0, 1.0], [3.0, 3.0]]  # each backward came before the next part was computed
+    assert updated.logged["gradient_norm"].item() == pytest.approx(3 * 2**0.5)
+    assert updated.logged["term"].item() == pytest.approx(9.0) and not updated.logged["term"].requires_grad
+
+
+def test_one_broken_part_skips_the_whole_update() -> None:
+    line = Line()
+    before = line.values.detach().clone()
+    optimizer = lazy_adam([(line.parameters(), 0.1)], (0.0, 0.99), 0)
+    assert step(optimizer, line.loss(), line.loss() * float("nan"), line.loss()).skipped == 1
+    assert torch.equal(line.values, before)
 
 
 def test_a_frozen_network_passes_gradients_to_its_input_only_and_is_trainable_again_afterwards() -> None:

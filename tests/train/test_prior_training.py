@@ -61,6 +61,7 @@ def test_each_update_changes_its_own_network_only(
     watched = {
         "update_discriminator": (module.discriminator, module.generator),
         "regularize_discriminator": (module.discriminator, module.generator),
+        "update": (module.generator, module.discriminator),
         "regularize_generator": (module.generator, module.discriminator),
     }
     called = []
@@ -80,10 +81,8 @@ def test_each_update_changes_its_own_network_only(
 
     for name in watched:
         monkeypatch.setattr(train.prior_training, name, watch(name, getattr(train.prior_training, name)))
-    watched["_update_generator"] = (module.generator, module.discriminator)
-    monkeypatch.setattr(module, "_update_generator", watch("_update_generator", module._update_generator))
     fit(module, [make_batch(range(4))])
-    assert called == ["update_discriminator", "regularize_discriminator", "_update_generator", "regularize_generator"]
+    assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 
 
 def textbook_images(generator: Prior, image_indices: list[int]) -> Tensor:
@@ -124,8 +123,8 @@ def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_image
 def test_the_images_of_an_iteration_do_not_depend_on_how_the_batch_is_divided(tiny: Architecture) -> None:
     module = PriorTraining(tiny)
     with torch.no_grad():
-        together = module.draw([5, 2, 9, 11], "latent", mixing=True)
-        parts = [module.draw(indices, "latent", mixing=True) for indices in ([5], [2, 9], [11])]
+        together = module.draw([5, 2, 9, 11])
+        parts = [module.draw(indices) for indices in ([5], [2, 9], [11])]
     torch.testing.assert_close(torch.cat(parts), together, rtol=0, atol=2e-6)
 
 

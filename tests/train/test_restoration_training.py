@@ -23,6 +23,7 @@ from models import GPEN, Architecture, Discriminator, load_generator
 from train.adversarial_updates import Regularization
 from train.draws import draw_normal
 from train.moving_average import MovingAverage
+from train.parts import Recomputed
 from train.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
 from train.restoration_training import RestorationOptimization, RestorationTraining
 
@@ -77,7 +78,7 @@ def test_each_update_changes_its_own_network_only(
         "update_discriminator": (module.discriminator, module.generator),
         "regularize_discriminator": (module.discriminator, module.generator),
         "regularize_generator": (module.generator, module.discriminator),
-        "_update_generator": (module.generator, module.discriminator),
+        "update": (module.generator, module.discriminator),
     }
     called = []
 
@@ -94,11 +95,10 @@ def test_each_update_changes_its_own_network_only(
 
         return watching
 
-    for name in list(watched)[:3]:
+    for name in watched:
         monkeypatch.setattr(train.restoration_training, name, watch(name, getattr(train.restoration_training, name)))
-    monkeypatch.setattr(module, "_update_generator", watch("_update_generator", module._update_generator))
     fit(module, [make_batch(range(4))])
-    assert called == ["update_discriminator", "regularize_discriminator", "_update_generator", "regularize_generator"]
+    assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 
 
 class Textbook:
@@ -211,15 +211,12 @@ def test_computing_the_restored_image_once_is_exact(
 
     once, twice = build(), build()
     batches = [make_batch(range(4)), make_batch(range(4, 8))]
-    degraded = [twice.degrade(batch).degraded for batch in batches]
-    update = twice._update_generator
-
-    def with_second_pass(_: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return update(twice.generator(degraded[twice.progress.images_seen // 4]), target)
-
-    monkeypatch.setattr(twice, "_update_generator", with_second_pass)
     fit(once, batches)
+    passes = []
+    twice.generator.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(train.restoration_training, "Recomputed", lambda compute, _: Recomputed(compute, False))
     fit(twice, batches)
+    assert len(passes) == 4
     torch.testing.assert_close(twice.state_dict(), once.state_dict(), rtol=0, atol=1e-6)
 
 

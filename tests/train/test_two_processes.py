@@ -71,5 +71,7 @@ def test_a_batch_that_two_processes_cannot_share_is_refused_in_one_line(launch: 
     process = launch("prior", tmp_path, "--data.batch_size", 5, "--trainer.devices", 2)
     _, errors = process.communicate(timeout=180)
     assert process.returncode == 2
-    message = "the batch size must be divisible by the number of processes, got 5 images for 2 processes"
+    message = (
+        "the batch size must be divisible by the number of processes times run.num_parts, got 5 images for 2 processes"
+    )
     assert message in errors and "Traceback" not in errors

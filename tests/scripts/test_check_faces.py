@@ -1,0 +1,75 @@
+"""The check of a set says what is in it and what cannot be used."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import command_line
+from scripts.check_faces import main
+
+
+def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, str]:
+    """Exit code and what was printed."""
+    monkeypatch.setattr(sys, "argv", ["check_faces", *map(str, options)])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(main)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out if ended.value.code != 2 else captured.err
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Five usable files, two of them the same picture, and three others."""
+    folder = tmp_path / "faces"
+    (folder / "sub").mkdir(parents=True)
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "a.png")
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "sub" / "b.bmp")
+    Image.new("CMYK", (64, 80), (9, 9, 9, 0)).save(folder / "c.jpg")
+    Image.new("L", (16, 16), 5).save(folder / "d.png")
+    Image.new("P", (64, 64)).save(folder / "e.png")
+    frames = [Image.new("RGB", (8, 8), (red, 0, 0)) for red in (1, 99)]
+    frames[0].save(folder / "moving.png", save_all=True, append_images=frames[1:])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:70])
+    return folder
+
+
+def test_a_set_is_described_with_its_broken_files(
+    faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = check(monkeypatch, capsys, faces, "--resolution", 64)
+    lines = text.splitlines()
+    assert code == 1
+    assert lines[0] == "8 files, 5 can be used"
+    assert lines[1] == "formats: PNG (3), JPEG (1), BMP (1)"
+    assert lines[2] == "modes: RGB (2), CMYK (1), L (1), P (1)"
+    assert lines[3] == "sizes in pixels: 64x64 (3), 64x80 (1), 16x16 (1)"
+    assert lines[4:6] == ["smaller than 64 pixels: 1", "    d.png"]
+    assert lines[6:8] == ["there more than once: 1", "    a.png = sub/b.bmp"]
+    assert lines[8] == "cannot be used: 3"
+    assert lines[9].startswith("    cut.png: ") and "truncated" in lines[9]
+    assert lines[10].startswith("    empty.jpg: cannot identify image file")
+    assert lines[11] == "    moving.png: it is animated; store one frame as an image"
+    assert lines[12].startswith("fingerprint ") and len(lines) == 13
+
+
+def test_a_whole_set_ends_with_0_and_wrong_options_with_2(
+    faces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("moving.png", "empty.jpg", "cut.png"):
+        (faces / name).unlink()
+    assert check(monkeypatch, capsys, faces)[0] == 0
+    code, text = check(monkeypatch, capsys, faces / "nowhere")
+    assert code == 2 and text.startswith("error: faces must be an existing folder")
+    assert check(monkeypatch, capsys, faces, "--threads", 0)[0] == 2
+
+
+def test_long_lists_are_cut_unless_all_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(25):
+        (tmp_path / f"{index:02}.png").write_bytes(b"")
+    assert "    and 5 more (--all lists them)" in check(monkeypatch, capsys, tmp_path)[1]
+    assert check(monkeypatch, capsys, tmp_path, "--all")[1].count("cannot identify") == 25
