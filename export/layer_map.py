@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import fx, nn
 
+from export.static_graph import capture_graph, constant_names
 from export.static_network import StaticGPEN
 
 LayerKind = Literal["convolution", "depthwise convolution", "transposed convolution", "linear"]
@@ -54,11 +55,8 @@ def map_layers(network: StaticGPEN) -> tuple[Layer, ...]:
     Raises:
         ValueError: A weight is computed at run time, so that a compiler could not quantize it.
     """
-    resolution = network.architecture.resolution
-    image = torch.empty(1, 3, resolution, resolution, device=network.constant.device)
-    # Fake tensors: shapes are followed through the graph, nothing is computed.
-    program = torch.export.export(network, (image,), strict=False)
-    constants = program.graph_signature.inputs_to_parameters
+    program = capture_graph(network)
+    constants = constant_names(program)
     layers: list[Layer] = []
     num_convolutions = 0
     for node in _post_order(program.graph):
@@ -67,8 +65,8 @@ def map_layers(network: StaticGPEN) -> tuple[Layer, ...]:
         weight = node.args[1]
         if not isinstance(weight, fx.Node) or weight.name not in constants:
             raise ValueError(f"the weight of {node.name} must be a constant, it is computed at run time ({weight})")
-        module = network.get_submodule(constants[weight.name].rpartition(".")[0])
-        layer = _layer(node, constants[weight.name].rpartition(".")[0], module, num_convolutions)
+        name = constants[weight.name].rpartition(".")[0]
+        layer = _layer(node, name, network.get_submodule(name), num_convolutions)
         num_convolutions += layer.conv2d_index is not None
         layers.append(layer)
     return tuple(layers)
