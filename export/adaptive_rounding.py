@@ -81,7 +81,7 @@ def _operands(
 
 
 def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, num_iterations: int) -> Tensor:
-    """Codes of a weight, [as the weight]."""
+    """Codes of a weight, of its shape."""
     step = along(step, call.out_dim)
     down = (call.weight / step).floor()
     rest = (call.weight / step - down).clamp(1e-4, 1 - 1e-4)
@@ -91,9 +91,7 @@ def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, nu
     scale = y.square().mean().clamp_min(1e-20)
     random = torch.Generator().manual_seed(0)
     for iteration in range(num_iterations):
-        chosen = (
-            torch.randint(len(x), (BATCH_SIZE,), generator=random) if len(x) > 1 else torch.zeros(1, dtype=torch.long)
-        )
+        chosen = torch.randint(len(x), (BATCH_SIZE,), generator=random)
         up = rounding_up(variable)
         weight = (down + up).clamp(-HIGHEST_CODE, HIGHEST_CODE) * step
         loss = (call.convolve(x[chosen], weight) - y[chosen]).square().mean() / scale

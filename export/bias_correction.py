@@ -1,6 +1,7 @@
 """Takes the mean error that rounding leaves in the outputs of a convolution out of its bias."""
 
 from copy import deepcopy
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -20,8 +21,8 @@ def bias_corrected(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module
         faces: Degraded faces, uint8 [N, 3, R, R].
 
     Returns:
-        A corrected copy. The error of a convolution is measured on the inputs that the quantized network gives it, against what
-        it would make of them in float, so that errors from further up are not corrected twice.
+        A corrected copy. The error of a convolution is measured on the inputs that the quantized network gives it,
+        against what it would make of them in float, so that errors from further up are not corrected twice.
 
     Source: arXiv 1906.04721 section 4.2, with measured instead of derived means.
     """
@@ -38,7 +39,7 @@ def bias_corrected(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module
     restored(network, faces, compare)
     corrected = deepcopy(network)
     for name, error in errors.items():
-        module = corrected.get_submodule(name)
-        before = 0 if module.bias is None else module.bias
-        module.bias = constant(before - error / len(faces))
+        convolution = cast(nn.Conv2d, corrected.get_submodule(name))
+        bias = torch.zeros_like(error) if convolution.bias is None else convolution.bias
+        convolution.bias = constant(bias - error / len(faces))
     return corrected

@@ -13,7 +13,7 @@ from models.fake_quantization import HIGHEST_CODE, LEVELS
 BALANCE = 0.5
 """Share of the unevenness of the input channels that is moved into the weights."""
 _SMALLEST = 1e-6
-"""Channels below this share of the largest one count as that share: an unused channel must not get an endless factor."""
+"""Channels below this share of the largest one count as that share: unused ones must not get endless factors."""
 
 
 def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:

@@ -1,9 +1,10 @@
 """The quantized network for a real integer engine: ONNX with QuantizeLinear and DequantizeLinear for onnxruntime.
 
-onnxruntime joins DequantizeLinear → Conv → QuantizeLinear into QLinearConv, its integer kernel, if input, weight, bias and
-output all have steps. Its own quantizer chooses steps itself and gives a rounded tensor to all readers; here every step
-is the simulation's and only convolutions read codes, so that simulation and engine compute the same. ConvTranspose has no
-integer kernel on CPUs: it stays in float whatever stands around it, so the PixelShuffle form is what runs in integers.
+onnxruntime joins DequantizeLinear → Conv → QuantizeLinear into QLinearConv, its integer kernel, if input, weight, bias
+and output all have steps. Its own quantizer chooses steps itself and gives a rounded tensor to all readers; here every
+step is the simulation's and only convolutions read codes, so that simulation and engine compute the same. ConvTranspose
+has no integer kernel on CPUs: it stays in float whatever stands around it, so the PixelShuffle form is what runs in
+integers.
 """
 
 import tempfile

@@ -22,7 +22,8 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 <= self.largest_float_flops <= 1:
             raise ValueError(
-                f"the share of FLOPs in float must be from 0 to 1, got {self.largest_float_flops}; 0.05 leaves 95 % in int8"
+                f"the share of FLOPs in float must be from 0 to 1, got {self.largest_float_flops}; 0.05 leaves 95 % in "
+                "int8"
             )
         if self.largest_drop_db is not None and self.largest_drop_db < 0:
             raise ValueError(
@@ -48,8 +49,8 @@ def exclude_layers(
 ) -> dict[str, str]:
     """Chooses convolutions to leave in float, greedily.
 
-    Those that lower the error most when they alone leave int8 come first, among those that still fit into the FLOPs. Each is
-    kept only if the measured error falls; the choice ends when the budget is met or nothing is left that fits.
+    Those that lower the error most when they alone leave int8 come first, among those that still fit into the FLOPs.
+    Each is kept only if the measured error falls; the choice ends when the budget is met or nothing is left that fits.
 
     Args:
         measure: From `export.sensitivity.measurement`.

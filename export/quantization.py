@@ -98,6 +98,7 @@ def quantize(
     evaluation: PairBatch,
     settings: QuantizationSettings,
     on_step: Callable[[str], None],
+    range_faces: Tensor | None = None,
 ) -> QuantizedNetwork:
     """Quantizes a network after training.
 
@@ -108,6 +109,7 @@ def quantize(
         evaluation: Other faces, for the final figures.
         settings: How.
         on_step: Told in a few words what begins.
+        range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
 
     Returns:
         The prepared network, its steps and its quality.
@@ -115,9 +117,10 @@ def quantize(
     Raises:
         ValueError: There are no calibration faces.
     """
-    if len(calibration.degraded) == 0:
+    if min(len(calibration.degraded), 1 if range_faces is None else len(range_faces)) == 0:
         raise ValueError("calibration needs degraded faces, got none; name a folder with 50 to 100 of them")
-    network, grids, ranges = _prepare(network, calibration.degraded, settings, on_step)
+    faces = calibration.degraded if range_faces is None else range_faces
+    network, grids, ranges = _prepare(network, faces, settings, on_step)
     sensitivity, reasons = _select(network, grids, layers, calibration, settings, on_step)
     grids = without(grids, reasons)
     on_step(f"measuring int8 on {len(evaluation.names)} faces")
@@ -170,7 +173,8 @@ def _select(
     if settings.largest_float_flops == 0:
         return (), {}
     number = settings.num_sensitivity_faces
-    measure = measurement(network, PairBatch(*(part[:number] for part in calibration)))
+    names, degraded, target = calibration
+    measure = measurement(network, PairBatch(names[:number], degraded[:number], target[:number]))
     sensitivity = layer_sensitivity(measure, grids, on_step)
     flops = {layer.name: layer.flops for layer in layers}
     return sensitivity, exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)

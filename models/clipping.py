@@ -37,9 +37,9 @@ def threshold(counts: Tensor, largest: Tensor, calibration: Calibration) -> Tens
     Args:
         counts: From `histogram`, summed over images.
         largest: Upper end of its last bin, scalar.
-        calibration: `max` takes the largest value; `mse` the threshold of least mean squared error; `percentile` the one
-            within which 99.99 % of the values lie; `kl` that of least Kullback-Leibler divergence between the clipped
-            histogram and its 8-bit version.
+        calibration: `max` takes the largest value; `mse` the threshold of least mean squared error; `percentile` the
+            one within which 99.99 % of the values lie; `kl` that of least Kullback-Leibler divergence between the
+            clipped histogram and its 8-bit version.
 
     Returns:
         Scalar in (0, largest]; 1 if all values are 0.

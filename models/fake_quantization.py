@@ -1,8 +1,8 @@
 """8-bit arithmetic of convolutions in float tensors: what the integer target computes, with gradients for training.
 
-The codes are integers held in float32, so that sums of products are exact as long as they stay below 2^24, and
-float32's own rounding (6e-8) beyond. Rounding passes gradients straight through (arXiv 1308.3432): as if it were not there within
-the range, and none outside of it.
+The codes are integers held in float32, so that sums of products are exact as long as they stay below 2^24; beyond, they
+have float32's own rounding (6e-8). Rounding passes gradients straight through (arXiv 1308.3432): as if it were not there
+inside the range, and none outside of it.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class ConvolutionGrid:
     weight_step: Tensor
     """Of the weight, [out_channels]."""
     output_step: Tensor | None = None
-    """Of the output, scalar, for targets that store convolutions in 8 bits; None leaves the accumulators as they are."""
+    """Of the output, scalar, for targets that store it in 8 bits; None leaves the accumulators as they are."""
     lowest_code: int = -HIGHEST_CODE
     """Where activations are clipped; weights never go below -127."""
 
