@@ -40,6 +40,6 @@ def bias_corrected(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module
     corrected = deepcopy(network)
     for name, error in errors.items():
         convolution = cast(nn.Conv2d, corrected.get_submodule(name))
-        bias = torch.zeros_like(error) if convolution.bias is None else convolution.bias
+        bias = error.new_zeros(()) if convolution.bias is None else convolution.bias
         convolution.bias = constant(bias - error / len(faces))
     return corrected

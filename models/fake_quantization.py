@@ -1,8 +1,8 @@
 """8-bit arithmetic of convolutions in float tensors: what the integer target computes, with gradients for training.
 
 The codes are integers held in float32, so that sums of products are exact as long as they stay below 2^24; beyond, they
-have float32's own rounding (6e-8). Rounding passes gradients straight through (arXiv 1308.3432): as if it were not there
-inside the range, and none outside of it.
+have float32's own rounding (6e-8). Rounding passes gradients straight through (arXiv 1308.3432), as if it were not
+there, inside the range, and none outside of it.
 """
 
 from dataclasses import dataclass

@@ -27,14 +27,18 @@ FOREIGN_IMPORTS = {
     "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich"},
-    "export": {"torch", "onnx", "onnxruntime", "numpy", "rich"},
+    "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich"},
 }
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
 FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
 PARENTS = {"nn.Module", "Dataset", "LightningModule", "LightningDataModule", "Callback", "NamedTuple"}
-OTHER_PARENTS = {"train/command.py": {"LightningCLI"}, "train/strategy.py": {"DDPStrategy"}}
-"""What Lightning lets one adapt in no other way, file by file."""
+OTHER_PARENTS = {
+    "train/command.py": {"LightningCLI"},
+    "train/strategy.py": {"DDPStrategy"},
+    "models/convolution_calls.py": {"TorchFunctionMode"},
+}
+"""What Lightning and PyTorch let one adapt in no other way, file by file."""
 LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400
 HOME_FOLDERS = ("/" + "home/", "/" + "root/", "/" + "Users/")
 
