@@ -11,8 +11,8 @@ from models.convolution_calls import ConvolutionCall
 from models.fake_quantization import LEVELS, LOWEST_CODE, ConvolutionGrid, quantized_convolution, weight_steps
 
 Target = Literal["vacc", "onnxruntime"]
-"""`vacc`: codes lie in [-127, 127] and accumulators are read as floats, as by TVM's relay.quantize before a product of two
-activations. `onnxruntime`: codes lie in [-128, 127], and its QLinearConv rounds its output to 8 bits."""
+"""`vacc`: codes lie in [-127, 127] and accumulators are read as floats, as by TVM's relay.quantize before a product of
+two activations. `onnxruntime`: codes lie in [-128, 127], and its QLinearConv rounds its output to 8 bits."""
 Grids = Mapping[str, ConvolutionGrid]
 """Steps by the name of the convolution; those that are missing stay in float."""
 

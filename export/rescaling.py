@@ -1,10 +1,11 @@
 """Exact rescalings of the static form: the same function, but channels that share one 8-bit range become even.
 
 They cost nothing at run time and exist only where modulation and demodulation have constants of their own:
-conv(x·s; W)·d keeps its value when (1) an input channel of W is multiplied by what its modulation s is divided by, (2) an
-output channel of W by what its demodulation d is divided by, (3) a channel of a layer's features by what the modulations
-of its consumers are divided by. The encoder's features (4) allow the same, as leaky ReLU is positively homogeneous:
-their consumers are the next convolution, the feature strengths of two layers and the linear layer of the latent.
+conv(x·s; W)·d keeps its value when (1) an input channel of W is multiplied by what its modulation s is divided by, (2)
+an output channel of W by what its demodulation d is divided by, (3) a channel of a layer's features by what the
+modulations of its consumers are divided by. The encoder's features (4) allow the same, as leaky ReLU is positively
+homogeneous: their consumers are the next convolution, the feature strengths of two layers and the linear layer of the
+latent.
 """
 
 from collections.abc import Iterator, Mapping
