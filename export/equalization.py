@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from export.calibration_ranges import ConvolutionRanges, calibration_ranges
 from export.rescaling import RescalingFactors, main_convolution, modulated_layers, rescaled
 from export.static_network import StaticGPEN, StaticLayer
+from models.channel_balance import BALANCE, balance, raised
 from models.fake_quantization import HIGHEST_CODE, LEVELS
-
-BALANCE = 0.5
-"""Share of the unevenness of the input channels that is moved into the weights."""
-_SMALLEST = 1e-6
-"""Channels below this share of the largest one count as that share: unused ones must not get endless factors."""
 
 
 def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
@@ -22,7 +18,7 @@ def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> Sta
     Args:
         network: Stays as it is.
         faces: Degraded faces, uint8 [N, 3, R, R].
-        share: See `balance`.
+        share: See `models.channel_balance.balance`.
 
     Returns:
         A network of the same function.
@@ -46,7 +42,7 @@ def encoder_factors(
             following = ranges[names[index + 1]].input.channel_largest
             wanted = 1 / balance(following, layers[index + 1].weight, share)
         else:
-            wanted = 1 / _raised(ranges[name].output.channel_largest)
+            wanted = 1 / raised(ranges[name].output.channel_largest)
         factors[index] = before = filling(rows, wanted)
     return RescalingFactors(encoder=factors)
 
@@ -68,32 +64,11 @@ def decoder_factors(
         if isinstance(layer, StaticLayer):
             rows = weight.reshape(layer.out_channels, -1).abs().amax(dim=1)
             largest = range_.output.channel_largest.reshape(layer.out_channels, -1).amax(dim=1)
-            outputs[name] = filling(rows, 1 / _raised(largest))
+            outputs[name] = filling(rows, 1 / raised(largest))
         else:  # ToRGB has no demodulation to undo a factor: one for the whole weight fills the range of its largest row
             factor = factor * filling(weight.abs().max()[None], torch.ones(1))
         inputs[name] = factor
     return RescalingFactors(inputs=inputs, outputs=outputs)
-
-
-def balance(largest: Tensor, weight: Tensor, share: float = BALANCE) -> Tensor:
-    """Factors on the input channels of a weight that even out the channels of the input.
-
-    Args:
-        largest: Largest absolute value of every input channel, [in_channels].
-        weight: [out_channels, in_channels, K, K].
-        share: 1 makes the input channels equal, 0 the columns of the weight.
-
-    Returns:
-        float64 [in_channels] with a geometric mean of 1; what the weight is multiplied and the input divided by.
-
-    Source: SmoothQuant (arXiv 2211.10438) equation 4, with each row of the weight taken relative to what it adds up to,
-    so that a network and its rescaled copies are balanced alike.
-    """
-    largest = _raised(largest)
-    columns = weight.double().abs().amax(dim=(2, 3))  # [out_channels, in_channels]
-    sums = (columns * largest).square().sum(dim=1, keepdim=True).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    factor = largest**share / _raised((columns / sums).amax(dim=0)) ** (1 - share)
-    return factor / factor.log().mean().exp()
 
 
 def filling(rows: Tensor, wanted: Tensor) -> Tensor:
@@ -108,14 +83,7 @@ def filling(rows: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         float64 [C], within √2 of the wanted ones times a common power of two that keeps the weights' magnitude.
     """
-    rows = _raised(rows)
+    rows = raised(rows)
     exponent = (rows * wanted).log2()
     exponent = (exponent - exponent.median()).round() + rows.log2().median().round()
     return HIGHEST_CODE / LEVELS * torch.exp2(exponent) / rows
-
-
-def _raised(values: Tensor) -> Tensor:
-    """Values as float64 that are not too far below the largest; 1 if all are 0."""
-    values = values.double()
-    largest = float(values.max())
-    return values.clamp_min(_SMALLEST * largest) if largest > 0 else torch.ones_like(values)

@@ -15,6 +15,7 @@ from data.degradation_parameters import sample_parameters
 from data.degradation_presets import load_preset
 from data.ranges import uint8_to_model
 from models import GPEN, Architecture, Discriminator, Prior
+from models.clipping import Calibration
 from models.gpen import noises_from_features
 from train.adversarial_updates import (
     Regularization,
@@ -27,6 +28,7 @@ from train.embedding import describe, start_networks
 from train.moving_average import MovingAverage, follow
 from train.optimization import is_due, lazy_adam, update
 from train.progress import Progress
+from train.quantized_fine_tuning import FakeQuantization
 from train.reporting import Reporting
 from train.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
 from train.restoration_validation import RestorationValidation
@@ -71,6 +73,8 @@ class RestorationTraining(LightningModule):
         regularization: R1 and path length.
         average: Moving average of the generator.
         minibatch_group_size: Of the discriminator's standard deviation; null for the batch of a process.
+        quantization: Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl)
+            from the first batch; null trains in float.
         seed: Of the run; set by `run.seed`.
 
     Source: GPEN (arXiv 2105.06070) section 3.
@@ -90,6 +94,7 @@ class RestorationTraining(LightningModule):
         regularization: Regularization = Regularization(path_length_interval=0),
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
+        quantization: Calibration | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -111,6 +116,7 @@ class RestorationTraining(LightningModule):
         self.optimization = optimization
         self.regularization = regularization
         self.average = average
+        self.quantization = None if quantization is None else FakeQuantization(architecture, quantization)
         self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -143,7 +149,10 @@ class RestorationTraining(LightningModule):
         iteration = self.progress.images_seen // batch_size
         r, log = self.regularization, self.progress.meters.add
 
-        restored = self.generator(degraded)
+        if self.quantization is not None and self.progress.images_seen == 0:
+            of_all_processes: Any = self.all_gather(degraded)
+            self.quantization.calibrate(self.generator, of_all_processes.flatten(end_dim=-4))
+        restored = self.restore(self.generator, degraded)
         if self.losses.weights.needs_discriminator:
             log(update_discriminator(self.discriminator, self._optimizer(1), target, restored.detach()))
             if is_due(iteration, r.r1_interval):
@@ -162,6 +171,13 @@ class RestorationTraining(LightningModule):
         resolution = self.architecture.resolution
         parameters = [sample_parameters(self.ranges, self.progress.seed, k, resolution) for k in batch.image_indices]
         return degrade(target, parameters)
+
+    def restore(self, generator: GPEN, degraded: Tensor) -> Tensor:
+        """Restores faces [N, 3, R, R] in the arithmetic that is trained for; before the first batch, in float."""
+        if self.quantization is None or not self.quantization.is_calibrated:
+            restored: Tensor = generator(degraded)
+            return restored
+        return self.quantization.restore(generator, degraded)
 
     def _update_generator(self, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
         terms = self.losses(restored, target, self.discriminator)
