@@ -16,8 +16,11 @@ STRETCH = (-0.1, 1.1)
 """Ends of the stretched sigmoid, so that a finite variable reaches 0 and 1."""
 STEEPNESS_RANGE = (20.0, 2.0)
 """Of the regulariser, from the first to the last iteration."""
+WARM_UP = 0.2
+"""Share of the iterations without regulariser."""
 LEARNING_RATE = 1e-2
-REGULARIZATION = 0.01
+REGULARIZATION = 1.0
+"""Weight of the regulariser, if an error as large as that of rounding to nearest counts 1."""
 BATCH_SIZE = 8
 
 
@@ -84,23 +87,27 @@ def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, nu
     """Codes of a weight, of its shape."""
     step = along(step, call.out_dim)
     down = (call.weight / step).floor()
-    rest = (call.weight / step - down).clamp(1e-4, 1 - 1e-4)
     low, high = STRETCH
-    variable = torch.logit((rest - low) / (high - low)).requires_grad_()
+    variable = torch.logit((call.weight / step - down - low) / (high - low)).requires_grad_()
     optimizer = torch.optim.Adam([variable], lr=LEARNING_RATE)
-    scale = y.square().mean().clamp_min(1e-20)
     random = torch.Generator().manual_seed(0)
-    for iteration in range(num_iterations):
-        chosen = torch.randint(len(x), (BATCH_SIZE,), generator=random)
-        up = rounding_up(variable)
+
+    def error(up: Tensor, chosen: Tensor) -> Tensor:
         weight = (down + up).clamp(-HIGHEST_CODE, HIGHEST_CODE) * step
-        loss = (call.convolve(x[chosen], weight) - y[chosen]).square().mean() / scale
-        first, last = STEEPNESS_RANGE
-        steepness = first + (last - first) * iteration / num_iterations
-        if iteration > num_iterations // 5:
-            loss = loss + REGULARIZATION * loss.detach() * (1 - (2 * up - 1).abs() ** steepness).mean()
+        return (call.convolve(x[chosen], weight) - y[chosen]).square().mean()
+
+    with torch.no_grad():  # errors are counted in that of rounding to nearest
+        unit = error((variable > 0).float(), torch.arange(min(len(x), BATCH_SIZE))).clamp_min(1e-30)
+    for iteration in range(num_iterations):
+        up = rounding_up(variable)
+        loss = error(up, torch.randint(len(x), (BATCH_SIZE,), generator=random)) / unit
+        progress = iteration / num_iterations
+        if progress >= WARM_UP:
+            first, last = STEEPNESS_RANGE
+            steepness = first + (last - first) * (progress - WARM_UP) / (1 - WARM_UP)
+            loss = loss + REGULARIZATION * (1 - (2 * up - 1).abs() ** steepness).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        return (down + (rounding_up(variable) >= 0.5)).clamp(-HIGHEST_CODE, HIGHEST_CODE)
+        return (down + (variable > 0)).clamp(-HIGHEST_CODE, HIGHEST_CODE)

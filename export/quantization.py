@@ -14,7 +14,7 @@ from export.equalization import equalized
 from export.integer_simulation import Grids, Target, choose_grids, simulate
 from export.layer_map import Layer
 from export.layer_selection import Budget, exclude_layers
-from export.restoration_quality import Quality
+from export.restoration_quality import Quality, quality
 from export.sensitivity import LayerSensitivity, layer_sensitivity, measurement, without
 from export.static_network import StaticGPEN
 from models.clipping import Calibration
@@ -120,15 +120,17 @@ def quantize(
     if min(len(calibration.degraded), 1 if range_faces is None else len(range_faces)) == 0:
         raise ValueError("calibration needs degraded faces, got none; name a folder with 50 to 100 of them")
     faces = calibration.degraded if range_faces is None else range_faces
-    network, grids, ranges = _prepare(network, faces, settings, on_step)
-    sensitivity, reasons = _select(network, grids, layers, calibration, settings, on_step)
+    prepared, grids, ranges = _calibrate(network, faces, settings, on_step)
+    sensitivity, reasons = _select(prepared, grids, layers, calibration, settings, on_step)
     grids = without(grids, reasons)
+    prepared = _correct(prepared, grids, faces, settings, on_step)
     on_step(f"measuring int8 on {len(evaluation.names)} faces")
-    measure = measurement(network, evaluation)
-    by_float, by_int8 = measure({}), measure(grids)
+    images = simulate(network, {}, evaluation.degraded)
+    by_float = quality(images, evaluation.target, images)
+    by_int8 = quality(simulate(prepared, grids, evaluation.degraded), evaluation.target, images)
     integer = sum(layer.flops for layer in layers if layer.name in grids)
     return QuantizedNetwork(
-        network=network,
+        network=prepared,
         grids=grids,
         precisions={layer.name: "int8" if layer.name in grids else "fp16" for layer in layers},
         reasons=reasons,
@@ -141,24 +143,30 @@ def quantize(
     )
 
 
-def _prepare(
+def _calibrate(
     network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
 ) -> tuple[StaticGPEN, Grids, dict[str, tuple[float, float]]]:
-    """Everything that changes the network; its steps and the ranges that they were chosen from."""
+    """The rescaled network, steps of all its convolutions and the ends of the ranges that they were chosen from."""
     if settings.equalize:
         on_step("rescaling channels")
         network = equalized(network, faces)
     on_step(f"calibrating on {len(faces)} faces ({settings.calibration})")
     ranges = calibration_ranges(network, faces)
-    grids = choose_grids(network, ranges, settings.calibration, settings.target)
+    ends = {name: (float(r.input.lowest.min()), float(r.input.highest.max())) for name, r in ranges.items()}
+    return network, choose_grids(network, ranges, settings.calibration, settings.target), ends
+
+
+def _correct(
+    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
+) -> StaticGPEN:
+    """Fits weights and biases to the steps of those convolutions that become int8."""
     if settings.rounding_iterations > 0:
         on_step("learning to round")
         network = cast(StaticGPEN, adaptively_rounded(network, grids, faces, settings.rounding_iterations))
     if settings.correct_biases:
         on_step("correcting biases")
         network = cast(StaticGPEN, bias_corrected(network, grids, faces))
-    ends = {name: (float(r.input.lowest.min()), float(r.input.highest.max())) for name, r in ranges.items()}
-    return network, grids, ends
+    return network
 
 
 def _select(

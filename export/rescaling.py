@@ -62,6 +62,30 @@ def rescaled(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
     return network
 
 
+def random_factors(network: StaticGPEN, deviation: float, seed: int = 0) -> RescalingFactors:
+    """Draws factors of all four kinds, log-normal, to see how well a quantizer copes with uneven channels.
+
+    Args:
+        network: To draw for.
+        deviation: Standard deviation of the factors' logarithm, at least 0.
+        seed: Of the drawing.
+    """
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(number: int) -> Tensor:
+        return torch.exp(deviation * torch.randn(number, generator=random, dtype=torch.float64))
+
+    layers = dict(modulated_layers(network))
+    styled = {name: layer for name, layer in layers.items() if isinstance(layer, StaticLayer)}
+    encoder = cast(list[nn.Conv2d], [network.encoder.from_rgb, *network.encoder.convolutions])
+    return RescalingFactors(
+        {name: draw(layer.in_channels) for name, layer in layers.items()},
+        {name: draw(layer.out_channels) for name, layer in styled.items()},
+        {n: draw(layer.out_channels * (1 if layer.feature_bias is None else 2)) for n, layer in styled.items()},
+        {index: draw(convolution.out_channels) for index, convolution in enumerate(encoder)},
+    )
+
+
 def modulated_layers(network: StaticGPEN) -> Iterator[tuple[str, StaticLayer | StaticToRGB]]:
     """All layers with a modulation and their names, in the order of the joint modulation."""
     yield "first_layer", network.first_layer

@@ -29,7 +29,7 @@ Measure = Callable[[Grids], Quality]
 
 
 def measurement(network: StaticGPEN, faces: PairBatch) -> Measure:
-    """Gives a function that measures the network with some convolutions in int8; no grids measure the float network."""
+    """Gives a function that measures the network with some convolutions in int8; no grids measure it in float."""
     by_float = simulate(network, {}, faces.degraded)
 
     def measure(grids: Grids) -> Quality:
