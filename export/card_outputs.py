@@ -63,8 +63,8 @@ def _match(found: Sequence[str], stems: Sequence[str], folder: Path) -> list[int
             number = re.search(r"(\d+)$", name)
             if number is None or int(number[1]) >= len(stems):
                 raise ValueError(
-                    f"outputs must have the names of the inputs or end in their number in the list, 0 to {len(stems) - 1}; "
-                    f"{folder} holds {name}"
+                    "outputs must have the names of the inputs or end in their number in the list, "
+                    f"0 to {len(stems) - 1}; {folder} holds {name}"
                 )
             places[stems[int(number[1])]].append(index)
     wrong = [stem for stem in stems if len(places[stem]) != 1]

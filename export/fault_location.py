@@ -2,12 +2,12 @@
 
 Only images come back, so every layer has to be asked: could you alone have done this? Two questions are put to it.
 
-*Was it quantized?* With only this layer in int8 the simulation makes an error image; rounding is deterministic, so that an
-error from the same cause looks the same. The score is the squared correlation with what was observed.
+*Was it quantized?* With only this layer in int8 the simulation makes an error image; rounding is deterministic, so that
+an error from the same cause looks the same. The score is the squared correlation with what was observed.
 
 *Are its constants wrong?* The change of weight and bias that best explains the error on one half of the faces (least
-squares on the linearised network, conjugate gradients) is applied to the other half. The score is the share of the error's
-energy there that it explains: a wrong layer is wrong in the same way on every face, other layers cannot imitate that.
+squares on the linearised network, conjugate gradients) is applied to the other half. The score is the share of the
+error's energy there that it explains: a wrong layer is wrong in the same way on every face, others cannot imitate that.
 
 Both scores are shares of the energy of the error image, from 0 to 1.
 
@@ -23,8 +23,10 @@ from torch.func import functional_call, jvp, vjp
 
 from export.static_network import StaticGPEN
 
-SURE_SHARE, SURE_MARGIN = 0.5, 2.0
-"""A layer is named with confidence if it explains half of the error or more, and twice as much as the next."""
+SURE_SHARE, SURE_MARGIN = 0.5, 1.2
+"""A layer is named with confidence if it explains half of the error or more, and so much more than the next."""
+ITERATIONS, NUM_REFINED, REFINED_ITERATIONS = 2, 4, 16
+"""Of conjugate gradients for each layer; the likeliest layers are asked again with more."""
 
 Constants = dict[str, Tensor]
 
@@ -47,7 +49,6 @@ def locate_fault(
     degraded: Tensor,
     error: Tensor,
     signatures: Mapping[str, Tensor] | None = None,
-    num_iterations: int = 6,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> list[Suspect]:
     """Ranks the layers by how much of an error each explains alone.
@@ -58,7 +59,6 @@ def locate_fault(
         degraded: What the network and the card were given, [N, 3, R, R] in [-1, 1], N at least 2.
         error: What the card made less what it should have made, [N, 3, R, R].
         signatures: By the name of a layer, the error of the network with that layer alone in int8, [N, 3, R, R].
-        num_iterations: Of conjugate gradients, for each layer.
         on_step: Told what begins.
 
     Returns:
@@ -70,19 +70,27 @@ def locate_fault(
     energy = float(error.square().sum())
     if len(degraded) < 2 or not 0 < energy < float("inf"):
         raise ValueError(
-            f"locating a fault needs at least two faces with a finite difference, got {len(degraded)} faces and an energy "
-            f"of {energy:g}"
+            f"locating a fault needs at least two faces with a finite difference, got {len(degraded)} faces and an "
+            f"energy of {energy:g}"
         )
     suspects = [
         Suspect(name, "quantized", _correlation(signature, error)) for name, signature in (signatures or {}).items()
     ]
     half = len(degraded) // 2
+
+    def ask(name: str, num_iterations: int) -> Suspect:
+        change = _best_change(network, name, degraded[:half], error[:half], num_iterations)
+        return Suspect(name, "wrong constants", _explained(_effect(network, change, degraded[half:]), error[half:]))
+
+    asked = []
     for number, name in enumerate(layers, 1):
         on_step(f"asking layer {number} of {len(layers)}")
-        change = _best_change(network, name, degraded[:half], error[:half], num_iterations)
-        predicted = _effect(network, change, degraded[half:])
-        suspects.append(Suspect(name, "wrong constants", _explained(predicted, error[half:])))
-    return sorted(suspects, key=lambda suspect: -suspect.share)
+        asked.append(ask(name, ITERATIONS))
+    asked.sort(key=lambda suspect: -suspect.share)
+    for place, suspect in enumerate(asked[:NUM_REFINED]):
+        on_step(f"asking {suspect.name} again, longer")
+        asked[place] = ask(suspect.name, REFINED_ITERATIONS)
+    return sorted(suspects + asked, key=lambda suspect: -suspect.share)
 
 
 def is_sure(suspects: Sequence[Suspect]) -> bool:
