@@ -27,7 +27,7 @@ FOREIGN_IMPORTS = {
     "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich"},
-    "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich"},
+    "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
 }
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
