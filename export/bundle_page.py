@@ -1,5 +1,7 @@
 """The report of a bundle as one page that needs nothing but a browser or a printer."""
 
+import re
+
 from data.ranges import model_to_uint8
 from evaluation.pictures import comparison_rows
 from evaluation.report import Curve, Report
@@ -88,7 +90,7 @@ def _add_pictures(page: Report, faces: BundleFaces, forms: PrecisionForms) -> No
     number = min(NUM_PICTURES, len(faces.golden.names))
     restored = {form: model_to_uint8(images[:number]) for form, images in forms.restored.items()}
     columns = [faces.golden.degraded[:number], *restored.values(), faces.golden.target[:number]]
-    headings = ["degraded", *restored, "target"]
+    headings = ["degraded", *(re.sub(r" \(\w+\)", "", form) for form in restored), "target"]
     page.add_picture(comparison_rows(columns, headings), f"Golden faces: {', '.join(headings)}")
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp, vjp
 
+from export.artefacts import accepted_deprecations
 from export.static_network import StaticGPEN
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
@@ -123,7 +124,8 @@ def _best_change(network: StaticGPEN, name: str, degraded: Tensor, error: Tensor
 def _effect(network: StaticGPEN, change: Constants, degraded: Tensor) -> Tensor:
     """How the images would move with a small change of constants."""
     start = {key: network.get_parameter(key).detach() for key in change}
-    return jvp(lambda constants: functional_call(network, constants, (degraded,)), (start,), (change,))[1]
+    with accepted_deprecations():  # PyTorch's forward mode still compiles some rules with TorchScript
+        return jvp(lambda constants: functional_call(network, constants, (degraded,)), (start,), (change,))[1]
 
 
 def _constants(network: StaticGPEN, name: str) -> Constants:

@@ -52,7 +52,8 @@ def main() -> None:
 
 
 def _print_evaluation(console: Console, evaluation: CardEvaluation) -> None:
-    table = Table("face")
+    table = Table()
+    table.add_column("face", overflow="fold")
     for heading in (
         "to float [dB]",
         f"to {evaluation.precision} expected [dB]",
