@@ -8,6 +8,7 @@ integers.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -56,9 +57,7 @@ def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
             nodes += _quantized(node, cast(nn.Conv2d, network.get_submodule(name)), grids[name], model.graph)
         else:
             nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _drop_unused_constants(model.graph)
+    _replace_nodes(model.graph, _joined_as_codes(nodes))
     onnx.checker.check_model(model, full_check=True)
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
@@ -125,9 +124,70 @@ def _constant(graph: GraphProto, name: str, values: np.ndarray, steps: Tensor) -
     return helper.make_node("DequantizeLinear", operands, [name], f"{name}_read", axis=0)
 
 
-def _drop_unused_constants(graph: GraphProto) -> None:
-    """Removes the float weights whose codes took their place."""
-    used = {name for node in graph.node for name in node.input}
-    kept = [constant for constant in graph.initializer if constant.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+def _joined_as_codes(nodes: list[NodeProto]) -> list[NodeProto]:
+    """Rounds the parts of concatenated features before they are joined.
+
+    Q(leaky(cat(a, b)) · s) = cat(Q(leaky(a) · s_a), Q(leaky(b) · s_b)): the same codes, but bytes are joined instead of
+    floats, which would take a seventh of the time of the whole network.
+    """
+    producers = {name: node for node in nodes for name in node.output}
+    activated: set[str] = set()
+    joined: list[NodeProto] = []
+    for node in nodes:
+        chain = _modulated_features(node, producers)
+        joined += [node] if chain is None else _rounded_parts(node, *chain, activated)
+    return joined
+
+
+def _modulated_features(
+    rounding: NodeProto, producers: Mapping[str, NodeProto]
+) -> tuple[NodeProto, NodeProto, NodeProto] | None:
+    """The product, activation and concatenation that a rounding follows; None if it follows something else."""
+    if rounding.op_type != "QuantizeLinear":
+        return None
+    chain = [rounding]
+    for kind in ("Mul", "LeakyRelu", "Concat"):
+        node = producers.get(chain[-1].input[0])
+        if node is None or node.op_type != kind:
+            return None
+        chain.append(node)
+    return chain[1], chain[2], chain[3]
+
+
+def _rounded_parts(
+    rounding: NodeProto, product: NodeProto, activation: NodeProto, features: NodeProto, activated: set[str]
+) -> list[NodeProto]:
+    """Activation, modulation and rounding of each part; `activated` are those that have their activation already."""
+    name, steps = rounding.name, rounding.input[1:]
+    parts = [f"{name}_{index}" for index in range(len(features.input))]
+    nodes = [helper.make_node("Split", [product.input[1]], [f"{p}_scale" for p in parts], f"{name}_split", axis=1)]
+    for source, part in zip(features.input, parts, strict=True):
+        active = f"{source}_active"
+        if source not in activated:
+            activated.add(source)
+            nodes.append(helper.make_node("LeakyRelu", [source], [active], active))
+            nodes[-1].attribute.extend(activation.attribute)
+        nodes += [
+            helper.make_node("Mul", [active, f"{part}_scale"], [f"{part}_product"], f"{part}_product"),
+            helper.make_node("QuantizeLinear", [f"{part}_product", *steps], [f"{part}_codes"], f"{part}_round"),
+            helper.make_node("DequantizeLinear", [f"{part}_codes", *steps], [part], f"{part}_read"),
+        ]
+    # Rounding what is rounded already changes nothing; onnxruntime makes one copy of bytes of it and the readings.
+    nodes.append(helper.make_node("Concat", parts, [f"{name}_joined"], f"{name}_join", axis=1))
+    nodes.append(helper.make_node("QuantizeLinear", [f"{name}_joined", *steps], rounding.output, name))
+    return nodes
+
+
+def _replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
+    """Puts nodes in place of a graph's, without those and the constants that nobody reads."""
+    outputs = {output.name for output in graph.output}
+    used: set[str] = set(outputs)
+    kept = []
+    for node in reversed(nodes):  # readers come after what they read
+        if used & set(node.output):
+            kept.append(node)
+            used |= set(node.input)
+    constants = [constant for constant in graph.initializer if constant.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
