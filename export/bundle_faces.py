@@ -63,14 +63,14 @@ def choose_faces(compare_on: ParityFaces, settings: ExportSettings, resolution: 
         used = ImagesUsed("smooth synthetic images", len(images), None, seed)
         return BundleFaces(None, None, smooth, smooth, used, ())
     is_integer = "int8" in settings.precisions
-    num_evaluation = max(number, settings.num_evaluation if len(settings.precisions) > 1 or is_integer else number)
+    is_measured = settings.precisions != ("float32",)  # else the golden faces suffice
     calibration, evaluation = split_faces(
         compare_on.faces,
         compare_on.degradation,
         seed,
         resolution,
         settings.num_calibration if is_integer else 0,
-        num_evaluation,
+        max(number, settings.num_evaluation) if is_measured else number,
     )
     range_faces: Tensor | None = None
     warnings: tuple[str, ...] = ()

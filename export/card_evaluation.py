@@ -33,7 +33,7 @@ from models import load_generator
 
 TOLERANCE_DB = 1.0
 """How much further from the float images than the simulation a card may be: it adds and rounds in another order."""
-ENOUGH_DB = {"float32": 60.0, "fp16": 55.0, "int8": float("inf")}
+ENOUGH_DB = {"float32": 60.0, "fp16": 60.0, "int8": float("inf")}
 """Nearer than this to the float images nothing is wrong, however near the simulation is."""
 NUM_FAULT_FACES = 8
 

@@ -18,7 +18,7 @@ def capture_graph(network: StaticGPEN) -> ExportedProgram:
     """Follows one image through a network on any device; shapes only, nothing is computed."""
     resolution = network.architecture.resolution
     image = torch.empty(1, 3, resolution, resolution, device=network.constant.device)
-    return torch.export.export(network, (image,), strict=False)
+    return torch.export.export(network, (image,))
 
 
 def constant_names(program: ExportedProgram) -> dict[str, str]:
