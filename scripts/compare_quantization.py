@@ -6,9 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from rich.console import Console
-from rich.table import Table
-
 import command_line
 from data.degradation_presets import load_preset
 from data.faces import open_faces
@@ -31,24 +28,20 @@ def main() -> None:
     resolution = generator.architecture.resolution
     calibration = _pairs(arguments.calibration_faces, arguments, arguments.num_calibration, resolution, seed=1)
     evaluation = _pairs(arguments.faces, arguments, arguments.num_faces, resolution, seed=0)
-    console, layers = Console(), map_layers(network)
-    table = Table("network", "quantized", "drop dB", "SSIM drop", "dB to float", "FLOPs in int8")
+    layers = map_layers(network)
+    print("network, quantized: drop in PSNR, drop in SSIM, PSNR to float, FLOPs in int8")
     for deviation in arguments.imbalance:
         candidate = rescaled(network, random_factors(network, deviation)) if deviation else network
         for words, settings in _variants(arguments):
-            with console.status(words):
-                result = quantize(candidate, layers, calibration, evaluation, settings, lambda _: None)
+            result = quantize(candidate, layers, calibration, evaluation, settings, lambda _: None)
             by_float, by_int8 = result.by_float, result.by_int8
-            table.add_row(
-                f"uneven, σ = {deviation:g}" if deviation else "as trained",
-                words,
-                f"{by_float.psnr - by_int8.psnr:.4f}",
-                f"{by_float.ssim - by_int8.ssim:.5f}",
-                f"{by_int8.psnr_to_float:.2f}",
-                f"{result.integer_flops:.1%}",
+            print(
+                f"{f'uneven, σ = {deviation:g}' if deviation else 'as trained'}, {words}: "
+                f"{by_float.psnr - by_int8.psnr:.4f} dB, {by_float.ssim - by_int8.ssim:.5f}, "
+                f"{by_int8.psnr_to_float:.2f} dB, {result.integer_flops:.1%}",
+                flush=True,
             )
-    console.print(table)
-    console.print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {len(evaluation.names)} faces")
+    print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {len(evaluation.names)} faces")
 
 
 def _variants(arguments: argparse.Namespace) -> Iterator[tuple[str, QuantizationSettings]]:

@@ -30,6 +30,7 @@ class FakeQuantization(nn.Module):
     def __init__(self, architecture: Architecture, calibration: Calibration) -> None:
         super().__init__()
         self.calibration = calibration
+        self._was_calibrated = False
         self.widths = _input_widths(architecture)
         self.register_buffer("thresholds", torch.zeros(len(self.widths)))
         self.register_buffer("factors", torch.ones(sum(self.widths)))
@@ -63,8 +64,9 @@ class FakeQuantization(nn.Module):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether ranges were chosen."""
-        return bool((self.thresholds > 0).all())
+        """Whether ranges were chosen; the device is asked only as long as they were not."""
+        self._was_calibrated = self._was_calibrated or bool((self.thresholds > 0).all())
+        return self._was_calibrated
 
     def restore(self, generator: GPEN, degraded: Tensor) -> Tensor:
         """What int8 makes of degraded faces [N, 3, R, R] in [-1, 1], with gradients as if nothing were rounded."""
