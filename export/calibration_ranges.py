@@ -22,8 +22,6 @@ class TensorRange:
     """Smallest value of every channel, [C]."""
     highest: Tensor
     """Largest value of every channel, [C]."""
-    total: Tensor
-    """Sum over faces of the mean of every channel, float64 [C]."""
     counts: Tensor | None = None
     """Histogram of the absolute values of all channels, from 0 to `largest`; None if it was not asked for."""
 
@@ -112,11 +110,10 @@ def calibration_ranges(network: nn.Module, faces: Tensor, histograms: bool = Tru
 
 
 def _range(x: Tensor) -> TensorRange:
-    return TensorRange(x.amin(dim=(0, 2, 3)), x.amax(dim=(0, 2, 3)), x.double().mean(dim=(2, 3)).sum(dim=0))
+    return TensorRange(x.amin(dim=(0, 2, 3)), x.amax(dim=(0, 2, 3)))
 
 
 def _widen(known: TensorRange, x: Tensor) -> None:
     """Takes in more values."""
     more = _range(x)
     known.lowest, known.highest = known.lowest.minimum(more.lowest), known.highest.maximum(more.highest)
-    known.total += more.total

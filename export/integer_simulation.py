@@ -72,8 +72,3 @@ def _step(range_: TensorRange, calibration: Calibration) -> Tensor:
     """Between neighbouring codes of an activation."""
     assert range_.counts is not None  # for the type checker: ranges come with histograms here
     return threshold(range_.counts, range_.largest, calibration) / LEVELS
-
-
-def float_restored(network: nn.Module, faces: Tensor) -> Tensor:
-    """Restores faces, uint8 [N, 3, R, R], with the network as it is; [N, 3, R, R]."""
-    return simulate(network, {}, faces)
