@@ -114,6 +114,10 @@ class Report:
         """
         self._add_figure("image/svg+xml", curves_svg(curves, x_label, y_label, logarithmic), caption, 760)
 
+    def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760) -> None:
+        """Adds a drawing made elsewhere; its caption is also read out by screen readers."""
+        self._add_figure("image/svg+xml", drawing, caption, width_pixels)
+
     def html(self) -> str:
         """The whole page."""
         body = "\n".join(self._parts)

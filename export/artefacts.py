@@ -1,4 +1,4 @@
-"""The files of a bundle: safetensors, TorchScript and ONNX."""
+"""The network in files: safetensors, TorchScript and ONNX."""
 
 import io
 import json
@@ -18,13 +18,16 @@ from models import GPEN, Architecture, save_release
 SAFETENSORS_NAME = "generator.safetensors"
 TORCHSCRIPT_NAME = "generator.torchscript.pt"
 ONNX_NAME = "generator.onnx"
+COMPILER_ONNX_NAME = "generator_opset11.onnx"
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 METADATA_NAME = "gpen-trainer.json"
 """Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""
 OPSET_RANGE = (11, 20)
 """Lowest and highest ONNX opset that can be asked for."""
-DEFAULT_OPSET = 17
-"""The highest that compilers of the Vastai zoo take, and enough (13 or more) for per-channel int8 in onnxruntime."""
+DEFAULT_OPSET = 20
+"""For onnxruntime: the highest that PyTorch's exporter writes as asked for."""
+COMPILER_OPSET = 11
+"""For compilers: models of the Vastai zoo come in 10 or 11, none above 17."""
 
 
 @contextmanager
@@ -112,7 +115,7 @@ def check_opset(opset: int) -> None:
     lowest, highest = OPSET_RANGE
     if not lowest <= opset <= highest:
         raise ValueError(
-            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; compilers mostly take 11 to 17"
+            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; {COMPILER_ONNX_NAME} is written anyway"
         )
 
 

@@ -1,20 +1,39 @@
-"""The README of a bundle: what the files are and how to run each; its code runs as it stands."""
+"""The README of a bundle: what the files are and how to run each; its Python runs as it stands."""
 
-from export.artefacts import INPUT_NAME, ONNX_NAME, OUTPUT_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
-from models import Architecture
+from export.artefacts import (
+    COMPILER_ONNX_NAME,
+    COMPILER_OPSET,
+    INPUT_NAME,
+    ONNX_NAME,
+    OUTPUT_NAME,
+    SAFETENSORS_NAME,
+    TORCHSCRIPT_NAME,
+)
+from export.bundle_contents import (
+    CHECKSUMS_NAME,
+    INTEGER_ONNX_NAME,
+    INTEGER_TORCHSCRIPT_NAME,
+    PATHS_SCRIPT_NAME,
+    ExportReport,
+)
 
 _TEXT = """# Face restoration, {resolution}×{resolution}
 
-GPEN (arXiv 2105.06070), channel multiplier {multiplier}, narrow {narrow:g}, noise mode `{noise_mode}`. All files hold
-the same network; how far each lies from the trained one, its FLOPs and its parameters stand in `report.json`.
+GPEN (arXiv 2105.06070), channel multiplier {multiplier}, narrow {narrow:g}, noise mode `{noise_mode}`. How far each
+form lies from the trained network, its FLOPs and its parameters stand in `report.html` and `report.json`.
 
 | file | what it is | input | output |
 |---|---|---|---|
 | `{torchscript}` | TorchScript trace, float32, CPU | `{input}` {shape} | one tensor {shape} |
-| `{onnx}` | ONNX, opset {opset}, float32 | `{input}` {shape} | `{output}` {shape} |
+| `{onnx}` | ONNX, opset {opset}, float32, for onnxruntime | `{input}` {shape} | `{output}` {shape} |
+| `{compiler_onnx}` | ONNX, opset {compiler_opset}, float32, for compilers | `{input}` {shape} | `{output}` {shape} |
 | `{safetensors}` | trained weights, float32, for this project | [N, 3, {resolution}, {resolution}] | the same |
+{integer_rows}| `layer_map.json` | number, kind, weight, FLOPs and precision of every layer | | |
+| `golden/` | degraded faces and what each precision should make of them | | |
+| `vacc/` | settings of the VACC compiler and runtime | | |
 
-The ONNX file takes one image at a time; so does, for compilers, the trace, which PyTorch runs on any number.
+The ONNX files take one image at a time; so does, for compilers, the trace, which PyTorch runs on any number.
+`sha256sum --check {checksums}` checks the files.
 
 ## Before and after
 
@@ -58,7 +77,7 @@ write_face(restored, "restored_torchscript.png")
 
 ## This project
 
-From its repository, for any of the three files:
+From its repository, for any of these files:
 `python -m scripts.restore_faces --checkpoint {safetensors} --input FOLDER --output FOLDER`; in Python:
 
 ```python
@@ -69,27 +88,81 @@ write_face(restorer(torch.from_numpy(read_face("face.png"))).numpy(), "restored_
 ```
 """
 
+_CARD = """
+## On a VACC card
 
-def readme_text(architecture: Architecture, opset: int) -> str:
+Written from the public model zoo (Vastai/VastModelZOO); `vamc` and `vamp` could not be run where this bundle was
+made, so look at their first messages. Run everything in this folder, for {precisions}:
+
+    python {script}
+{commands}
+The first command writes `golden/datalist.absolute.txt`, since vamp wants absolute paths. Then, from the repository
+of the project, on any machine:
+
+    python -m scripts.evaluate_bundle BUNDLE --outputs BUNDLE/card_PRECISION --precision PRECISION
+
+compares what came back with the golden outputs and the clean faces, file by file, and names the layer most likely at
+fault where it differs. Output files may have the names of the inputs or end in their number in the list (from 0).
+"""
+
+_COMMANDS = """    vamc compile vacc/{precision}.yaml
+    vamp -m deploy_weights/gpen_{resolution}_{precision}/mod --vdsp_params vacc/preprocessing.json \\
+        -i 1 p 1 -b 1 -s [3,{resolution},{resolution}] \\
+        --datalist golden/datalist.absolute.txt --path_output card_{precision}
+"""
+
+_LAYERS = """
+`exclude_layers` in `vacc/int8.yaml` are the numbers `conv2d_index` of `layer_map.json`: nn.conv2d calls from 0,
+depthwise ones included, transposed ones not, as TVM's relay.quantize counts. If a compiler counts otherwise, its log
+shows another number of convolutions than the {num_convolutions} here; then map the excluded ones by their shapes.
+"""
+
+
+def readme_text(report: ExportReport, num_convolutions: int) -> str:
     """Writes the README of a bundle.
 
     Args:
-        architecture: Of the network.
-        opset: Of the ONNX file.
+        report: On the bundle.
+        num_convolutions: How many layers have a number.
 
     Returns:
         Markdown; its Python blocks, run one after the other in the bundle beside a `face.png`, restore it.
     """
-    return _TEXT.format(
-        resolution=architecture.resolution,
-        multiplier=architecture.channel_multiplier,
-        narrow=architecture.narrow,
-        noise_mode=architecture.noise_mode,
-        shape=f"[1, 3, {architecture.resolution}, {architecture.resolution}]",
+    resolution = report.resolution
+    shape = f"[1, 3, {resolution}, {resolution}]"
+    integer_rows = ""
+    if "int8" in report.precisions:
+        integer_rows = (
+            f"| `{INTEGER_TORCHSCRIPT_NAME}` | TorchScript trace rescaled for int8, float32, for vamc "
+            f"| `{INPUT_NAME}` {shape} | one tensor {shape} |\n"
+            f"| `{INTEGER_ONNX_NAME}` | int8 for onnxruntime (QDQ) | `{INPUT_NAME}` {shape} "
+            f"| `{OUTPUT_NAME}` {shape} |\n| `calibration/` | {report.num_calibration} degraded faces | | |\n"
+        )
+    text = _TEXT.format(
+        resolution=resolution,
+        multiplier=report.architecture.channel_multiplier,
+        narrow=report.architecture.narrow,
+        noise_mode=report.architecture.noise_mode,
+        shape=shape,
         torchscript=TORCHSCRIPT_NAME,
         onnx=ONNX_NAME,
+        compiler_onnx=COMPILER_ONNX_NAME,
+        compiler_opset=COMPILER_OPSET,
         safetensors=SAFETENSORS_NAME,
         input=INPUT_NAME,
         output=OUTPUT_NAME,
-        opset=opset,
+        opset=report.opset,
+        integer_rows=integer_rows,
+        checksums=CHECKSUMS_NAME,
     )
+    return text + _card_text(report, num_convolutions)
+
+
+def _card_text(report: ExportReport, num_convolutions: int) -> str:
+    """Commands for the card, where a precision for it was asked for."""
+    on_card = [precision for precision in report.precisions if precision != "float32"]
+    if not on_card:
+        return ""
+    commands = "".join(_COMMANDS.format(precision=one, resolution=report.resolution) for one in on_card)
+    text = _CARD.format(precisions=" and ".join(on_card), script=PATHS_SCRIPT_NAME, commands=commands)
+    return text + (_LAYERS.format(num_convolutions=num_convolutions) if "int8" in on_card else "")

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from export.static_network import StaticGPEN
+from export.layer_map import map_layers
+from export.static_network import StaticGPEN, Upsampling
 from models import GPEN, Architecture
 
 _KINDS = (
@@ -49,36 +49,30 @@ class Cost:
     """The same by kind of layer, from input to output."""
 
 
-def count_cost(architecture: Architecture) -> Cost:
+def count_cost(architecture: Architecture, upsampling: Upsampling = "transposed") -> Cost:
     """Counts what the static form of a network computes for one image; without memory for weights or features.
 
     Args:
         architecture: Of the network.
+        upsampling: Form of the static network; PixelShuffle computes more.
 
     Returns:
-        FLOPs and parameters, in all and by kind of layer.
-
-    Source: torch.utils.flop_counter, which sees every convolution and matrix product with its shapes.
+        FLOPs, counted from the graph, and parameters, in all and by kind of layer.
     """
     with torch.device("meta"), torch.no_grad():
         generator = GPEN(architecture)
-        static = StaticGPEN(generator)
-        degraded = torch.empty(1, 3, architecture.resolution, architecture.resolution)
-        with FlopCounterMode(display=False) as counter:
-            static(degraded)
-    leaves = {f"{StaticGPEN.__name__}.{name}": name for name, m in static.named_modules() if not list(m.children())}
-    layers = {leaves[name]: sum(f.values()) for name, f in counter.get_flop_counts().items() if name in leaves}
+        layers = map_layers(StaticGPEN(generator, upsampling))
     parameters = {name: parameter.numel() for name, parameter in generator.named_parameters()}
     kinds = tuple(
         KindCost(
             kind,
-            sum(1 for name in layers if _kind(name) == kind),
-            sum(flops for name, flops in layers.items() if _kind(name) == kind),
+            sum(1 for layer in layers if _kind(layer.name) == kind),
+            sum(layer.flops for layer in layers if _kind(layer.name) == kind),
             sum(number for name, number in parameters.items() if _kind(name) == kind),
         )
         for kind, _ in _KINDS
     )
-    return Cost(counter.get_total_flops(), sum(parameters.values()), kinds)
+    return Cost(sum(layer.flops for layer in layers), sum(parameters.values()), kinds)
 
 
 def _kind(name: str) -> str:

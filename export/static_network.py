@@ -8,13 +8,20 @@ run time. A trace of it is a straight line of convolutions, linear layers and el
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.constant_layers import constant, convolution, linear, low_pass, transposed_convolution
+from export.constant_layers import (
+    constant,
+    convolution,
+    linear,
+    low_pass,
+    sub_pixel_convolution,
+    transposed_convolution,
+)
 from models import GPEN
 from models.activation import LEAKY_SLOPE
 from models.encoder import Encoder
@@ -23,6 +30,10 @@ from models.mapping import MappingNetwork
 from models.modulation import EPSILON, ModulatedConvolution, StyledLayer, ToRGB
 from models.resampling import LowPass, fir_kernel
 from models.synthesis import SynthesisBlock
+
+Upsampling = Literal["transposed", "pixel_shuffle"]
+"""Two forms of the same function: transposed convolution and FIR filter [1, 3, 3, 1], fewest FLOPs and the default; or
+ordinary convolutions with PixelShuffle, every one of which a compiler counts and can leave out of int8."""
 
 
 class StaticEncoder(nn.Module):
@@ -79,9 +90,10 @@ class StaticLayer(nn.Module):
 
     Args:
         layer: The trained layer.
+        upsampling: Form of an upsampling layer.
     """
 
-    def __init__(self, layer: StyledLayer) -> None:
+    def __init__(self, layer: StyledLayer, upsampling: Upsampling = "transposed") -> None:
         super().__init__()
         modulated, channels = layer.convolution, layer.out_channels
         weight = modulated.weight.double() * modulated.scale
@@ -92,9 +104,7 @@ class StaticLayer(nn.Module):
         if modulated.low_pass is None:
             self.convolution = convolution(weight, padding=weight.shape[-1] // 2)
         else:
-            filtering = low_pass(modulated.low_pass.kernel, padding=modulated.low_pass.padding)
-            transposed = transposed_convolution(weight.transpose(0, 1))
-            self.convolution = nn.Sequential(OrderedDict(transposed=transposed, low_pass=filtering))
+            self.convolution = _upsampling_convolution(weight, modulated.low_pass, upsampling)
         bias = layer.bias.double() * GAIN
         self.bias = constant(bias[None, :channels, None, None])
         self.feature_bias = constant(bias[None, channels:, None, None]) if layer.noise_mode == "concat" else None
@@ -142,26 +152,31 @@ class StaticBlock(nn.Module):
 
     Args:
         block: The trained block.
+        upsampling: Form of its upsampling layer and of the upsampling of the image.
     """
 
-    def __init__(self, block: SynthesisBlock) -> None:
+    def __init__(self, block: SynthesisBlock, upsampling: Upsampling) -> None:
         super().__init__()
         if block.up is None:
             raise ValueError("the block of the lowest resolution has no upsampling layer; build its layers one by one")
-        self.up = StaticLayer(block.up)
+        self.up = StaticLayer(block.up, upsampling)
         self.plain = StaticLayer(block.plain)
         self.to_rgb = StaticToRGB(block.to_rgb)
         # Three channels without groups: grouped transposed convolutions are what compilers support least.
-        kernel = torch.eye(3)[:, :, None, None] * fir_kernel(gain=4.0)  # [3, 3, 4, 4]
-        self.image_upsampling = transposed_convolution(kernel.to(block.to_rgb.bias.device), padding=1)
+        kernel = (torch.eye(3)[:, :, None, None] * fir_kernel(gain=4.0)).to(block.to_rgb.bias.device)  # [3, 3, 4, 4]
+        self.image_upsampling: nn.Module = transposed_convolution(kernel, padding=1)
+        if upsampling == "pixel_shuffle":
+            self.image_upsampling = _pixel_shuffle(sub_pixel_convolution(kernel, padding=1))
 
     def forward(
         self, x: Tensor, image: Tensor, feature: Tensor, modulations: Iterator[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Maps features and image of half the resolution to those of this one."""
+        # The image first: compilers number convolutions by walking back from the output, and so both orders are one.
+        image = self.image_upsampling(image)
         x = self.up(x, feature, next(modulations))
         x = self.plain(x, feature, next(modulations))
-        return x, self.image_upsampling(image) + self.to_rgb(x, next(modulations))
+        return x, image + self.to_rgb(x, next(modulations))
 
 
 class StaticGPEN(nn.Module):
@@ -169,9 +184,10 @@ class StaticGPEN(nn.Module):
 
     Args:
         generator: The trained network, on any device; it is copied, not changed.
+        upsampling: Form of the upsampling; the function is the same.
     """
 
-    def __init__(self, generator: GPEN) -> None:
+    def __init__(self, generator: GPEN, upsampling: Upsampling = "transposed") -> None:
         super().__init__()
         synthesis = generator.decoder.synthesis
         first, *others = cast(list[SynthesisBlock], list(synthesis.blocks))
@@ -181,13 +197,13 @@ class StaticGPEN(nn.Module):
         self.constant = constant(synthesis.constant)
         self.first_layer = StaticLayer(first.plain)
         self.first_to_rgb = StaticToRGB(first.to_rgb)
-        self.blocks = nn.ModuleList(StaticBlock(block) for block in others)
+        self.blocks = nn.ModuleList(StaticBlock(block, upsampling) for block in others)
         modulated = [first.plain.convolution, first.to_rgb.convolution]
         layers = [layer for block in others for layer in (block.up, block.plain, block.to_rgb) if layer is not None]
         modulated += [layer.convolution for layer in layers]
         self.modulation = _joint_modulation(modulated)
         self.modulation_widths = [layer.modulation.weight.shape[0] for layer in modulated]
-        self.architecture = generator.architecture
+        self.architecture, self.upsampling = generator.architecture, upsampling
         self.eval()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -215,6 +231,29 @@ def _joint_modulation(layers: Sequence[ModulatedConvolution]) -> nn.Linear:
     affine = [layer.modulation for layer in layers]
     weight = torch.cat([one.weight.double() * one.weight_scale for one in affine])
     return linear(weight, torch.cat([one.bias.double() * one.bias_scale for one in affine]))
+
+
+def _upsampling_convolution(weight: Tensor, filtering: LowPass, upsampling: Upsampling) -> nn.Sequential:
+    """Doubles height and width with a weight [out, in, 3, 3], then filters.
+
+    For PixelShuffle the FIR filter [1, 3, 3, 1] = [1, 1] * [1, 2, 1] is divided: its first factor makes the kernel 4×4,
+    so that each phase has 2×2 taps and none is zero, its second is all that remains to be filtered.
+    """
+    transposed = weight.transpose(0, 1)
+    if upsampling == "transposed":
+        filters = low_pass(filtering.kernel, filtering.padding)
+        return nn.Sequential(OrderedDict(transposed=transposed_convolution(transposed), low_pass=filters))
+    doubled = sum(F.pad(transposed, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))
+    line = filtering.kernel.new_tensor([1, 2, 1])
+    kernel = torch.outer(line, line) * (filtering.kernel[0].sum() / 64)
+    layers = _pixel_shuffle(sub_pixel_convolution(cast(Tensor, doubled)))
+    layers.add_module("low_pass", low_pass(kernel.expand(weight.shape[0], 1, 3, 3), padding=0))
+    return layers
+
+
+def _pixel_shuffle(sub_pixel: nn.Conv2d) -> nn.Sequential:
+    """A convolution to four times the channels, and their rearrangement to twice the height and width."""
+    return nn.Sequential(OrderedDict(sub_pixel=sub_pixel, shuffle=nn.PixelShuffle(2)))
 
 
 def _equalized(layer: EqualizedConvolution) -> nn.Conv2d:

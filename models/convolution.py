@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from models.differentiation import wants_parameters
 
@@ -41,6 +42,11 @@ def convolve(
     Returns:
         [N, O, H', W'], in autocast's precision where that is on.
     """
+    if has_torch_function((x, weight)):  # quantization-aware training computes it in its own way
+        replaced: Tensor = handle_torch_function(
+            convolve, (x, weight), x, weight, bias, stride=stride, padding=padding, transposed=transposed
+        )
+        return replaced
     kind = x.device.type
     is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if is_cast else x.dtype

@@ -27,7 +27,7 @@ FOREIGN_IMPORTS = {
     "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich"},
-    "export": {"torch", "onnx", "onnxruntime", "numpy", "rich"},
+    "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
 }
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
@@ -45,6 +45,7 @@ OTHER_PARENTS = {
     "train/command.py": {"LightningCLI"},
     "train/strategy.py": {"DDPStrategy"},
     "scripts/benchmarking/convolution_floor.py": {"TorchDispatchMode"},
+    "models/convolution_calls.py": {"TorchFunctionMode"},
 }
 """What Lightning and PyTorch let one adapt in no other way, file by file."""
 LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400

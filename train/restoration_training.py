@@ -16,6 +16,7 @@ from data.degradation_parameters import sample_parameters
 from data.degradation_presets import load_preset
 from data.ranges import uint8_to_model
 from models import GPEN, Architecture, Discriminator, Prior
+from models.clipping import Calibration
 from models.gpen import noises_from_features
 from train.adversarial_updates import (
     Regularization,
@@ -30,6 +31,7 @@ from train.moving_average import MovingAverage, follow
 from train.optimization import PartLoss, is_due, lazy_adam, update
 from train.parts import Recomputed, split
 from train.progress import Progress
+from train.quantized_fine_tuning import FakeQuantization
 from train.reporting import Reporting
 from train.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
 from train.restoration_validation import RestorationValidation
@@ -75,6 +77,8 @@ class RestorationTraining(LightningModule):
         average: Moving average of the generator.
         minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
         num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
+        quantization: Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl)
+            from the first batch; null trains in float.
         seed: Of the run; set by `run.seed`.
 
     Source: GPEN (arXiv 2105.06070) section 3.
@@ -95,6 +99,7 @@ class RestorationTraining(LightningModule):
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
         num_parts: int = 1,
+        quantization: Calibration | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -117,6 +122,7 @@ class RestorationTraining(LightningModule):
         self.regularization = regularization
         self.average = average
         self.num_parts = num_parts
+        self.quantization = None if quantization is None else FakeQuantization(architecture, quantization)
         self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -145,11 +151,14 @@ class RestorationTraining(LightningModule):
         """One iteration: degradation, discriminator, R1, generator, path length, moving average."""
         parts = split(batch, self.num_parts)
         faces = [self.degrade(part) for part in parts]
-        restored = [Recomputed(partial(self.generator, face.degraded), len(parts) == 1) for face in faces]
+        restored = [Recomputed(partial(self.restore, self.generator, face.degraded), len(parts) == 1) for face in faces]
         batch_size = len(batch.image_indices) * self.trainer.world_size
         iteration = self.progress.images_seen // batch_size
         r, log = self.regularization, self.progress.log
 
+        if self.quantization is not None and self.progress.images_seen == 0:
+            of_all_processes: Any = self.all_gather(torch.cat([face.degraded for face in faces]))
+            self.quantization.calibrate(self.generator, of_all_processes.flatten(end_dim=-4))
         if self.losses.weights.needs_discriminator:
             pairs = ((face.target, restore().detach()) for face, restore in zip(faces, restored, strict=True))
             log("discriminator", update_discriminator(self.discriminator, self._optimizer(1), pairs))
@@ -175,6 +184,13 @@ class RestorationTraining(LightningModule):
         resolution = self.architecture.resolution
         parameters = [sample_parameters(self.ranges, self.progress.seed, k, resolution) for k in batch.image_indices]
         return degrade(target, parameters)
+
+    def restore(self, generator: GPEN, degraded: Tensor) -> Tensor:
+        """Restores faces [N, 3, R, R] in the arithmetic that is trained for; before the first batch, in float."""
+        if self.quantization is None or not self.quantization.is_calibrated:
+            restored: Tensor = generator(degraded)
+            return restored
+        return self.quantization.restore(generator, degraded)
 
     def _generator_loss(self, restored: Tensor, target: Tensor) -> PartLoss:
         terms = self.losses(restored, target, self.discriminator)

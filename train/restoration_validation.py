@@ -95,11 +95,13 @@ class RestorationValidation(Callback):
         faces = data.datamodule.usable_validation_faces
         resolution = module.architecture.resolution
         protocol = faces_protocol(faces, str(faces.path), resolution, module.degradation, module.ranges, SEED)
-        return evaluate(lambda x: module.ema(x.to(module.device)), self._pairs, self._metrics, protocol, 0)
+        return evaluate(
+            lambda x: module.restore(module.ema, x.to(module.device)), self._pairs, self._metrics, protocol, 0
+        )
 
     @torch.no_grad()
     def _picture(self, module: Any) -> Any:
         first = self._pairs[0]
         degraded, target = first.degraded[:NUM_PICTURED], first.target[:NUM_PICTURED]
-        restored = model_to_uint8(module.ema(uint8_to_model(degraded).to(module.device))).cpu()
+        restored = model_to_uint8(module.restore(module.ema, uint8_to_model(degraded).to(module.device))).cpu()
         return comparison_rows([degraded, restored, target])

@@ -4,19 +4,27 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import command_line
-from export import ExportReport, ParityFaces, export_bundle, load_restorer
+from data.degradation_presets import load_preset
+from data.faces import FaceFiles, open_faces
+from data.ranges import uint8_to_model
+from evaluation.pairs import degraded_pairs
+from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
 from export import bundle as bundle_module
 from export.__main__ import main
-from export.parity import LARGEST_DIFFERENCE, Difference, check_difference, measure_difference, parity_images
+from export.parity import LARGEST_DIFFERENCE, Difference, check_difference, measure_difference
 from models import GPEN, NoiseMode, load_generator, save_release
 
-ARTEFACTS = ("generator.safetensors", "generator.torchscript.pt", "generator.onnx")
+ARTEFACTS = ("generator.safetensors", "generator.torchscript.pt", "generator.onnx", "generator_opset11.onnx")
+TEXTS = {"README.md", "report.json", "report.html", "SHA256SUMS", "layer_map.json", "absolute_paths.py"}
 
 
 def run_command(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -24,6 +32,10 @@ def run_command(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     with pytest.raises(SystemExit) as caught:
         command_line.run(main)
     return int(caught.value.code or 0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_command_writes_a_complete_bundle(
@@ -35,12 +47,13 @@ def test_command_writes_a_complete_bundle(
 ) -> None:
     output = tmp_path / "deep" / "bundle"
     arguments = ["--checkpoint", str(checkpoint), "--output", str(output), "--faces", str(faces), "--opset", "13"]
+    arguments += ["--precision", "float32"]
     assert run_command([*arguments, "--degradation", "released", "--seed", "3"], monkeypatch) == 0
     report = json.loads((output / "report.json").read_text())
-    assert {path.name for path in output.iterdir()} == {*ARTEFACTS, "README.md", "report.json"}
+    assert {path.name for path in output.iterdir()} == {*ARTEFACTS, *TEXTS, "golden", "vacc"}
     assert [path.name for path in output.parent.iterdir()] == ["bundle"]
     assert report["safetensors_max_difference"] == 0
-    for name in ("torchscript", "onnx"):
+    for name in ("torchscript", "onnx", "compiler_onnx"):
         assert 0 < report[f"{name}_mean_difference"] < report[f"{name}_max_difference"] < 2e-5
     assert report["images"] == {"kind": "degraded faces", "number": 3, "degradation": "released", "seed": 3}
     assert (report["opset"], report["resolution"], report["card"]) == (13, 64, {"data": "none"})
@@ -58,8 +71,10 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
 ) -> None:
     settings = ParityFaces(faces, "released", 1, 2)
     report = export_bundle(checkpoint, tmp_path / "bundle", settings)
-    images = parity_images(settings, 64)
-    assert len(images) == 2
+    # The last faces are for measuring, the first ones for calibration.
+    ranges, files = load_preset("released"), open_faces(faces)
+    last = FaceFiles(files.path, files.names[-2:])
+    images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
     fresh = measure_difference(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
     assert fresh == Difference(report.onnx_max_difference, report.onnx_mean_difference)
 
@@ -113,8 +128,11 @@ def test_an_existing_folder_is_refused_and_replaced_only_when_asked(checkpoint: 
     with pytest.raises(ValueError, match="add --overwrite"):
         export_bundle(checkpoint, output)
     assert [path.name for path in output.iterdir()] == ["notes.txt"]
-    export_bundle(checkpoint, output, ParityFaces(num_images=1), opset=11, overwrite=True)
-    export_bundle(checkpoint, output, ParityFaces(num_images=1), opset=14, overwrite=True)
+    half = ExportSettings(("float32", "fp16"), opset=11)
+    export_bundle(checkpoint, output, ParityFaces(num_images=1), half, overwrite=True)
+    assert (output / "vacc" / "fp16.yaml").is_file()
+    export_bundle(checkpoint, output, ParityFaces(num_images=1), ExportSettings(opset=14), overwrite=True)
+    assert not (output / "vacc" / "fp16.yaml").exists()
     assert json.loads((output / "report.json").read_text())["opset"] == 14
     assert (output / "notes.txt").read_text() == "mine"
 
@@ -124,7 +142,7 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
 ) -> None:
     output = tmp_path / "bundle"
     export_bundle(checkpoint, output, ParityFaces(num_images=1))
-    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    before = contents(output)
 
     def write_wrong(path: Path, generator: GPEN, card: dict[str, str]) -> None:
         with torch.no_grad():
@@ -136,7 +154,7 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
     for target in (output, tmp_path / "new"):
         with pytest.raises(ValueError, match="differs from the network"):
             export_bundle(checkpoint, target, overwrite=True)
-    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert contents(output) == before
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", checkpoint.name}
 
 
@@ -164,6 +182,12 @@ def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> 
         ({"--images": "0"}, "at least 1, got 0"),
         ({"--output": "trained.safetensors"}, "must be a folder"),
         ({"--opset": "many"}, "invalid int value"),
+        ({"--precision": "int8"}, "int8 needs faces"),
+        ({"--calibration": "faces", "--precision": "fp16"}, "serve int8 only"),
+        ({"--calibration": "faces", "--faces": "faces"}, "64 x 64 pixels"),
+        ({"--calibration": "empty", "--faces": "faces"}, "at least one face image"),
+        ({"--calibration-faces": "0", "--faces": "faces"}, "at least 1, got 0"),
+        ({"--largest-float-flops": "7", "--faces": "faces"}, "7"),
     ],
 )
 def test_wrong_options_end_in_one_line_and_exit_code_2(
@@ -176,9 +200,37 @@ def test_wrong_options_end_in_one_line_and_exit_code_2(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     options = {"--checkpoint": checkpoint.name, "--output": "bundle"} | wrong
     assert run_command([word for option in options.items() for word in option], monkeypatch) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: state.popitem(), "does not fit the network"),
+        (lambda state: next(iter(state.values())).fill_(float("nan")), "not finite"),
+    ],
+)
+def test_missing_and_non_finite_tensors_of_a_checkpoint_are_named(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[dict[str, torch.Tensor]], object],
+    message: str,
+) -> None:
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(checkpoint)
+    damage(state)
+    save_file(state, tmp_path / "broken.safetensors", metadata)
+    arguments = ["--checkpoint", str(tmp_path / "broken.safetensors"), "--output", str(tmp_path / "bundle")]
+    assert run_command(arguments, monkeypatch) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert message in line
     assert not (tmp_path / "bundle").exists()
 
 

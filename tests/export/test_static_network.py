@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from export.parity import ParityFaces, parity_images
-from export.static_network import StaticGPEN
+from export.static_network import StaticGPEN, Upsampling
 from models import GPEN, Architecture, NoiseMode
 
 MODES: tuple[NoiseMode, ...] = ("concat", "add", "none")
@@ -16,11 +16,13 @@ NOT_STATIC = {"aten::size", "prim::NumToTensor", "aten::Int", "prim::If", "prim:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("resolution", "narrow"), [(64, 0.0625), (128, 0.0625), (256, 0.03125)])
+@pytest.mark.parametrize("upsampling", ["transposed", "pixel_shuffle"])
+@pytest.mark.parametrize(("resolution", "narrow"), [(64, 0.0625), (128, 0.0625), (256, 0.03125), (512, 0.0625)])
 def test_static_form_restores_degraded_photographs_like_the_trained_network(
     photographs: Path,
     random_generator: Callable[[Architecture], GPEN],
     mode: NoiseMode,
+    upsampling: Upsampling,
     resolution: int,
     narrow: float,
 ) -> None:
@@ -29,7 +31,7 @@ def test_static_form_restores_degraded_photographs_like_the_trained_network(
     with torch.no_grad():
         expected = generator(faces)
         assert 0.3 < float(expected.abs().max()) < 10
-        torch.testing.assert_close(StaticGPEN(generator)(faces), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(StaticGPEN(generator, upsampling)(faces), expected, rtol=0, atol=1e-5)
 
 
 def test_static_form_is_a_copy_that_is_not_trained(

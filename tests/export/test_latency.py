@@ -1,0 +1,49 @@
+"""The ways to run a network that are timed against each other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from export.integer_engine import kernels_of_convolutions
+from export.latency import runners, write_quickly_quantized
+from export.static_network import StaticGPEN
+from models import GPEN, Architecture
+
+
+@pytest.fixture(scope="module")
+def generator(random_generator: Callable[[Architecture], GPEN]) -> GPEN:
+    return random_generator(Architecture(32, 1, 0.0625, "concat", 32, 2))
+
+
+def test_every_way_restores_the_same_face(generator: GPEN) -> None:
+    before = torch.get_num_threads()
+    try:
+        found = runners(generator, num_threads=1, is_compiled=False)
+    finally:
+        torch.set_num_threads(before)
+    images: dict[str, Tensor] = {}
+    for name, run in found.items():
+        result = run()
+        images[name] = torch.from_numpy(np.asarray(result[0])) if isinstance(result, list) else torch.as_tensor(result)
+    assert set(images) == {
+        "eager",
+        "static eager",
+        "static TorchScript",
+        "onnxruntime float32",
+        "onnxruntime float32, pixel shuffle",
+        "onnxruntime int8",
+    }
+    integer = images.pop("onnxruntime int8")
+    for name, image in images.items():
+        torch.testing.assert_close(image, images["eager"], rtol=0, atol=2e-5, msg=name)
+    # Random weights are no trained network, but 8 bits must leave most of the picture.
+    assert 0 < float((integer - images["eager"]).square().mean().sqrt()) < 0.2 * float(images["eager"].std())
+
+
+def test_int8_has_every_convolution_in_integer_kernels(generator: GPEN, tmp_path: Path) -> None:
+    write_quickly_quantized(tmp_path / "int8.onnx", StaticGPEN(generator, "pixel_shuffle"))
+    assert kernels_of_convolutions(tmp_path / "int8.onnx") == {"QLinearConv": (1 + 3 * 2) + 2 + 3 * 5}
