@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.architecture import Architecture
 from models.equalized import EqualizedConvolution, EqualizedLinear
 from models.precision import without_autocast
+from models.recomputation import run_block
 from models.resampling import Downsample, LowPass
 
 
@@ -71,6 +72,8 @@ class Discriminator(nn.Module):
         self.to_logit = EqualizedLinear(channels[-1], 1)
         self.architecture = architecture
         self.minibatch_group_size = minibatch_group_size
+        self.recompute = False
+        """Keep only what lies between the blocks for the backward pass, see `models.recomputation`."""
 
     def forward(self, image: Tensor, num_batches: int = 1) -> Judgement:
         """Judges images.
@@ -86,7 +89,7 @@ class Discriminator(nn.Module):
         x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))
         features = []
         for block in self.blocks:
-            x = block(x)
+            x = run_block(block, x, recompute=self.recompute)
             features.append(x)
         x = self.final(append_deviation(x, self.minibatch_group_size, num_batches))
         with without_autocast(x.device):

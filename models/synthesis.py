@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.modulation import StyledLayer, ToRGB
+from models.recomputation import run_block
 
 
 class SynthesisBlock(nn.Module):
@@ -62,6 +63,8 @@ class SynthesisNetwork(nn.Module):
         self.constant = nn.Parameter(torch.randn(1, architecture.channels(lowest), lowest, lowest))
         self.blocks = nn.ModuleList(SynthesisBlock(architecture, r) for r in architecture.resolutions)
         self.architecture = architecture
+        self.recompute = False
+        """Keep only what lies between the blocks for the backward pass, see `models.recomputation`."""
 
     def noise_shapes(self) -> list[tuple[int, int, int]]:
         """(C, H, W) of the noise of every layer, in the order in which `forward` takes them; empty for `none`."""
@@ -87,7 +90,8 @@ class SynthesisNetwork(nn.Module):
         first = 0
         for block in self.blocks:
             after = first + (1 if image is None else 2)
-            x, image = block(x, image, by_layer[first : after + 1], noises[first:after] if has_noise else ())
+            some_noises = noises[first:after] if has_noise else ()
+            x, image = run_block(block, x, image, by_layer[first : after + 1], some_noises, recompute=self.recompute)
             first = after
         assert image is not None  # for the type checker: an architecture has at least four resolutions
         return image

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -93,6 +94,7 @@ class TrainingCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer with the run's callbacks and trackers."""
         settings = self._settings()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         options = self.config.fit.trainer
         batch_size = self.config.fit.data.batch_size
         processes = num_processes(options, dict(os.environ))

@@ -62,6 +62,7 @@ class PriorTraining(LightningModule):
         minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
         fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
         num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
+        recompute: Compute activations again in the backward pass: less memory, more time (docs/performance.md).
         seed: Of the run; set by `run.seed`.
 
     Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
@@ -78,6 +79,7 @@ class PriorTraining(LightningModule):
         minibatch_group_size: int | None = 4,
         fid_num_images: int = 10_000,
         num_parts: int = 1,
+        recompute: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class PriorTraining(LightningModule):
         self.generator.to(memory_format=torch.channels_last)
         self.discriminator.to(memory_format=torch.channels_last)
         self.ema = deepcopy(self.generator).requires_grad_(False)
+        self.generator.synthesis.recompute = self.discriminator.recompute = recompute
         self.register_buffer("mean_path_length", torch.zeros([]))
         self.architecture = architecture
         self.optimization = optimization

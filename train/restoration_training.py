@@ -77,6 +77,7 @@ class RestorationTraining(LightningModule):
         average: Moving average of the generator.
         minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
         num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
+        recompute: Compute activations again in the backward pass: less memory, more time (docs/performance.md).
         quantization: Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl)
             from the first batch; null trains in float.
         seed: Of the run; set by `run.seed`.
@@ -99,6 +100,7 @@ class RestorationTraining(LightningModule):
         average: MovingAverage = MovingAverage(),
         minibatch_group_size: int | None = 4,
         num_parts: int = 1,
+        recompute: bool = False,
         quantization: Calibration | None = None,
         seed: int = 0,
     ) -> None:
@@ -113,6 +115,7 @@ class RestorationTraining(LightningModule):
         if optimization.decoder_learning_rate == 0:
             self.generator.decoder.requires_grad_(False)
         self.ema = deepcopy(self.generator).requires_grad_(False)
+        self.generator.decoder.synthesis.recompute = self.discriminator.recompute = recompute
         self.register_buffer("mean_path_length", torch.zeros([]))
         self.architecture = architecture
         self.degradation = degradation

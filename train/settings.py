@@ -34,6 +34,8 @@ class RunSettings:
     """Project of Weights & Biases; entity and key come from its environment variables."""
     tensorboard: bool = False
     """Write TensorBoard events as well."""
+    tf32: bool = False
+    """On GPUs, let float32 products (R1 and path length under bf16-mixed, everything under 32-true) use TF32."""
     max_skipped_updates: int = 20
     """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite;
     looked at whenever a row is logged."""
