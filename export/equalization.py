@@ -1,15 +1,19 @@
 """Which rescalings make a network easiest to quantize; the choice depends on its function, not on how it is scaled."""
 
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from export.calibration_ranges import ConvolutionRanges, calibration_ranges
+from export.calibration_ranges import ConvolutionRanges, calibration_ranges, restored
 from export.rescaling import RescalingFactors, main_convolution, modulated_layers, rescaled
 from export.static_network import StaticGPEN, StaticLayer
 from models.channel_balance import BALANCE, balance, raised
 from models.fake_quantization import HIGHEST_CODE, LEVELS
+
+_UNUSED = 1e-3
+"""Features below this share of the largest count as that share; what is never used must not overflow fp16 one day."""
 
 
 def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
@@ -24,8 +28,9 @@ def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> Sta
         A network of the same function.
     """
     network = rescaled(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), share))
-    ranges = calibration_ranges(network, faces, histograms=False)
-    return rescaled(network, decoder_factors(network, ranges, share))
+    ranges, features = calibration_ranges(network, faces, histograms=False), feature_factors(network, faces)
+    inputs, outputs = decoder_factors(network, ranges, share)
+    return rescaled(network, RescalingFactors(inputs, outputs, features))
 
 
 def encoder_factors(
@@ -47,9 +52,26 @@ def encoder_factors(
     return RescalingFactors(encoder=factors)
 
 
+def feature_factors(network: StaticGPEN, faces: Tensor) -> dict[str, Tensor]:
+    """Chooses the factors (3): powers of two, which round nothing, that make channels even within a factor of 2."""
+    largest: dict[str, Tensor] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        channels = features.abs().amax(dim=(0, 2, 3))
+        largest[name] = channels.maximum(largest.get(name, channels))
+
+    styled = [(name, layer) for name, layer in modulated_layers(network) if isinstance(layer, StaticLayer)]
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in styled]
+    restored(network, faces, lambda _, call: call.compute())
+    for hook in hooks:
+        hook.remove()
+    exponents = {name: values.double().clamp_min(_UNUSED * values.max()).log2() for name, values in largest.items()}
+    return {name: torch.exp2((values.median() - values).round()) for name, values in exponents.items()}
+
+
 def decoder_factors(
     network: StaticGPEN, ranges: dict[str, ConvolutionRanges], share: float = BALANCE
-) -> RescalingFactors:
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Chooses the factors (1) and (2) of all layers with a modulation."""
     inputs, outputs = {}, {}
     names = {id(module): name for name, module in network.named_modules()}
@@ -68,7 +90,7 @@ def decoder_factors(
         else:  # ToRGB has no demodulation to undo a factor: one for the whole weight fills the range of its largest row
             factor = factor * filling(weight.abs().max()[None], torch.ones(1))
         inputs[name] = factor
-    return RescalingFactors(inputs=inputs, outputs=outputs)
+    return inputs, outputs
 
 
 def filling(rows: Tensor, wanted: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Only images come back, so every layer has to be asked: could you alone have done
 an error from the same cause looks the same. The score is the squared correlation with what was observed.
 
 *Are its constants wrong?* The change of weight and bias that best explains the error on one half of the faces (least
-squares on the linearised network, conjugate gradients) is applied to the other half. The score is the share of the
+squares by Gauss-Newton steps, conjugate gradients inside) is applied to the other half. The score is the share of the
 error's energy there that it explains: a wrong layer is wrong in the same way on every face, others cannot imitate that.
 
 Both scores are shares of the energy of the error image, from 0 to 1.
@@ -26,8 +26,9 @@ from export.static_network import StaticGPEN
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
 """A layer is named with confidence if it explains half of the error or more, and so much more than the next."""
-ITERATIONS, NUM_REFINED, REFINED_ITERATIONS = 2, 4, 16
-"""Of conjugate gradients for each layer; the likeliest layers are asked again with more."""
+ITERATIONS, NUM_REFINED, REFINED_ITERATIONS, REFINED_STEPS = 2, 4, 8, 3
+"""Of conjugate gradients for each layer; the likeliest are asked again with more, linearised anew at each step."""
+SHORTEST_STEP = 0.1
 
 Constants = dict[str, Tensor]
 
@@ -79,18 +80,20 @@ def locate_fault(
     ]
     half = len(degraded) // 2
 
-    def ask(name: str, num_iterations: int) -> Suspect:
-        change = _best_change(network, name, degraded[:half], error[:half], num_iterations)
-        return Suspect(name, "wrong constants", _explained(_effect(network, change, degraded[half:]), error[half:]))
+    def ask(name: str, num_iterations: int, num_steps: int) -> Suspect:
+        constants = _fitted(network, name, degraded[:half], error[:half], num_iterations, num_steps)
+        with torch.no_grad():
+            effect = functional_call(network, constants, (degraded[half:],)) - network(degraded[half:])
+        return Suspect(name, "wrong constants", _explained(effect, error[half:]))
 
     asked = []
     for number, name in enumerate(layers, 1):
         on_step(f"asking layer {number} of {len(layers)}")
-        asked.append(ask(name, ITERATIONS))
+        asked.append(ask(name, ITERATIONS, 1))
     asked.sort(key=lambda suspect: -suspect.share)
     for place, suspect in enumerate(asked[:NUM_REFINED]):
         on_step(f"asking {suspect.name} again, longer")
-        asked[place] = ask(suspect.name, REFINED_ITERATIONS)
+        asked[place] = ask(suspect.name, REFINED_ITERATIONS, REFINED_STEPS)
     return sorted(suspects + asked, key=lambda suspect: -suspect.share)
 
 
@@ -100,10 +103,37 @@ def is_sure(suspects: Sequence[Suspect]) -> bool:
     return suspects[0].share >= max(SURE_SHARE, SURE_MARGIN * max(others, default=0.0))
 
 
-def _best_change(network: StaticGPEN, name: str, degraded: Tensor, error: Tensor, num_iterations: int) -> Constants:
-    """Least squares for a layer's constants: the change whose effect is the error."""
-    start = _constants(network, name)
-    transposed = vjp(lambda constants: functional_call(network, constants, (degraded,)), start)[1]
+def _fitted(
+    network: StaticGPEN, name: str, degraded: Tensor, error: Tensor, num_iterations: int, num_steps: int
+) -> Constants:
+    """A layer's constants with which the network makes the error as well as it can; the trained ones if none help."""
+    parameters = network.get_submodule(name).named_parameters(recurse=False)
+    best = {f"{name}.{key}": value.detach() for key, value in parameters}
+    with torch.no_grad():
+        wanted = network(degraded) + error
+    remaining = error
+    for _ in range(num_steps):
+        change, length = _best_change(network, best, degraded, remaining, num_iterations), 1.0
+        while length > SHORTEST_STEP:  # the network is not linear: a step that is too long is halved
+            tried = {key: best[key] + length * change[key] for key in best}
+            with torch.no_grad():
+                left = wanted - functional_call(network, tried, (degraded,))
+            if left.square().sum() < remaining.square().sum():
+                best, remaining = tried, left
+                break
+            length /= 2
+    return best
+
+
+def _best_change(
+    network: StaticGPEN, start: Constants, degraded: Tensor, error: Tensor, num_iterations: int
+) -> Constants:
+    """Least squares for constants: the change whose effect, to first order, is the error."""
+
+    def restored(constants: Constants) -> Tensor:
+        return functional_call(network, constants, (degraded,))
+
+    transposed = vjp(restored, start)[1]
     change = {key: torch.zeros_like(value) for key, value in start.items()}
     residual = error
     gradient = direction = transposed(residual)[0]
@@ -111,7 +141,8 @@ def _best_change(network: StaticGPEN, name: str, degraded: Tensor, error: Tensor
     for _ in range(num_iterations):
         if squared == 0:
             break
-        effect = _effect(network, direction, degraded)
+        with accepted_deprecations():  # PyTorch's forward mode still compiles some rules with TorchScript
+            effect = jvp(restored, (start,), (direction,))[1]
         step = squared / float(effect.square().sum())
         change = {key: change[key] + step * direction[key] for key in change}
         residual = residual - step * effect
@@ -119,19 +150,6 @@ def _best_change(network: StaticGPEN, name: str, degraded: Tensor, error: Tensor
         previous, squared = squared, _dot(gradient, gradient)
         direction = {key: gradient[key] + squared / previous * direction[key] for key in gradient}
     return change
-
-
-def _effect(network: StaticGPEN, change: Constants, degraded: Tensor) -> Tensor:
-    """How the images would move with a small change of constants."""
-    start = {key: network.get_parameter(key).detach() for key in change}
-    with accepted_deprecations():  # PyTorch's forward mode still compiles some rules with TorchScript
-        return jvp(lambda constants: functional_call(network, constants, (degraded,)), (start,), (change,))[1]
-
-
-def _constants(network: StaticGPEN, name: str) -> Constants:
-    """Weight and bias of a layer."""
-    parameters = network.get_submodule(name).named_parameters(recurse=False)
-    return {f"{name}.{key}": value.detach() for key, value in parameters}
 
 
 def _explained(predicted: Tensor, error: Tensor) -> float:

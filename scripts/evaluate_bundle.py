@@ -76,7 +76,9 @@ def _print_suspects(console: Console, suspects: list[Suspect]) -> None:
     console.print(table)
     first = suspects[0]
     sureness = "most likely" if is_sure(suspects) else "not sure, the first guess is"
-    console.print(f"Layer at fault: {sureness} {first.name} ({first.cause}).", markup=False, highlight=False)
+    console.print(
+        f"Layer at fault: {sureness} {first.name} ({first.cause}).", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -107,7 +107,9 @@ def test_outputs_that_do_not_fit_the_golden_faces_are_refused(
         read_outputs(outputs, read_bundle(bundle).stems, 32)
 
 
-@pytest.mark.parametrize("layer", ["blocks.1.plain.convolution", "encoder.convolutions.1"])
+@pytest.mark.parametrize(
+    "layer", ["blocks.1.plain.convolution", pytest.param("encoder.convolutions.1", marks=pytest.mark.slow)]
+)
 def test_command_names_the_layer_that_was_damaged(
     bundle: Path,
     generator: GPEN,

@@ -83,6 +83,20 @@ def test_equalizing_keeps_the_function_and_fills_the_ranges_of_weights(
         torch.testing.assert_close(exponents, exponents.round(), rtol=0, atol=1e-5)
 
 
+def test_features_become_even_within_a_factor_of_two(generators: dict[NoiseMode, GPEN], images: Tensor) -> None:
+    network = StaticGPEN(generators["concat"])
+    uneven = rescaled(network, RescalingFactors(features=random_factors(network, 1.0).features))
+    seen: dict[StaticGPEN, Tensor] = {}
+    for candidate in (uneven, equalized(uneven, model_to_uint8(images))):
+        hook = candidate.blocks[2].plain.register_forward_hook(lambda *call, key=candidate: seen.update({key: call[2]}))
+        with torch.no_grad():
+            candidate(images)
+        hook.remove()
+    before, after = (features.abs().amax(dim=(0, 2, 3)).log2() for features in seen.values())
+    assert float(before.max() - before.min()) > 3
+    assert float(after.max() - after.min()) <= 1.01
+
+
 def test_an_uneven_copy_is_quantized_as_well_as_the_network_itself(
     generators: dict[NoiseMode, GPEN], images: Tensor
 ) -> None:
@@ -95,5 +109,6 @@ def test_an_uneven_copy_is_quantized_as_well_as_the_network_itself(
         return decibels(simulate(candidate, grids, faces), expected)
 
     plain, even = loss(uneven), loss(equalized(uneven, faces))
-    assert even > plain + 6
-    assert even == pytest.approx(loss(equalized(network, faces)), abs=0.3)
+    assert even > plain + 15
+    # Last bits decide ties, and three images do not average that out; the uneven copy itself is 20 dB lower.
+    assert even == pytest.approx(loss(equalized(network, faces)), abs=1.5)
