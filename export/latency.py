@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime
@@ -22,43 +23,46 @@ from models import GPEN
 
 Runner = Callable[[], object]
 """Restores one face."""
+Form = Literal[
+    "eager",
+    "static eager",
+    "static compiled",
+    "static TorchScript",
+    "onnxruntime float32",
+    "onnxruntime float32, pixel shuffle",
+    "onnxruntime int8",
+]
+"""How a network is run: `eager` is the trained form as it is, the others are exported forms."""
 
 
-def runners(generator: GPEN, num_threads: int, is_compiled: bool = True) -> dict[str, Runner]:
-    """Makes every way of restoring one face on the CPU, warmed up.
+def runner(generator: GPEN, form: Form, num_threads: int) -> Runner:
+    """Makes one way of restoring one face on the CPU.
 
     Args:
         generator: A network on the CPU; random weights take as long as trained ones.
-        num_threads: For PyTorch (set for the whole process) and for each onnxruntime session.
-        is_compiled: Include torch.compile, which takes a minute or more at first.
-
-    Returns:
-        By name: `eager` (the trained form as it is), `static eager`, `static compiled`, `static TorchScript`,
-        `onnxruntime float32`, `onnxruntime float32, pixel shuffle`, `onnxruntime int8`.
+        form: Which way; `static compiled` takes a minute or more at first.
+        num_threads: For PyTorch (set for the whole process) and for an onnxruntime session.
     """
     torch.set_num_threads(num_threads)
-    resolution = generator.architecture.resolution
-    image = parity_images(ParityFaces(num_images=1), resolution)
-    static, shuffled = StaticGPEN(generator), StaticGPEN(generator, "pixel_shuffle")
-    with accepted_deprecations(), torch.no_grad():
-        traced = torch.jit.freeze(torch.jit.trace(static, image, check_trace=False))
-    found: dict[str, Runner] = {
-        "eager": partial(_without_gradient, generator, image),
-        "static eager": partial(_without_gradient, static, image),
-        "static TorchScript": partial(_without_gradient, traced, image),
-    }
-    if is_compiled:
-        found["static compiled"] = partial(_without_gradient, torch.compile(static), image)
+    image = parity_images(ParityFaces(num_images=1), generator.architecture.resolution)
+    if form == "eager":
+        return partial(_without_gradient, generator.to(memory_format=torch.channels_last), image)
+    static = StaticGPEN(generator, "pixel_shuffle" if form.endswith(("pixel shuffle", "int8")) else "transposed")
+    if form == "static eager":
+        return partial(_without_gradient, static, image)
+    if form == "static compiled":
+        return partial(_without_gradient, torch.compile(static), image)
+    if form == "static TorchScript":
+        with accepted_deprecations(), torch.no_grad():
+            traced = torch.jit.freeze(torch.jit.trace(static, image, check_trace=False))
+        return partial(_without_gradient, traced, image)
     with tempfile.TemporaryDirectory() as folder:
-        for name, network in (("", static), (", pixel shuffle", shuffled)):
-            path = Path(folder) / "float.onnx"
-            write_onnx(path, network, DEFAULT_OPSET)
-            found[f"onnxruntime float32{name}"] = _session(path, image, num_threads)
-        write_quickly_quantized(Path(folder) / "int8.onnx", shuffled)
-        found["onnxruntime int8"] = _session(Path(folder) / "int8.onnx", image, num_threads)
-    for run in found.values():  # compilation, memory and kernel choice belong to the first run
-        run()
-    return found
+        path = Path(folder) / "network.onnx"
+        if form == "onnxruntime int8":
+            write_quickly_quantized(path, static)
+        else:
+            write_onnx(path, static, DEFAULT_OPSET)
+        return _session(path, image, num_threads)
 
 
 def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:

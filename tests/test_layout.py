@@ -29,7 +29,7 @@ FOREIGN_IMPORTS = {
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
 }
-FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
+FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values()) | {"cv2"}
 """Which libraries a package may import beside the standard library."""
 FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
 PARENTS = {

@@ -106,7 +106,7 @@ def _ask(contender: Contender, pipe: Connection) -> tuple[float, int]:
     try:
         pipe.send(None)
         answer: tuple[float, int] = pipe.recv()
-    except (EOFError, BrokenPipeError) as error:
+    except (EOFError, ConnectionError) as error:
         raise RuntimeError(f"{contender.name} failed; its message stands above, or it ran out of memory") from error
     return answer
 

@@ -28,8 +28,9 @@ class ConvolutionRecorder(TorchDispatchMode):
     ) -> Any:
         """Counts and passes on."""
         if function in _CONVOLUTIONS:
-            groups = arguments[8] if function is _CONVOLUTIONS[0] else arguments[9]
-            if groups == 1:
+            is_backward = function is _CONVOLUTIONS[1]  # whose first argument is the output's gradient
+            weight, groups = arguments[1 + is_backward], arguments[8 + is_backward]
+            if groups == 1 and weight.shape[:2] != (1, 1):
                 self.calls[(function, *(_describe(argument) for argument in arguments))] += 1
         return function(*arguments, **(options or {}))
 

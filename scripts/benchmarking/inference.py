@@ -1,18 +1,16 @@
 """Restoration of ready images without gradients."""
 
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from export import latency
 from models import GPEN
 from scripts.benchmarking import textbook as slow
 from scripts.benchmarking.contenders import Part
 from scripts.benchmarking.convolution_floor import record, replay
 from scripts.benchmarking.iterations import Precision, Size, images
-
-Form = Literal["ours", "floor"]
 
 
 def restore(network: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
@@ -32,6 +30,11 @@ def floor(size: Size, precision: Precision) -> list[Part]:
     """Its dense convolutions."""
     (part,) = ours(size, precision)
     return [Part(replay(record(part.run)))]
+
+
+def exported(size: Size, form: latency.Form, num_threads: int) -> list[Part]:
+    """A form of GPEN that can be deployed, on one image."""
+    return [Part(latency.runner(GPEN(size.architecture).requires_grad_(False), form, num_threads))]
 
 
 def textbook(size: Size) -> list[Part]:

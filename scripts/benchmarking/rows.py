@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from data.faces import open_faces
+from export.latency import Form
 from models import Architecture
 from scripts.benchmarking import faces, inference, iterations
 from scripts.benchmarking.contenders import Contender
@@ -83,11 +84,24 @@ def loading_rows(machine: Machine) -> Iterator[Row]:
         )
 
 
+def export_rows(machine: Machine) -> Iterator[Row]:
+    """Restoration of one image by the exported forms."""
+    for architecture in (MEDIUM.architecture, LARGE):
+        size, threads = Size(architecture, 1), machine.num_threads
+        slow = Contender("textbook eager", inference.textbook, (size,), threads, tuned_memory=False)
+        forms = [
+            Contender(form, inference.exported, (size, form, threads), threads, tuned_memory=False)
+            for form in get_args(Form)
+        ]
+        yield Row(f"export, {size}", [slow, *forms])
+
+
 ROWS: dict[str, Callable[[Machine], Iterator[Row]]] = {
     "training": training_rows,
     "inference": inference_rows,
     "degradation": degradation_rows,
     "loading": loading_rows,
+    "export": export_rows,
 }
 
 

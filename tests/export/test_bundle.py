@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import command_line
 from data.degradation_presets import load_preset
-from data.faces import FaceFiles, open_faces
+from data.faces import open_faces
 from data.ranges import uint8_to_model
 from evaluation.pairs import degraded_pairs
 from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
@@ -73,7 +73,7 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     report = export_bundle(checkpoint, tmp_path / "bundle", settings)
     # The last faces are for measuring, the first ones for calibration.
     ranges, files = load_preset("released"), open_faces(faces)
-    last = FaceFiles(files.path, files.names[-2:])
+    last = files.take(slice(-2, None))
     images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
     fresh = measure_difference(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
     assert fresh == Difference(report.onnx_max_difference, report.onnx_mean_difference)
