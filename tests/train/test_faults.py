@@ -139,12 +139,12 @@ def rows_of(folder: Path) -> int:
     return table.read_text().count("\n") - 1 if table.is_file() else 0
 
 
-def test_the_notice_of_a_scheduler_ends_the_run_with_a_checkpoint_and_the_code_to_start_again(
-    launch: Launch, train: Train, tmp_path: Path
+def test_the_notice_of_a_scheduler_to_all_processes_ends_the_run_with_a_checkpoint_and_the_code_to_start_again(
+    launch: Launch, tmp_path: Path
 ) -> None:
-    process = launch("prior", tmp_path, "--run.total_images", 100_000)
+    process = launch("prior", tmp_path, "--run.total_images", 100_000, "--data.num_workers", 1)
     wait_for(lambda: rows_of(tmp_path) > 0, process)
-    process.send_signal(signal.SIGUSR1)
+    os.killpg(process.pid, signal.SIGUSR1)  # the workers of the loader as well, as SLURM does it
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 138 and errors.strip() == "", errors
     assert "the same command continues the run" in output
