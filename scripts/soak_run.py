@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--images-between", type=int, default=256, help="images a run gets on, on average, before a kill"
     )
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which to soak")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     options = parser.parse_args()
     if options.output.exists():
@@ -56,7 +57,7 @@ def main() -> None:
     draw_faces(options.output / "faces")
     random_moments = random.Random(options.seed)
     all_equal = True
-    for stage in STAGES:
+    for stage in options.stages:
         total_images = ((options.kills + 1) * options.images_between + 20 * BATCH_SIZE) // BATCH_SIZE * BATCH_SIZE
         whole, killed = (options.output / f"{stage}_{name}" for name in ("whole", "killed"))
         train(stage, whole, options.output / "faces", total_images)

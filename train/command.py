@@ -34,6 +34,9 @@ from train.strategy import num_processes, strategy_for
 STAGES = (PriorTraining, RestorationTraining)
 """Imported here so that `--help` lists them as models."""
 
+EXPLAINED = (ArgumentError, MisconfigurationException, ValueError, OSError)
+"""Errors whose text is meant for users."""
+
 TRAINER_DEFAULTS = {
     "max_epochs": 1,  # a run is one pass over its own sequence of images
     "logger": False,
@@ -220,7 +223,9 @@ def check_configs(arguments: Sequence[str]) -> None:
 def _plain(error: Exception) -> BaseException:
     """An error without jsonargparse's words about the alternative to a model and PyTorch's about its workers."""
     problem: BaseException = error
-    while "pytorch_lightning.core.module.LightningModule'>" in str(problem) and problem.__cause__ is not None:
+    while "pytorch_lightning.core.module.LightningModule'>" in str(problem) and isinstance(
+        problem.__cause__, EXPLAINED
+    ):
         problem = problem.__cause__
     if "DataLoader worker process" in str(problem).partition("\n")[0]:  # a traceback, the message at its end
         return ValueError(str(problem).rpartition(f"\n{type(problem).__name__}: ")[2].rstrip())

@@ -34,15 +34,26 @@ class Reporting(Callback):
         self._bar: Progress | None = None
         self._since = (0.0, 0)
         self._waited_seconds = 0.0
+        self._substituted = 0.0  # images of this process since the last row that stand in for broken files
         self._is_held_up = False
         self._log: CsvLog | None = None
+        self._device: torch.device | None = None
+
+    def state_dict(self) -> dict[str, float]:
+        """What this callback has counted since the last row, shared evenly among the processes."""
+        return {"substituted": average_over_processes(torch.tensor(self._substituted, device=self._device)).item()}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Takes back `state_dict`."""
+        self._substituted = state_dict["substituted"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the log and the bar."""
         module: Any = pl_module
         images_seen = module.progress.images_seen
         self._since = (time.perf_counter(), images_seen)
-        module.progress.to(pl_module.device)
+        self._device = pl_module.device
+        module.progress.to(self._device)
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
@@ -58,6 +69,7 @@ class Reporting(Callback):
         """Reports if a multiple of `log_every_images` was passed."""
         module: Any = pl_module
         images_seen = module.progress.images_seen
+        self._substituted += batch.num_substituted
         if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
             return
         skipped = module.progress.skipped.read()  # here and in the next line alone training waits for the device
@@ -84,7 +96,9 @@ class Reporting(Callback):
             "speed/loader_share": min((waited_seconds - self._waited_seconds) / seconds, 1.0),
             "memory/host_peak_gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             "data/broken_files": float(data.datamodule.broken.count()),
+            "data/substituted": self._substituted * trainer.world_size,
         }
+        self._substituted = 0.0
         if torch.cuda.is_available():
             values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
         self._since, self._waited_seconds = (now, images_seen), waited_seconds

@@ -65,13 +65,15 @@ def test_stored_pairs_give_the_degraded_row_of_the_preset(
 
 
 @pytest.mark.parametrize(
-    "case", ["used output", "no preset", "unequal names", "unknown metric", "no faces", "no number"]
+    "case",
+    ["used output", "output among the faces", "no preset", "unequal names", "unknown metric", "no faces", "no number"],
 )
 def test_wrong_options_end_with_one_line_and_exit_code_two(
     run: Run, options: list[object], faces_folder: Path, tmp_path: Path, case: str
 ) -> None:
     cases: dict[str, list[object]] = {
         "used output": ["--faces", faces_folder, "--output", faces_folder],
+        "output among the faces": ["--faces", faces_folder, "--output", faces_folder / "out", "--overwrite"],
         "no preset": ["--faces", faces_folder, "--degradation", "none-such"],
         "unequal names": ["--degraded-folder", faces_folder / "more", "--target-folder", faces_folder],
         "unknown metric": ["--faces", faces_folder, "--metrics", "beauty"],

@@ -209,6 +209,22 @@ def test_few_broken_faces_end_no_run_and_are_named(
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("model: {class_path: [[]]}", 'Parser key "model"'),
+        ("model: {init_args: {architecture: [1]}}", "architecture must hold keys and values, got '[1]'"),
+        ("model: {init_args: {average: null}}", "average must have a value, got null"),
+        ("run: {log_every_images: null}", "log_every_images"),
+        ("trainer: {devices: null}", "trainer.devices must have a value, got null"),
+        ("data: {'': 1}", "keys must be names"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_in_one_line(fail: Fail, tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "strange.yaml").write_text(text)
+    assert reason in fail("prior", tmp_path / "run", "--config", tmp_path / "strange.yaml")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "model: !!python/object/apply:os.mkdir [executed]",
