@@ -47,7 +47,7 @@ def degrading_with_opencv(size: Size, preset: str) -> list[Part]:
 
 
 def degrade_with_opencv(target: np.ndarray, parameters: DegradationParameters) -> np.ndarray:
-    """One image float32 [R, R, 3] in [0, 1] through blur, downscaling, noise, JPEG and resizing back."""
+    """One image float32 [R, R, 3], BGR in [0, 1], through blur, downscaling, noise, JPEG and resizing back."""
     image, size = target, parameters.resolution
     for one in parameters.rounds:
         if one.blur is not None:

@@ -110,7 +110,12 @@ def test_the_512_pixel_prior_config_names_every_option_of_the_method(build: Any)
     path = "configs/prior_512.yaml"
     written = set(leaves(yaml.safe_load((ROOT / path).read_text())["model"]["init_args"]))
     options = set(leaves(build(["fit", "--config", path]).config.fit.model.init_args))
-    assert options - written <= {"seed", "num_parts", "fid_num_images"}  # of run, and what says nothing about training
+    assert options - written <= {
+        "seed",
+        "num_parts",
+        "recompute",
+        "fid_num_images",
+    }  # of run, and what says nothing about training
 
 
 @pytest.mark.parametrize("name", NAMES)
