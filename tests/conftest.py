@@ -26,6 +26,12 @@ def photographs() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks are fastest so, above all where a core is shared, and sums do not depend on the machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def deterministic_torch() -> None:
     """Every test starts from the same global seed, so that none depends on the order of the others."""

@@ -1,16 +1,19 @@
 """Which part of GPEN and of the prior depends on what."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import GPEN, Architecture, NoiseMode, Prior
+from models import GPEN, Architecture, NoiseMode, Prior, load_generator, load_prior
 from models.gpen import noises_from_features
 from models.mapping import MappingNetwork
 from models.modulation import StyledLayer
 
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 MODES: tuple[NoiseMode, ...] = ("concat", "add", "none")
 Tiny = Callable[..., Architecture]
 Awaken = Callable[[nn.Module], GPEN]
@@ -231,3 +234,18 @@ def test_restoring_under_autocast_is_close_to_restoring_without(make_gpen: MakeG
             restored = generator(degraded)
     assert restored.dtype == torch.float32
     assert 0 < float((restored - expected).square().mean().sqrt()) < 0.03 * float(expected.std())
+
+
+def test_the_shipped_restorer_gives_the_same_faces_in_bf16() -> None:
+    generator = load_generator(WEIGHTS / "gpen_64.safetensors").eval()
+    with torch.no_grad():
+        prior = load_prior(WEIGHTS / "prior_64.safetensors")
+        noises = [torch.randn(8, *shape) for shape in prior.synthesis.noise_shapes()]
+        drawn = prior(torch.randn(8, 512), noises).clamp(-1, 1)
+        degraded = F.interpolate(F.avg_pool2d(drawn, 2), scale_factor=2, mode="bilinear")
+        restored = generator(degraded).clamp(-1, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = generator(degraded).clamp(-1, 1)
+    errors = ((rounded - restored) / 2).square().mean((1, 2, 3))
+    assert float(-10 * errors.max().log10()) > 40
+    assert float(errors.min()) > 0
