@@ -222,11 +222,11 @@ def check_configs(arguments: Sequence[str]) -> None:
 
 def _plain(error: Exception) -> BaseException:
     """An error without jsonargparse's words about the alternative to a model and PyTorch's about its workers."""
-    problem: BaseException = error
-    while "pytorch_lightning.core.module.LightningModule'>" in str(problem) and isinstance(
-        problem.__cause__, EXPLAINED
-    ):
-        problem = problem.__cause__
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    about_ours = (e for e in chain if "pytorch_lightning.core.module.LightningModule'>" not in str(e))
+    problem = next((e for e in about_ours if isinstance(e, EXPLAINED)), error)
     if "DataLoader worker process" in str(problem).partition("\n")[0]:  # a traceback, the message at its end
         return ValueError(str(problem).rpartition(f"\n{type(problem).__name__}: ")[2].rstrip())
     if isinstance(problem, ArgumentError | MisconfigurationException):

@@ -16,6 +16,7 @@ import train.prior_training
 from data.dataset import FaceBatch
 from data.ranges import uint8_to_model
 from models import Architecture, Prior, load_prior
+from models.checkpoint_file import write_sealed
 from train.adversarial_updates import Regularization
 from train.draws import draw_crossovers, draw_noises, draw_normal
 from train.moving_average import MovingAverage
@@ -175,7 +176,7 @@ def test_samples_and_the_loaded_prior_show_the_average_and_not_the_trained_weigh
             if name.startswith(f"{changed}."):
                 tensor.mul_(1.5)
         path = folder / "checkpoints" / "images_000000000004.ckpt"
-        torch.save(content, path)
+        write_sealed(content, path)
         drawn = sample(load_prior(path), 0, range(2))
         train("prior", folder, "--run.total_images", 8, *options)
         pictures[changed] = (drawn, (folder / "samples" / "images_000000000008.png").read_bytes())

@@ -20,6 +20,7 @@ from export.artefacts import SAFETENSORS_NAME
 from export.bundle import export_bundle
 from export.parity import ParityFaces, parity_images
 from models import GPEN, Architecture, Discriminator, load_generator
+from models.checkpoint_file import write_sealed
 from train.adversarial_updates import Regularization
 from train.draws import draw_normal
 from train.moving_average import MovingAverage
@@ -192,7 +193,7 @@ def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
     for part, expected in (("generator", textbook.generator), ("discriminator", textbook.discriminator)):
         state = getattr(module, part).state_dict()
         if num_iterations == 1:
-            torch.testing.assert_close(state, expected.state_dict(), rtol=0, atol=1e-6)
+            torch.testing.assert_close(state, expected.state_dict(), rtol=2e-7, atol=1e-6)
         # Adam amplifies the rounding of gradients near 0, so later iterations are compared by what they changed.
         error = sum((state[n] - t).square().sum() for n, t in expected.state_dict().items())
         changed = sum((state[n] - start[f"{part}.{n}"]).square().sum() for n in state)
@@ -372,7 +373,7 @@ def change(folder: Path, part: str, factor: float, read: Callable[[Path], dict[s
         if name.startswith(f"{part}.") and ("to_rgb" in name or "from_rgb" in name):
             tensor.mul_(factor)
     path = folder / "checkpoints" / "images_000000000004.ckpt"
-    torch.save(content, path)
+    write_sealed(content, path)
     return path
 
 
