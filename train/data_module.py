@@ -1,6 +1,7 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -146,6 +147,9 @@ class TimedLoader:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.waited_seconds = 0.0
+        self.has_hung = False
+        """Workers were killed because nothing arrived although the loader's own timeout had passed."""
+        self._waiting_since: float | None = None
 
     def __len__(self) -> int:
         """Batches left in the run."""
@@ -163,13 +167,27 @@ class TimedLoader:
     def __iter__(self) -> Iterator[Any]:
         """Yields the batches."""
         batches = iter(self.loader)
+        if self.loader.num_workers > 0:
+            threading.Thread(target=self._kill_hanging_workers, daemon=True).start()
         while True:
-            start = time.perf_counter()
+            start = self._waiting_since = time.perf_counter()
             batch = next(batches, None)
+            self._waiting_since = None
             self.waited_seconds += time.perf_counter() - start
             if batch is None:
                 return
             yield batch
+
+    def _kill_hanging_workers(self) -> None:
+        """Ends waits that PyTorch's timeout does not: a stopped worker never hands over the memory of its batch."""
+        while not self.has_hung:
+            time.sleep(1)
+            since = self._waiting_since
+            if since is not None and time.perf_counter() - since > LOADER_TIMEOUT_SECONDS + 2:
+                self.has_hung = True
+                iterator: Any = self.loader._iterator
+                for worker in iterator._workers:
+                    worker.kill()
 
 
 def _first(faces: FaceFiles, most: int) -> FaceFiles:

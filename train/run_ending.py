@@ -26,8 +26,10 @@ def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]
     """
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         watch = strategy.watch if isinstance(strategy, ExplicitAveraging) else None
+        if data.loader is not None and data.loader.has_hung:
+            error = RuntimeError("DataLoader timed out")
         problem = plain_problem(error, data.being_read)
         if watch is not None:
             if _is_of_a_collective(error):

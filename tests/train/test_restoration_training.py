@@ -193,7 +193,7 @@ def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
     for part, expected in (("generator", textbook.generator), ("discriminator", textbook.discriminator)):
         state = getattr(module, part).state_dict()
         if num_iterations == 1:
-            torch.testing.assert_close(state, expected.state_dict(), rtol=2e-7, atol=1e-6)
+            torch.testing.assert_close(state, expected.state_dict(), rtol=2e-7, atol=3e-6)
         # Adam amplifies the rounding of gradients near 0, so later iterations are compared by what they changed.
         error = sum((state[n] - t).square().sum() for n, t in expected.state_dict().items())
         changed = sum((state[n] - start[f"{part}.{n}"]).square().sum() for n in state)
