@@ -26,11 +26,10 @@ def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]
     """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         watch = strategy.watch if isinstance(strategy, ExplicitAveraging) else None
-        if data.loader is not None and data.loader.has_hung:
-            error = RuntimeError("DataLoader timed out")
-        problem = plain_problem(error, data.being_read)
+        has_hung = data.loader is not None and data.loader.has_hung
+        problem = plain_problem(RuntimeError("DataLoader timed out") if has_hung else error, data.being_read)
         if watch is not None:
             if _is_of_a_collective(error):
                 watch.wait_for_reason()  # which ends this process if it finds one
