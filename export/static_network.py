@@ -24,6 +24,7 @@ from export.constant_layers import (
 )
 from models import GPEN
 from models.activation import LEAKY_SLOPE
+from models.architecture import FedConvolutions
 from models.encoder import Encoder
 from models.equalized import GAIN, EqualizedConvolution, EqualizedLinear
 from models.mapping import MappingNetwork
@@ -91,9 +92,10 @@ class StaticLayer(nn.Module):
     Args:
         layer: The trained layer.
         upsampling: Form of an upsampling layer.
+        is_fed: Whether the encoder's feature is taken; otherwise zeros stand in for it.
     """
 
-    def __init__(self, layer: StyledLayer, upsampling: Upsampling = "transposed") -> None:
+    def __init__(self, layer: StyledLayer, upsampling: Upsampling = "transposed", is_fed: bool = True) -> None:
         super().__init__()
         modulated, channels = layer.convolution, layer.out_channels
         weight = modulated.weight.double() * modulated.scale
@@ -110,7 +112,7 @@ class StaticLayer(nn.Module):
         self.feature_bias = constant(bias[None, channels:, None, None]) if layer.noise_mode == "concat" else None
         self.feature_strength: nn.Parameter | None = None
         if layer.noise_strength is not None:
-            self.feature_strength = constant(layer.noise_strength.double().reshape(1, 1, 1, 1) * GAIN)
+            self.feature_strength = constant(layer.noise_strength.double().reshape(1, 1, 1, 1) * GAIN * is_fed)
         self.in_channels, self.out_channels = energy.shape[1], channels
 
     def forward(self, x: Tensor, feature: Tensor, modulation: Tensor) -> Tensor:
@@ -153,14 +155,15 @@ class StaticBlock(nn.Module):
     Args:
         block: The trained block.
         upsampling: Form of its upsampling layer and of the upsampling of the image.
+        fed: Which of its layers take the encoder's feature.
     """
 
-    def __init__(self, block: SynthesisBlock, upsampling: Upsampling) -> None:
+    def __init__(self, block: SynthesisBlock, upsampling: Upsampling, fed: FedConvolutions = "both") -> None:
         super().__init__()
         if block.up is None:
             raise ValueError("the block of the lowest resolution has no upsampling layer; build its layers one by one")
-        self.up = StaticLayer(block.up, upsampling)
-        self.plain = StaticLayer(block.plain)
+        self.up = StaticLayer(block.up, upsampling, fed in ("both", "first"))
+        self.plain = StaticLayer(block.plain, is_fed=fed in ("both", "second"))
         self.to_rgb = StaticToRGB(block.to_rgb)
         # Three channels without groups: grouped transposed convolutions are what compilers support least.
         kernel = (torch.eye(3)[:, :, None, None] * fir_kernel(gain=4.0)).to(block.to_rgb.bias.device)  # [3, 3, 4, 4]
@@ -197,7 +200,8 @@ class StaticGPEN(nn.Module):
         self.constant = constant(synthesis.constant)
         self.first_layer = StaticLayer(first.plain)
         self.first_to_rgb = StaticToRGB(first.to_rgb)
-        self.blocks = nn.ModuleList(StaticBlock(block, upsampling) for block in others)
+        fed = generator.architecture.fed_convolutions
+        self.blocks = nn.ModuleList(StaticBlock(block, upsampling, fed) for block in others)
         modulated = [first.plain.convolution, first.to_rgb.convolution]
         layers = [layer for block in others for layer in (block.up, block.plain, block.to_rgb) if layer is not None]
         modulated += [layer.convolution for layer in layers]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NoiseMode = Literal["concat", "add", "none"]
+FedConvolutions = Literal["both", "first", "second"]
 
 LOWEST_RESOLUTION = 32
 HIGHEST_RESOLUTION = 2048
@@ -33,6 +34,9 @@ class Architecture:
     """Width of latent and style vectors."""
     num_mapping_layers: int = 8
     """Linear layers between latent and style."""
+    fed_convolutions: FedConvolutions = "both"
+    """Which of the two convolutions of a resolution take the encoder's features in GPEN: `both` is GPEN's, `first` the
+    one that upsamples, `second` the one after it; the other one takes zeros. At 4×4 there is one, which always does."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -48,6 +52,8 @@ class Architecture:
             problems.append(f"narrow must be from 1/128 to 8, got {self.narrow}")
         if self.noise_mode not in ("concat", "add", "none"):
             problems.append(f"noise_mode must be concat, add or none, got {self.noise_mode}")
+        if self.fed_convolutions not in ("both", "first", "second"):
+            problems.append(f"fed_convolutions must be both, first or second, got {self.fed_convolutions}")
         if not 1 <= self.style_dim <= 4096:
             problems.append(f"style_dim must be from 1 to 4096, got {self.style_dim}")
         if not 1 <= self.num_mapping_layers <= 64:

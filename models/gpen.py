@@ -1,8 +1,9 @@
 """GPEN: the encoder and, as its decoder, the prior."""
 
+import torch
 from torch import Tensor, nn
 
-from models.architecture import Architecture
+from models.architecture import Architecture, FedConvolutions
 from models.encoder import Encoder
 from models.prior import Prior
 
@@ -32,9 +33,11 @@ class GPEN(nn.Module):
             Restored faces [N, 3, R, R], about [-1, 1], not clipped, float32.
         """
         latent, features = self.encoder(degraded)
-        return self.decoder(latent, noises_from_features(features))
+        return self.decoder(latent, noises_from_features(features, self.architecture.fed_convolutions))
 
 
-def noises_from_features(features: list[Tensor]) -> list[Tensor]:
-    """The feature of each resolution for both of its layers, at 4×4 for the only one."""
-    return [feature for feature in features for _ in range(2)][1:]
+def noises_from_features(features: list[Tensor], fed: FedConvolutions = "both") -> list[Tensor]:
+    """The feature of each resolution for its two layers, zeros for one that is not fed; at 4×4 for the only one."""
+    lowest, *others = features
+    layers = ("first", "second")
+    return [lowest, *(x if fed in ("both", layer) else torch.zeros_like(x) for x in others for layer in layers)]

@@ -1,15 +1,18 @@
 """`python -m train fit`: both stages from YAML files and options, through LightningCLI."""
 
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -181,13 +184,36 @@ def _wandb_id(settings: RunSettings) -> str:
 
 def main() -> None:
     """Runs the command line; after SIGTERM, SIGUSR1 or Ctrl-C it exits with 143, 138 or 130 and can be continued."""
-    quiet_lightning()
     keep_freed_memory()
+    command = _command(sys.argv[1:])
+    if command.checkpoints.exit_code:
+        sys.exit(command.checkpoints.exit_code)
+
+
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """All options of a run, defaults included, as `--print_config` shows them; nothing is read but config files.
+
+    Args:
+        arguments: What follows `python -m train fit`.
+
+    Raises:
+        ValueError: An option or config file is wrong.
+    """
+    text = io.StringIO()
+    with redirect_stdout(text), suppress(SystemExit):  # it prints and leaves
+        _command(["fit", *arguments, "--print_config"])
+    config: dict[str, Any] = yaml.safe_load(text.getvalue())
+    return config
+
+
+def _command(arguments: Sequence[str]) -> TrainingCommand:
+    """Carries a command line out, with errors in the words of this project."""
+    quiet_lightning()
     guard_options()
-    check_configs(sys.argv[1:])
+    check_configs(arguments)
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help describes the fields of dataclasses
     try:
-        command = TrainingCommand(
+        return TrainingCommand(
             LightningModule,
             FacesDataModule,
             subclass_mode_model=True,
@@ -197,14 +223,13 @@ def main() -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_kwargs={"prog": "python -m train", "exit_on_error": False, "fit": {"exit_on_error": False}},
+            args=list(arguments),
         )
     except (ArgumentError, MisconfigurationException, ValueError) as error:
         problem = _plain(error)
         if problem is error:
             raise
         raise problem from None
-    if command.checkpoints.exit_code:
-        sys.exit(command.checkpoints.exit_code)
 
 
 def check_configs(arguments: Sequence[str]) -> None:

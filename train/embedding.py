@@ -69,10 +69,11 @@ def describe(transfers: list[Transfer]) -> str:
 
 def _decoder_for(stored: StoredNetworks, architecture: Architecture) -> Mapping[str, Tensor]:
     state = decoder_state(stored)
-    if stored.architecture.noise_mode == "add" and architecture.noise_mode == "concat":
-        _check_architecture(replace(stored.architecture, noise_mode="concat"), architecture, stored.path)
+    like_ours = replace(stored.architecture, fed_convolutions=architecture.fed_convolutions)  # a prior is not fed
+    if like_ours.noise_mode == "add" and architecture.noise_mode == "concat":
+        _check_architecture(replace(like_ours, noise_mode="concat"), architecture, stored.path)
         return widen_to_concat(state, stored.architecture)
-    _check_architecture(stored.architecture, architecture, stored.path)
+    _check_architecture(like_ours, architecture, stored.path)
     return state
 
 

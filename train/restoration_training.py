@@ -202,7 +202,8 @@ class RestorationTraining(LightningModule):
     def _restore_styled(self, degraded: Tensor, image_indices: list[int]) -> StyledImages:
         latent, features = self.generator.encoder(degraded)
         styles = self.generator.decoder.mapping(latent)[:, None].expand(-1, self.architecture.num_styles, -1)
-        image = self.generator.decoder.synthesis(styles, noises_from_features(features))
+        noises = noises_from_features(features, self.architecture.fed_convolutions)
+        image = self.generator.decoder.synthesis(styles, noises)
         shape = tuple(image.shape[1:])
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
         return StyledImages(image, styles, direction)

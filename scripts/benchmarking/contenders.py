@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from train.memory import keep_freed_memory
+from train.memory import give_back_freed_memory, keep_freed_memory
 
 WARM_UP_RUNS = 2
 
@@ -118,6 +118,7 @@ def _serve(contender: Contender, pipe: Connection) -> None:
         keep_freed_memory()
     before = _forget_most_memory()
     parts = contender.prepare(*contender.arguments)
+    give_back_freed_memory()  # what preparation alone needed would be missing for the others
     for _ in range(WARM_UP_RUNS):
         _run(parts)
     try:

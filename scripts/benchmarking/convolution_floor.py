@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,8 +52,9 @@ def replay(calls: Counter[Signature]) -> Callable[[], None]:
     Returns:
         The function; each convolution as often as it was recorded, so that one call takes the time of the floor.
     """
+    instantiate = cache(_instantiate)  # operands of one kind are one tensor, else the floor takes more than training
     prepared = [
-        (signature[0], [_instantiate(argument) for argument in signature[1:]], count)
+        (signature[0], [instantiate(argument) for argument in signature[1:]], count)
         for signature, count in calls.items()
     ]
 

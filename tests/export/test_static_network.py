@@ -10,6 +10,7 @@ from torch import nn
 from export.parity import ParityFaces, parity_images
 from export.static_network import StaticGPEN, Upsampling
 from models import GPEN, Architecture, NoiseMode
+from models.architecture import FedConvolutions
 
 MODES: tuple[NoiseMode, ...] = ("concat", "add", "none")
 NOT_STATIC = {"aten::size", "prim::NumToTensor", "aten::Int", "prim::If", "prim::Loop", "prim::CallFunction"}
@@ -83,3 +84,13 @@ def test_a_trace_made_for_one_image_restores_any_number(
     with pytest.warns(FutureWarning, match="deprecated"), torch.no_grad():
         traced = torch.jit.trace(StaticGPEN(generators["concat"]), images[:1])
         torch.testing.assert_close(traced(images), generators["concat"](images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fed", ["first", "second"])
+def test_static_form_leaves_the_same_convolutions_without_features(
+    random_generator: Callable[[Architecture], GPEN], images: torch.Tensor, mode: NoiseMode, fed: FedConvolutions
+) -> None:
+    generator = random_generator(Architecture(64, 1, 0.0625, mode, 64, 2, fed))
+    with torch.no_grad():
+        torch.testing.assert_close(StaticGPEN(generator)(images), generator(images), rtol=0, atol=1e-5)

@@ -1,6 +1,7 @@
 """Which part of GPEN and of the prior depends on what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import GPEN, Architecture, NoiseMode, Prior, load_generator, load_prior
+from models.architecture import FedConvolutions
 from models.gpen import noises_from_features
 from models.mapping import MappingNetwork
 from models.modulation import StyledLayer
@@ -249,3 +251,24 @@ def test_the_shipped_restorer_gives_the_same_faces_in_bf16() -> None:
     errors = ((rounded - restored) / 2).square().mean((1, 2, 3))
     assert float(-10 * errors.max().log10()) > 40
     assert float(errors.min()) > 0
+
+
+@pytest.mark.parametrize(("fed", "fed_layers"), [("both", range(7)), ("first", (0, 1, 3, 5)), ("second", (0, 2, 4, 6))])
+def test_features_reach_the_convolutions_that_are_fed_and_no_others(
+    make_gpen: MakeGPEN, fed: FedConvolutions, fed_layers: Sequence[int]
+) -> None:
+    generator = make_gpen("concat")
+    _, features = generator.encoder(faces(2))
+    noises = noises_from_features(features, fed)
+    assert [n.shape[1:] for n in noises] == [torch.Size(s) for s in generator.decoder.synthesis.noise_shapes()]
+    assert [index for index, noise in enumerate(noises) if noise.any()] == list(fed_layers)
+
+
+def test_an_unfed_convolution_changes_what_is_restored(make_gpen: MakeGPEN) -> None:
+    generator = make_gpen("add")
+    degraded = faces(2)
+    latent, features = generator.encoder(degraded)
+    generator.architecture = replace(generator.architecture, fed_convolutions="second")
+    expected = generator.decoder(latent, noises_from_features(features, "second"))
+    assert torch.equal(generator(degraded), expected)
+    assert not torch.equal(expected, generator.decoder(latent, noises_from_features(features)))

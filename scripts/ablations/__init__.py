@@ -1,0 +1,1 @@
+"""Studies: what they ask, which runs answer it, and carrying these out."""

@@ -1,0 +1,227 @@
+"""Studies: the shipped ones can be planned, equal runs are one run, and a killed study goes on where it was."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.ablations.execution import Execution
+from scripts.ablations.plan import Conditions, PlannedRun, all_runs, describe_plan, plan_members
+from scripts.ablations.slots import share_machine
+from scripts.ablations.study import ROOT, Stage, Study, Variant, read_study
+
+STUDIES = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
+TINY = {"resolution": 32, "channel_multiplier": 1, "narrow": 1 / 32, "style_dim": 16, "num_mapping_layers": 2}
+Plan = Callable[..., list[PlannedRun]]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def conditions(tmp_path: Path, faces_folder: Path) -> Conditions:
+    """Five drawn faces, two seeds."""
+    return Conditions(faces_folder, faces_folder, (0, 1), tmp_path / "studies", None, ("--run.wandb", "off"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Three variants of tiny networks: two share the prior, one has none."""
+    files = {}
+    for name, settings in (("prior", {"fid_num_images": 0}), ("restoration", {"degradation": "small"})):
+        content = {
+            "model": {
+                "class_path": f"train.{name}_training.{name.capitalize()}Training",
+                "init_args": {"architecture": TINY, **settings},
+            },
+            "data": {"batch_size": 4, "num_workers": 0},
+            "run": {"log_every_images": 4, "validate_every_images": 8, "checkpoint_every_images": 8},
+        }
+        files[name] = tmp_path / f"{name}.yaml"
+        files[name].write_text(yaml.safe_dump(content))
+    frozen = {"model": {"init_args": {"optimization": {"decoder_learning_rate": 0.0}}}}
+    return Study(
+        "What does the prior give?",
+        "trained",
+        Stage([str(files["prior"])], 8),
+        Stage([str(files["restoration"])], 16),
+        {
+            "trained": Variant("with it"),
+            "frozen": Variant("as it is", restoration=frozen),
+            "none": Variant("without", start="nothing"),
+        },
+    )
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_can_be_planned_by_the_command_at_its_head(path: Path, conditions: Conditions) -> None:
+    assert f"python -m scripts.run_ablation configs/ablations/{path.name} --faces FACES" in path.read_text()
+    study = read_study(path)
+    members = plan_members(study, conditions)
+    assert len(members) == 2 * len(study.variants)
+    by_seed = [member.restoration.fingerprint for member in members if member.seed == 0]
+    assert len(set(by_seed)) == len(study.variants)  # variants differ
+
+
+def test_variants_that_agree_share_their_prior_and_seeds_do_not(study: Study, conditions: Conditions) -> None:
+    members = plan_members(study, conditions)
+    names = [run.name.rsplit("_", 1)[0] for run in all_runs(members)]
+    assert sorted(names) == ["prior_seed0", "prior_seed1"] + ["restoration_seed0"] * 3 + ["restoration_seed1"] * 3
+    assert members[0].restoration.start == members[1].restoration.start
+    assert members[2].restoration.start is None
+    shared = replace(study, prior=replace(study.prior, seed=5))
+    assert len(all_runs(plan_members(shared, conditions))) == 7
+
+
+def test_a_run_is_the_same_whatever_the_machine_and_another_with_any_other_setting(
+    study: Study, conditions: Conditions, tmp_path: Path
+) -> None:
+    def identity(study: Study = study, conditions: Conditions = conditions) -> str:
+        return plan_members(study, replace(conditions, seeds=(0,)))[0].restoration.fingerprint
+
+    first = identity()
+    moved = tmp_path / "moved"
+    conditions.faces.rename(moved)
+    moved_conditions = replace(conditions, faces=moved, validation_faces=moved, folder=tmp_path / "elsewhere")
+    assert identity(conditions=moved_conditions) == first
+    machine = ("--run.wandb", "offline", "--data.num_workers", "3", "--trainer.devices", "1", "--run.num_parts", "1")
+    assert identity(conditions=replace(moved_conditions, options=machine)) == first
+    precise = replace(moved_conditions, options=("--trainer.precision", "bf16-mixed"))
+    longer_prior = replace(study, prior=replace(study.prior, images=12))
+    longer = replace(study, restoration=replace(study.restoration, images=20))
+    others = [identity(conditions=precise)]
+    others += [identity(other, moved_conditions) for other in (longer_prior, longer)]
+    next(moved.glob("*.png")).unlink()
+    others.append(identity(conditions=moved_conditions))
+    assert len({first, *others}) == 5
+
+
+def test_a_finished_prior_takes_the_place_of_those_that_no_variant_changes(
+    study: Study, conditions: Conditions, release: Path
+) -> None:
+    overlay = {"model": {"init_args": {"architecture": {"noise_mode": "add"}}}}
+    study = replace(study, variants={**study.variants, "add": Variant("added", both=overlay)})
+    members = plan_members(study, replace(conditions, prior=release, seeds=(0,)))
+    starts = {member.variant: member.restoration.start for member in members}
+    assert starts["trained"] == starts["frozen"] == release and starts["none"] is None
+    assert isinstance(starts["add"], PlannedRun)
+    assert "noise_mode: add" in starts["add"].overlay
+
+
+def test_the_plan_names_what_every_run_is_for_and_its_command(study: Study, conditions: Conditions) -> None:
+    text = describe_plan(plan_members(study, replace(conditions, seeds=(0,))))
+    assert "prior_seed0" in text and "(trained seed 0, frozen seed 0): 0 of 8 images" in text
+    assert text.count("python -m train fit --config") == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "other"}, "reference must be one of concat, add, none, got other"),
+        ({"variants": {}}, "at least two variants, got 0"),
+        (
+            {"restoration": {"configs": ["configs/absent.yaml"], "images": 0}},
+            "images must be at least 1, got 0; there ",
+        ),
+        ({"measurement": {"degradations": ["absent"]}}, "absent"),
+        ({"question": None}, "question"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_wrong_study_is_refused_in_one_line(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "configs" / "ablations" / "noise_injection.yaml").read_text())
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content | change))
+    with pytest.raises(ValueError, match="study.yaml") as error:
+        read_study(path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_wrong_option_of_a_variant_is_named_with_the_variant(study: Study, conditions: Conditions) -> None:
+    wrong = Variant("wrong", restoration={"model": {"init_args": {"degradatoin": "paper"}}})
+    with pytest.raises(ValueError, match="variant wrong: .*degradatoin"):
+        plan_members(replace(study, variants={"wrong": wrong, "none": study.variants["none"]}), conditions)
+
+
+def test_slots_divide_the_cores_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 6})
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert [slot.cores for slot in share_machine(2)] == [(0, 1), (2, 3)]
+    assert share_machine(2)[1].environment()["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    slots = share_machine(2)
+    assert [slot.environment()["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["4,5", "6,7"]
+    assert slots[0].options() == ["--trainer.devices", "2"]
+    with pytest.raises(ValueError, match="from 1 to 4 here, the GPUs, got 5"):
+        share_machine(5)
+
+
+def test_a_failed_prior_takes_its_restorations_with_it_and_the_others_go_on(
+    study: Study, conditions: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = all_runs(plan_members(study, replace(conditions, seeds=(0,))))
+    assert [run.stage for run in runs] == ["prior", "restoration", "restoration", "restoration"]
+    tried = []
+
+    def command(run: PlannedRun) -> list[str]:
+        tried.append(run.name)
+        return ["-c", "import sys; print('error: the disk is full', file=sys.stderr); sys.exit(2)"]
+
+    monkeypatch.setattr(PlannedRun, "command", command)
+    execution = Execution(runs, share_machine(1), lambda _: None)
+    execution.carry_out()
+    assert tried == [runs[0].name, runs[3].name]
+    assert execution.failed[runs[0].fingerprint] == "exit code 2: the disk is full"
+    assert execution.failed[runs[1].fingerprint] == f"{runs[0].name} failed"
+
+
+@pytest.mark.slow
+def test_a_study_is_stopped_continued_and_recognised(study: Study, conditions: Conditions, tmp_path: Path) -> None:
+    variants = {
+        name: {"description": v.description, "restoration": v.restoration} for name, v in study.variants.items()
+    }
+    del variants["none"]
+    content = {
+        "question": study.question,
+        "reference": study.reference,
+        "prior": {"configs": study.prior.configs, "images": 24},
+        "restoration": {"configs": study.restoration.configs, "images": 24},
+        "variants": variants,
+        "measurement": {"degradations": ["small"], "metrics": ["psnr", "ssim"]},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    faces, output = str(conditions.faces), tmp_path / "studies"
+    command = [sys.executable, "-m", "scripts.run_ablation", str(path), "--faces", faces, "--validation-faces", faces]
+    command += ["--output", str(output), "--", "--run.wandb", "off"]
+
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("runs/prior_*/train.csv")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(120) == 143
+    prior = next(output.glob("runs/prior_*/train.csv")).parent
+    assert list((prior / "checkpoints").glob("*.ckpt"))
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "continued at" in done.stdout or "images_000000000024" in str(list(prior.rglob("*.ckpt")))
+    with (output / "tiny" / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variant"] for row in rows} == {"trained", "frozen"}
+    assert (output / "tiny" / "report.html").is_file() and (output / "tiny" / "report.md").is_file()
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and "begins" not in again.stdout and "continued" not in again.stdout
