@@ -10,7 +10,7 @@ from data.degradation_presets import load_preset
 from train.run_record import MAY_CHANGE, flat
 
 DECIDED_ELSEWHERE = ("model.init_args.start", "model.init_args.degradation", "model.init_args.perceptual.")
-"""Options whose value is a file: its content counts. The networks of `perceptual` are checked by their own checksums."""
+"""Options whose value is a file: its content counts, or, for the networks of `perceptual`, their own checksums."""
 LENGTH = "run.total_images"
 
 
