@@ -59,11 +59,13 @@ class Execution:
         try:
             with ThreadPoolExecutor(len(self.slots)) as pool:
                 done = [pool.submit(self._work, slot) for slot in self.slots]
-                last = (time.monotonic(), self._images_seen())
+                start = said = time.monotonic()
+                seen_before = self._images_seen()
                 while not all(future.done() for future in done):
                     time.sleep(0.5)
-                    if time.monotonic() - last[0] > REPORT_SECONDS:
-                        last = self._report(last)
+                    if time.monotonic() - said > REPORT_SECONDS:
+                        said = time.monotonic()
+                        self._report(said - start, seen_before)
                 for future in done:
                     future.result()
         finally:
@@ -151,16 +153,14 @@ class Execution:
     def _images_seen(self) -> int:
         return sum(min(_progress(run), run.total_images) for run in self.runs)
 
-    def _report(self, last: tuple[float, int]) -> tuple[float, int]:
-        """A line of progress; the time left from the speed since the last one."""
-        now, seen = time.monotonic(), self._images_seen()
+    def _report(self, seconds: float, seen_before: int) -> None:
+        """A line of progress; the time left from the speed of this execution so far."""
+        seen = self._images_seen()
         total = sum(run.total_images for run in self.runs if run.fingerprint not in self.failed)
-        if seen > last[1]:
-            left = (total - seen) * (now - last[0]) / (seen - last[1])
-            num_done = sum(run.is_complete for run in self.runs)
-            self.say(f"{seen:,} of {total:,} images, {num_done} of {len(self.runs)} runs done, {duration(left)} left")
-            return now, seen
-        return last
+        speed = (seen - seen_before) / seconds
+        left = f"{duration((total - seen) / speed)} left" if speed else "time left not known yet"
+        num_done = sum(run.is_complete for run in self.runs)
+        self.say(f"{seen:,} of {total:,} images, {num_done} of {len(self.runs)} runs done, {left}")
 
 
 def _progress(run: PlannedRun) -> int:

@@ -175,7 +175,7 @@ class _Planner:
         self, name: str, stage: Stage, overlays: list[dict[str, Any]], seed: int, start: PlannedRun | Path | None
     ) -> PlannedRun:
         seed = seed if stage.seed is None else stage.seed
-        overlay = _merged(overlays)
+        overlay = _merged([stage.overlay, *overlays])
         text = yaml.safe_dump(overlay, sort_keys=False) if overlay else ""
         conditions = self.conditions
         arguments = [word for config in stage.configs for word in ("--config", config)]

@@ -20,6 +20,8 @@ class Stage:
     """Config files of `python -m train fit`, the later ones overlays."""
     images: int
     """Budget: length of a run of this stage."""
+    overlay: dict[str, Any] = field(default_factory=dict)
+    """On the configs, for all variants."""
     seed: int | None = None
     """Of the runs of this stage, whatever the study's seeds; null takes those."""
 
