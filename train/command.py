@@ -262,5 +262,11 @@ def _plain(error: Exception) -> BaseException:
 def quiet_lightning() -> None:
     """Silences advice that does not apply: runs resume by themselves, and our loaders are sized by the user."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*lr_scheduler.step.*", ".*LeafSpec.*", ".*num_workers.*"):
+    for message in (
+        ".*args parameter is intended.*",
+        ".*does not have many workers.*",
+        ".*lr_scheduler.step.*",
+        ".*LeafSpec.*",
+        ".*num_workers.*",
+    ):
         warnings.filterwarnings("ignore", message)
