@@ -117,6 +117,7 @@ def _scale_to_later_points(axes: Axes, curves: Sequence[Curve], scale_from: floa
 
 def _name_ends(axes: Axes, curves: Sequence[Curve]) -> None:
     """Writes each name beside the last point of its line, with a connection in the line's colour and style."""
+    axes.autoscale_view()  # else the transformation still is that of empty axes
     named = [(index, curve) for index, curve in enumerate(curves) if len(curve.x)]
     to_fraction = axes.transData + axes.transAxes.inverted()
     ends = [to_fraction.transform((curve.x[-1], curve.y[-1])) for _, curve in named]

@@ -12,6 +12,7 @@ NUM_RESAMPLES = 2000
 NUM_DIFFERENCE_RESAMPLES = 10_000
 """For differences of trainings, whose p values are multiplied by the number of differences."""
 CONFIDENCE = 0.95
+_LARGEST_DRAW = 2**20
 INTERVAL_DEFINITION = (
     f"percentile bootstrap over faces, {NUM_RESAMPLES} resamples, fixed seed; differences: the same over the per-face "
     "differences (paired)"
@@ -166,7 +167,10 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 def _resampled_means(array: Values, number: int, seed: int) -> Values:
     """Means over faces drawn with replacement; the draws depend on the number of faces and the seed alone."""
     generator = np.random.default_rng(derive_seed(seed, "bootstrap", array.size))
-    return np.array([array[generator.integers(0, array.size, array.size)].mean() for _ in range(number)])
+    rows = max(1, _LARGEST_DRAW // array.size)  # resamples drawn at once, which does not change them
+    parts = [min(rows, number - first) for first in range(0, number, rows)]
+    draws = (array[generator.integers(0, array.size, (part, array.size))] for part in parts)
+    return np.concatenate([draw.mean(axis=1) for draw in draws])
 
 
 def _interval(means: Values) -> tuple[float, float]:

@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.compare_runs",
-        description="Measures runs and models on the same degraded faces and writes report.html, report.md, report.csv, "
+        description="Measures runs and models on the same degraded faces; writes report.html, report.md, report.csv, "
         "differences.csv and the resolved configurations. The same command continues an interrupted comparison.",
     )
     add = parser.add_argument
@@ -143,7 +143,7 @@ def print_results(findings: Findings, page: Path) -> None:
         for index, name in enumerate(header):
             table.add_column(name, justify="right" if index else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(cell.replace(" ± ", "\n± ") for cell in row), end_section=True)
         console.print(table)
     for difference in findings.differences:
         console.print(difference.sentence(), markup=False, highlight=False, soft_wrap=True)

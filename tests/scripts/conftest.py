@@ -33,19 +33,26 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def draw_faces() -> Callable[[Path], Path]:
+    """Fills a folder with five smooth coloured images of two sizes, one in a sub folder."""
+
+    def draw(folder: Path) -> Path:
+        (folder / "more").mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        for index in range(5):
+            coarse = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+            image = coarse.resize((32 + 8 * (index % 2),) * 2, Image.Resampling.BICUBIC)
+            image.save(folder / ("more" if index == 4 else ".") / f"{index}.png")
+        return folder
+
+    return draw
+
+
 @pytest.fixture
-def faces_folder(tmp_path: Path) -> Path:
-    """Five smooth coloured images of two sizes, one in a sub folder."""
-    folder = tmp_path / "faces"
-    (folder / "more").mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for index in range(5):
-        coarse = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        size = 32 + 8 * (index % 2)
-        coarse.resize((size, size), Image.Resampling.BICUBIC).save(
-            folder / ("more" if index == 4 else ".") / f"{index}.png"
-        )
-    return folder
+def faces_folder(tmp_path: Path, draw_faces: Callable[[Path], Path]) -> Path:
+    """A folder of `draw_faces`."""
+    return draw_faces(tmp_path / "faces")
 
 
 @pytest.fixture

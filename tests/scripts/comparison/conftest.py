@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +13,74 @@ import yaml
 
 from scripts.comparison.contents import Comparison, Member, Variant
 from scripts.comparison.contents import TestProtocol as Protocol
+from scripts.comparison.report import write_comparison
 
 MakeMember = Callable[..., Member]
+Compare = Callable[..., Comparison]
+CONCAT = [[20.0, 21.0, 22.0, 23.0, 24.0], [20.2, 21.2, 22.2, 23.2, 24.2]]
+ADD = [[19.0, 20.0, 21.0, 22.0, 23.0], [19.1, 20.1, 21.1, 22.1, 23.1]]
 FACES = ("0.png", "1.png", "2.png", "3.png", "more/4.png")
 
 
 @pytest.fixture
 def make_member(tmp_path: Path, release: Path) -> MakeMember:
     """Writes results with the given values per face for each degradation, and a run with the given train.csv."""
-
-    def make(
-        name: str,
-        tables: Mapping[str, Mapping[str, Sequence[float]]],
-        run: Mapping[str, Any] | None = None,
-        folder: str = "a",
-        **protocol: object,
-    ) -> Member:
-        place = tmp_path / "members" / folder / name
-        evaluations = {
-            degradation: write_evaluation(place / degradation, values, release, **protocol)
-            for degradation, values in tables.items()
-        }
-        runs = {} if run is None else {"restoration": write_run(place / "run", **run)}
-        return Member(name, release, evaluations, runs)
-
-    return make
+    return partial(write_member, tmp_path / "members", release)
 
 
 @pytest.fixture
-def compare(faces_folder: Path) -> Callable[..., Comparison]:
+def compare(faces_folder: Path) -> Compare:
     """A comparison of variants, the first one being the reference."""
+    return partial(comparison_of, faces_folder)
 
-    def make(*variants: Variant, degradations: tuple[str, ...] = ("small",), **more: Any) -> Comparison:
-        fields: dict[str, Any] = {"missing": {}, "commands": "python -m scripts.compare_runs …", "question": "Which?"}
-        protocol = Protocol(faces_folder, degradations)
-        return Comparison("A title", variants=variants, reference=variants[0].name, protocol=protocol, **fields | more)
 
-    return make
+@pytest.fixture(scope="session")
+def comparison(
+    tmp_path_factory: pytest.TempPathFactory, release: Path, draw_faces: Callable[[Path], Path]
+) -> Comparison:
+    """Two variants with two seeds each; all of `add` is about one decibel worse."""
+    folder = tmp_path_factory.mktemp("comparison")
+    draw_faces(folder / "faces")
+    variants = []
+    for name, columns in (("concat", CONCAT), ("add", ADD)):
+        run = {"settings": {"noise": name}, "validation": [(0, 10.0), (1000, 20.0), (2000, 21.0)]}
+        members = [
+            write_member(folder, release, f"seed {i}", {"small": {"psnr": c, "fid": [30.0 + i]}}, run, name)
+            for i, c in enumerate(columns)
+        ]
+        variants.append(Variant(name, f"noise {name}", tuple(members)))
+    return comparison_of(folder / "faces", *variants)
+
+
+@pytest.fixture(scope="session")
+def written(comparison: Comparison) -> Path:
+    """The folder of its report."""
+    return write_comparison(comparison, comparison.protocol.faces.parent / "out").parent
+
+
+def write_member(
+    place: Path,
+    release: Path,
+    name: str,
+    tables: Mapping[str, Mapping[str, Sequence[float]]],
+    run: Mapping[str, Any] | None = None,
+    folder: str = "a",
+    **protocol: object,
+) -> Member:
+    """Results and perhaps a run of the tiny restorer."""
+    place = place / folder / name
+    evaluations = {
+        degradation: write_evaluation(place / degradation, values, release, **protocol)
+        for degradation, values in tables.items()
+    }
+    return Member(name, release, evaluations, {} if run is None else {"restoration": write_run(place / "run", **run)})
+
+
+def comparison_of(faces: Path, *variants: Variant, **more: Any) -> Comparison:
+    """With the first variant as reference."""
+    fields: dict[str, Any] = {"missing": {}, "commands": "python -m scripts.compare_runs …", "question": "Which?"}
+    fields |= {"variants": variants, "reference": variants[0].name, "protocol": Protocol(faces, ("small",))}
+    return Comparison("A title", **fields | more)
 
 
 def write_evaluation(folder: Path, values: Mapping[str, Sequence[float]], checkpoint: Path, **protocol: object) -> Path:
