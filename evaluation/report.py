@@ -1,21 +1,14 @@
-"""One self-contained HTML page: text, tables, pictures and curves that need nothing but a browser or a printer."""
+"""Reports of text, tables, pictures and curves: one HTML page that needs nothing but a browser, or parts to render."""
 
 import base64
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from atomic_file import write_atomically
+from evaluation.charts import Curve, curves_svg
 from evaluation.pictures import Picture, png_bytes
-
-# Okabe and Ito's palette (without yellow, which vanishes on white); line styles tell curves apart in grey print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_LINE_STYLES = ("-", "--", "-.", ":")
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
@@ -29,6 +22,7 @@ td.number, th.number { text-align: right; }
 figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; }
 figcaption { color: #444; }
+summary { cursor: pointer; }
 pre { background: #f4f4f4; padding: .7rem 1rem; overflow-x: auto; white-space: pre-wrap; }
 @media print {
   body { margin: 0; max-width: none; font-size: 11pt; }
@@ -38,35 +32,103 @@ pre { background: #f4f4f4; padding: .7rem 1rem; overflow-x: auto; white-space: p
 """
 
 
-class Curve(NamedTuple):
-    """One line of a chart."""
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section."""
 
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    text: str
+    level: int = 2
+    """2 for a section, 3 for one inside it."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of short texts."""
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines to be typed or read as they are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they should be read."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    is_numeric: tuple[bool, ...]
+    """Which columns are set flush right."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture or chart."""
+
+    suffix: str
+    """png or svg."""
+    content: bytes
+    """Of the file."""
+    caption: str
+    width_pixels: int
+    name: str
+    """Of a file for it, without suffix; may be empty."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A long text that a page shows on demand and that lies in a file as well."""
+
+    title: str
+    text: str
+    file: str
+    """Beside the report, with `/` between its parts."""
+
+
+Part = Heading | Paragraph | Bullets | Commands | Table | Drawing | Folded
 
 
 class Report:
-    """Collects the parts of a page from top to bottom; every text is escaped."""
+    """Collects the parts of a page from top to bottom; every text is escaped when it is rendered."""
 
     def __init__(self, title: str) -> None:
         """Args:
         title: Heading of the page.
         """
         self.title = title
-        self._parts: list[str] = []
+        self.parts: list[Part] = []
 
-    def add_heading(self, text: str) -> None:
-        """Begins a section."""
-        self._parts.append(f"<h2>{escape(text)}</h2>")
+    def add_heading(self, text: str, level: int = 2) -> None:
+        """Begins a section (level 2) or one inside it (3)."""
+        self.parts.append(Heading(text, level))
 
     def add_paragraph(self, text: str) -> None:
         """Adds running text."""
-        self._parts.append(f"<p>{escape(text)}</p>")
+        self.parts.append(Paragraph(text))
+
+    def add_list(self, texts: Sequence[str]) -> None:
+        """Adds a list of short texts."""
+        self.parts.append(Bullets(tuple(texts)))
 
     def add_commands(self, text: str) -> None:
         """Adds lines to be typed or read as they are."""
-        self._parts.append(f"<pre>{escape(text.strip())}</pre>")
+        self.parts.append(Commands(text.strip()))
+
+    def add_folded(self, title: str, text: str, file: str) -> None:
+        """Adds a long text that the page shows on demand and that also lies in a file beside it."""
+        self.parts.append(Folded(title, text.strip(), file))
 
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
         """Adds a table; columns that hold numbers only, but for the first, are set flush right.
@@ -83,19 +145,19 @@ class Report:
         if wrong is not None:
             raise ValueError(f"every row of a table needs {len(header)} cells like its header, got {len(wrong)}")
         numeric = [i > 0 and bool(rows) and all(_begins_as_number(row[i]) for row in rows) for i in range(len(header))]
-        lines = [_table_row("th", header, numeric), *(_table_row("td", row, numeric) for row in rows)]
-        title = f"<caption>{escape(caption)}</caption>" if caption else ""
-        self._parts.append(f"<table>{title}\n" + "\n".join(lines) + "\n</table>")
+        cells = tuple(tuple(map(str, row)) for row in rows)
+        self.parts.append(Table(tuple(header), cells, caption, tuple(numeric)))
 
-    def add_picture(self, picture: Picture, caption: str, width_pixels: int | None = None) -> None:
-        """Adds a picture, stored losslessly inside the page.
+    def add_picture(self, picture: Picture, caption: str, width_pixels: int | None = None, name: str = "") -> None:
+        """Adds a picture, stored losslessly.
 
         Args:
             picture: uint8 [H, W, 3].
             caption: What it shows; also read out by screen readers.
             width_pixels: On the screen; None takes the picture's own width.
+            name: Of a file for it, without suffix.
         """
-        self._add_figure("image/png", png_bytes(picture), caption, width_pixels or picture.shape[1])
+        self.parts.append(Drawing("png", png_bytes(picture), caption, width_pixels or picture.shape[1], name))
 
     def add_curves(
         self, curves: Sequence[Curve], x_label: str, y_label: str, caption: str, logarithmic: bool = False
@@ -112,15 +174,15 @@ class Report:
         Raises:
             ValueError: If there are no curves or x and y differ in length.
         """
-        self._add_figure("image/svg+xml", curves_svg(curves, x_label, y_label, logarithmic), caption, 760)
+        self.add_svg(curves_svg(curves, x_label, y_label, logarithmic), caption)
 
-    def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760) -> None:
+    def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760, name: str = "") -> None:
         """Adds a drawing made elsewhere; its caption is also read out by screen readers."""
-        self._add_figure("image/svg+xml", drawing, caption, width_pixels)
+        self.parts.append(Drawing("svg", drawing, caption, width_pixels, name))
 
     def html(self) -> str:
         """The whole page."""
-        body = "\n".join(self._parts)
+        body = "\n".join(map(_html, self.parts))
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -132,42 +194,41 @@ class Report:
         """Writes the page atomically and returns its path."""
         return write_atomically(path, self.html())
 
-    def _add_figure(self, media_type: str, content: bytes, caption: str, width_pixels: int) -> None:
-        source = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-        text = escape(caption)
-        self._parts.append(
-            f'<figure><img src="{source}" width="{width_pixels}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-        )
+
+def _html(part: Part) -> str:
+    """One part of a page, its texts escaped."""
+    match part:
+        case Heading(text, level):
+            return f"<h{level}>{escape(text)}</h{level}>"
+        case Paragraph(text):
+            return f"<p>{escape(text)}</p>"
+        case Bullets(texts):
+            return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
+        case Commands(text):
+            return f"<pre>{escape(text)}</pre>"
+        case Folded(title, text, _):
+            return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+        case Table():
+            return _html_table(part)
+        case Drawing():
+            return _html_drawing(part)
 
 
-def curves_svg(curves: Sequence[Curve], x_label: str, y_label: str, logarithmic: bool = False) -> bytes:
-    """Draws lines as SVG, equal input giving equal bytes; arguments and errors as in `Report.add_curves`."""
-    if not curves or any(len(curve.x) != len(curve.y) for curve in curves):
-        raise ValueError("a chart needs at least one curve, each with as many x as y values")
-    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
-        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for index, curve in enumerate(curves):
-            axes.plot(
-                curve.x,
-                curve.y,
-                label=curve.label,
-                color=_COLOURS[index % len(_COLOURS)],
-                linestyle=_LINE_STYLES[index % len(_LINE_STYLES)],
-                marker="o" if len(curve.x) == 1 else None,
-                linewidth=1.6,
-            )
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        if logarithmic:
-            axes.set_yscale("log")
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(curves) > 1:
-            axes.legend(frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+def _html_table(table: Table) -> str:
+    lines = [
+        _table_row("th", table.header, table.is_numeric),
+        *(_table_row("td", row, table.is_numeric) for row in table.rows),
+    ]
+    title = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    return f"<table>{title}\n" + "\n".join(lines) + "\n</table>"
+
+
+def _html_drawing(drawing: Drawing) -> str:
+    media_type = "image/svg+xml" if drawing.suffix == "svg" else "image/png"
+    source = f"data:{media_type};base64,{base64.b64encode(drawing.content).decode()}"
+    text = escape(drawing.caption)
+    image = f'<img src="{source}" width="{drawing.width_pixels}" alt="{text}">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
 
 def _begins_as_number(cell: object) -> bool:
@@ -176,7 +237,7 @@ def _begins_as_number(cell: object) -> bool:
     return text in ("–", "-") or text.lstrip("+-−")[:1].isdigit()
 
 
-def _table_row(tag: str, cells: Sequence[object], numeric: Sequence[bool]) -> str:
+def _table_row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
     classes = [' class="number"' if is_number else "" for is_number in numeric]
-    filled = [f"<{tag}{c}>{escape(str(cell))}</{tag}>" for cell, c in zip(cells, classes, strict=True)]
+    filled = [f"<{tag}{c}>{escape(cell)}</{tag}>" for cell, c in zip(cells, classes, strict=True)]
     return f"<tr>{''.join(filled)}</tr>"

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.report import Curve
+from evaluation.charts import Curve
 
 
 def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
@@ -21,6 +21,14 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
         FileNotFoundError: If there is no such file.
         ValueError: If it has none of the columns.
     """
+    curves = columns_of(path, names)
+    if not curves:
+        raise ValueError(f"{path} has none of the columns {', '.join(names)}; was the run shorter than its log rhythm?")
+    return curves
+
+
+def columns_of(path: Path, names: Sequence[str]) -> list[Curve]:
+    """Like `run_curves`, but the list may be empty."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     curves = []
@@ -28,6 +36,4 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
         points = [(float(row["images_seen"]), float(row[name])) for row in rows if row.get(name)]
         if points:
             curves.append(Curve(name, [x for x, _ in points], [y for _, y in points]))
-    if not curves:
-        raise ValueError(f"{path} has none of the columns {', '.join(names)}; was the run shorter than its log rhythm?")
     return curves

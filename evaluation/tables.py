@@ -3,11 +3,42 @@
 import csv
 import io
 import json
+from dataclasses import dataclass
 
+from evaluation.metrics import MetricName
 from evaluation.protocol import Evaluation
 from evaluation.statistics import MeanInterval
 
-_DIGITS = {"psnr": 2, "fid": 2}
+
+@dataclass(frozen=True)
+class MetricForm:
+    """How a metric is written."""
+
+    name: str
+    """As people know it."""
+    unit: str
+    """Empty for a number without unit."""
+    higher_is_better: bool
+    """Direction of improvement."""
+    digits: int = 4
+    """After the point, in tables of one evaluation."""
+    fine_digits: int = 4
+    """After the point, where small differences are compared."""
+
+    @property
+    def heading(self) -> str:
+        """Name, unit and better direction, for the head of a column."""
+        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
+
+
+METRIC_FORMS: dict[MetricName, MetricForm] = {
+    "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
+    "ssim": MetricForm("SSIM", "", True),
+    "lpips": MetricForm("LPIPS", "", False),
+    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
+    "identity": MetricForm("identity", "", False),
+}
+"""Of every metric, in the order of the columns."""
 
 
 def metrics_json(evaluation: Evaluation) -> str:
@@ -32,23 +63,18 @@ def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 
     torchmetrics' columns, which repeat the same numbers as a check, stay in the files.
     """
-    metrics = [name for name in evaluation.degraded if not name.endswith("_torchmetrics")]
+    metrics = [name for name in METRIC_FORMS if name in evaluation.degraded]
     tables = {"degraded": evaluation.degraded, "restored": evaluation.restored, "difference": evaluation.difference}
     rows = [
-        [name, *(_cell(metric, table[metric], signed=name == "difference") for metric in metrics)]
+        [name, *(_cell(METRIC_FORMS[metric], table[metric], name == "difference") for metric in metrics)]
         for name, table in tables.items()
     ]
-    return ["", *(_heading(name) for name in metrics)], rows
+    return ["", *(METRIC_FORMS[name].heading for name in metrics)], rows
 
 
-def _heading(metric: str) -> str:
-    """Name of a metric with its unit and better direction."""
-    return {"psnr": "PSNR dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "fid": "FID ↓", "identity": "identity ↓"}[metric]
-
-
-def _cell(metric: str, value: MeanInterval, signed: bool) -> str:
+def _cell(metric: MetricForm, value: MeanInterval, signed: bool) -> str:
     """Mean and interval, such as `24.31 [24.02, 24.60]`."""
-    form = f"{'+' if signed else ''}.{_DIGITS.get(metric, 4)}f"
+    form = f"{'+' if signed else ''}.{metric.digits}f"
     if value.low is None or value.high is None:
         return format(value.mean, form)
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"

@@ -3,8 +3,9 @@
 import re
 
 from data.ranges import model_to_uint8
+from evaluation.charts import Curve
 from evaluation.pictures import comparison_rows
-from evaluation.report import Curve, Report
+from evaluation.report import Report
 from export.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
 from export.bundle_contents import ExportReport
 from export.bundle_faces import BundleFaces

@@ -27,6 +27,8 @@ class Restorer:
     """Where it computes."""
     run: Callable[[Tensor], Tensor]
     """float32 [N, 3, R, R] on the device to the restored faces, unchecked; call the restorer itself instead."""
+    architecture: Architecture | None
+    """Of the network; None for an ONNX file that does not say."""
 
     @torch.no_grad()
     def __call__(self, degraded: Tensor) -> Tensor:
@@ -76,9 +78,8 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
     if _is_torchscript(path):
         return _load_torchscript(path, device)
     generator = load_generator(path).to(device).requires_grad_(False)
-    return Restorer(
-        generator.architecture.resolution, f"{_words(generator.architecture)}, {path.name}", device, generator
-    )
+    architecture = generator.architecture
+    return Restorer(architecture.resolution, f"{_words(architecture)}, {path.name}", device, generator, architecture)
 
 
 def _usable_device(device: torch.device | str) -> torch.device:
@@ -113,7 +114,8 @@ def _load_torchscript(path: Path, device: torch.device) -> Restorer:
     except RuntimeError as error:
         raise ValueError(f"{path} is a damaged TorchScript file ({str(error).splitlines()[0]})") from error
     architecture = _architecture(path, extra[METADATA_NAME], "TorchScript")
-    return Restorer(architecture.resolution, f"{_words(architecture)}, TorchScript {path.name}", device, network)
+    words = f"{_words(architecture)}, TorchScript {path.name}"
+    return Restorer(architecture.resolution, words, device, network, architecture)
 
 
 def _load_onnx(path: Path, device: torch.device) -> Restorer:
@@ -135,8 +137,9 @@ def _load_onnx(path: Path, device: torch.device) -> Restorer:
         return torch.from_numpy(np.concatenate(restored)) if restored else degraded
 
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_NAME, "")
-    words = _words(_architecture(path, text, "ONNX")) if text else f"Network for {resolution} pixels"
-    return Restorer(resolution, f"{words}, ONNX {path.name}", device, run)
+    architecture = _architecture(path, text, "ONNX") if text else None
+    words = _words(architecture) if architecture else f"Network for {resolution} pixels"
+    return Restorer(resolution, f"{words}, ONNX {path.name}", device, run, architecture)
 
 
 def _fixed_resolution(path: Path, session: onnxruntime.InferenceSession) -> int:

@@ -14,11 +14,11 @@ from atomic_file import write_atomically
 from data.degradation_presets import load_preset
 from data.faces import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.charts import curves_svg
 from evaluation.metrics import choose_metrics
 from evaluation.pairs import degraded_pairs
 from evaluation.pictures import picture_grid, write_png
 from evaluation.protocol import Evaluation, evaluate, faces_protocol
-from evaluation.report import curves_svg
 from evaluation.run_curves import run_curves
 from evaluation.tables import summary_rows
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release

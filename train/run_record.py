@@ -176,7 +176,7 @@ def _remove_outputs(folder: Path) -> None:
 
 def _difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> str | None:
     """The first setting that differs from the run in the folder."""
-    before, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(config)
+    before, now = flat_settings(yaml.safe_load((folder / "config.yaml").read_text())), flat_settings(config)
     names = sorted(set(before) | set(now))
     changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(MAY_CHANGE)]
     stored = json.loads((folder / "run.json").read_text())["data"]
@@ -190,11 +190,11 @@ def _difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> s
     )
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
+def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as one dictionary with dotted names."""
     if not isinstance(values, dict):
         return {prefix[:-1]: values}
-    return {k: v for name, value in values.items() for k, v in flat(value, f"{prefix}{name}.").items()}
+    return {k: v for name, value in values.items() for k, v in flat_settings(value, f"{prefix}{name}.").items()}
 
 
 def _git(*arguments: str) -> str:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from data.degradation_presets import load_preset
-from train.run_record import MAY_CHANGE, flat
+from train.run_record import MAY_CHANGE, flat_settings
 
 DECIDED_ELSEWHERE = ("model.init_args.start", "model.init_args.degradation", "model.init_args.perceptual.")
 """Options whose value is a file: its content counts, or, for the networks of `perceptual`, their own checksums."""
@@ -25,7 +25,7 @@ def run_fingerprint(config: Mapping[str, Any], data: Mapping[str, str], start: s
     Returns:
         Hexadecimal SHA-256; equal runs have equal ones. Precision counts, number of processes and threads do not.
     """
-    options = flat(dict(config))
+    options = flat_settings(dict(config))
     decides = {name: value for name, value in options.items() if not name.startswith((*MAY_CHANGE, *DECIDED_ELSEWHERE))}
     decides |= {name: options[name] for name in (LENGTH, "trainer.precision")}
     degradation = options.get("model.init_args.degradation")

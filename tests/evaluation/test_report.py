@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from atomic_file import write_atomically
-from evaluation.report import Curve, Report, curves_svg
+from evaluation.charts import Curve, curves_svg
+from evaluation.report import Report
 
 _VOID = {"meta", "img", "br", "link"}
 

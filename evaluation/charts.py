@@ -1,0 +1,134 @@
+"""Line charts that can be read in colour, by colour-blind people and in grey print."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (without yellow, which vanishes on white); line styles tell curves apart in grey print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_LINE_STYLES = ("-", "--", "-.", ":")
+_LABEL_GAP = 0.075  # of the height of the axes: a line of text
+
+
+class Curve(NamedTuple):
+    """One line of a chart, with a band around it if `low` and `high` are given."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+def curves_svg(
+    curves: Sequence[Curve], x_label: str, y_label: str, logarithmic: bool = False, scale_from: float = 0.0
+) -> bytes:
+    """Draws lines as SVG, equal input giving equal bytes; several are named at their right ends.
+
+    Args:
+        curves: Lines with their names; x, y and the ends of a band of equal length.
+        x_label: Name and unit of x.
+        y_label: Name and unit of y.
+        logarithmic: Whether y is drawn on a logarithmic scale.
+        scale_from: The share of the x axis, [0, 1), before which points do not widen the y axis: the steep beginning of
+            a training would hide all later differences.
+
+    Returns:
+        The drawing.
+
+    Raises:
+        ValueError: If there are no curves or their lists differ in length.
+    """
+    if not curves or any(len(values) != len(c.x) for c in curves for values in (c.y, c.low or c.y, c.high or c.y)):
+        raise ValueError("a chart needs at least one curve, each with as many x as y values")
+    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
+        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for index, curve in enumerate(curves):
+            _draw(axes, curve, index)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if logarithmic:
+            axes.set_yscale("log")
+        if scale_from > 0:
+            _scale_to_later_points(axes, curves, scale_from)
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(curves) > 1:
+            _name_ends(axes, curves)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Moves places within [0, 1] apart, in their order, as little as one pass upwards and one downwards achieve.
+
+    Args:
+        places: Wanted positions.
+        gap: Least distance of two; where not all fit, they keep it and reach below 0.
+
+    Returns:
+        New positions in the order of the input.
+    """
+    order = sorted(range(len(places)), key=lambda index: places[index])
+    moved = [min(max(places[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    highest = 1.0
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], highest)
+        highest = moved[index] - gap
+    result = [0.0] * len(places)
+    for index, place in zip(order, moved, strict=True):
+        result[index] = place
+    return result
+
+
+def _style(index: int) -> dict[str, str]:
+    return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _LINE_STYLES[index % len(_LINE_STYLES)]}
+
+
+def _draw(axes: Axes, curve: Curve, index: int) -> None:
+    marker = "o" if len(curve.x) == 1 else None
+    axes.plot(curve.x, curve.y, marker=marker, linewidth=1.6, **_style(index))
+    if curve.low and curve.high:
+        axes.fill_between(curve.x, curve.low, curve.high, color=_style(index)["color"], alpha=0.18, linewidth=0)
+
+
+def _scale_to_later_points(axes: Axes, curves: Sequence[Curve], scale_from: float) -> None:
+    """Sets the y axis to the points that lie far enough to the right."""
+    first = scale_from * max((x for curve in curves for x in curve.x), default=0.0)
+    shown = [
+        value
+        for curve in curves
+        for values in (curve.y, curve.low, curve.high)
+        for x, value in zip(curve.x, values, strict=bool(values))
+        if x >= first
+    ]
+    if shown:
+        margin = 0.06 * (max(shown) - min(shown)) or 0.05 * abs(max(shown)) or 1.0
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
+
+
+def _name_ends(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Writes each name beside the last point of its line, with a connection in the line's colour and style."""
+    axes.autoscale_view()  # else the transformation still is that of empty axes
+    named = [(index, curve) for index, curve in enumerate(curves) if len(curve.x)]
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    ends = [to_fraction.transform((curve.x[-1], curve.y[-1])) for _, curve in named]
+    for (index, curve), end, place in zip(named, ends, spread([e[1] for e in ends], _LABEL_GAP), strict=True):
+        axes.annotate(
+            curve.label,
+            xy=(end[0], end[1]),
+            xytext=(1.06, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "shrinkA": 2, "shrinkB": 0, "linewidth": 1.2, **_style(index)},
+        )

@@ -1,0 +1,105 @@
+"""What is compared: variants, their trained networks, where their results and records lie, and the protocol."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TestProtocol:
+    """On what every network is measured."""
+
+    faces: Path
+    """Folder or zip of clean aligned faces that no variant was trained on."""
+    degradations: tuple[str, ...]
+    """Names of presets or YAML files."""
+    seed: int = 0
+    """Of the degradation."""
+    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips", "identity")
+    """PSNR is always among them."""
+    max_faces: int | None = None
+    """Only the first faces by name; None takes all."""
+
+    def preset_names(self) -> dict[str, str]:
+        """The degradations by the short names of tables and folders.
+
+        Raises:
+            ValueError: None is given, or two have the same short name.
+        """
+        names = {Path(degradation).stem: degradation for degradation in self.degradations}
+        if not names or len(names) < len(self.degradations):
+            raise ValueError(
+                f"degradations must be at least one, with different names, got {', '.join(self.degradations) or 'none'}"
+            )
+        return names
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network of a variant."""
+
+    name: str
+    """Such as "seed 0", or the name of its file."""
+    checkpoint: Path
+    """What restores: any file that `export.restorers.load_restorer` reads."""
+    evaluations: Mapping[str, Path]
+    """Short name of the degradation to the folder that `scripts.evaluate` wrote."""
+    runs: Mapping[str, Path]
+    """Stage, such as "prior" and "restoration", to the folder of its run; empty for a file without record."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of training, or one model."""
+
+    name: str
+    """Row of the tables, column of the pictures."""
+    description: str
+    """What it is, in one sentence; may be empty."""
+    members: tuple[Member, ...]
+    """One per seed; none where nothing could be measured."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a report shows."""
+
+    title: str
+    question: str
+    """What the comparison should answer; may be empty."""
+    variants: tuple[Variant, ...]
+    """In the order of the tables."""
+    reference: str
+    """Name of the variant from which differences are taken."""
+    protocol: TestProtocol
+    missing: Mapping[str, str]
+    """What could not be run, and why."""
+    commands: str
+    """Lines that repeat all of it."""
+    notes: str = ""
+    """Budget and whatever else a reader has to know."""
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        check_names(names)
+        if self.reference not in names:
+            raise ValueError(f"the reference must be one of {', '.join(names)}, got {self.reference}")
+        if not self.measured():
+            raise ValueError(f"a comparison needs at least one network that was measured, {self.title} has none")
+
+    def measured(self) -> tuple[Variant, ...]:
+        """The variants of which there is at least one network."""
+        return tuple(variant for variant in self.variants if variant.members)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises ValueError unless names are different, as names of files as well."""
+    files = [file_name(name).lower() for name in names]
+    if len(set(files)) < len(files):
+        raise ValueError(f"names must differ in letters or digits, got {', '.join(names)}; write NAME=PATH")
+
+
+def file_name(text: str) -> str:
+    """A name as part of a file's name: letters, digits, point, dash and underscore stay."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
