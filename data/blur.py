@@ -75,7 +75,9 @@ def _blur_in_fourier_space(images: Tensor, kernels: Tensor) -> Tensor:
     # Multiples of 32 have small prime factors. Nothing wraps around: from the last kept pixel the kernel just reaches
     # the last padded one.
     size = [-(-length // 32) * 32 for length in padded.shape[-2:]]
-    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernels, s=size).conj()[:, None]
+    spectrum = torch.fft.rfft2(padded, s=size)
+    # A kernel's rows are transformed before zeros are put below them: half the time of rfft2.
+    spectrum *= torch.fft.fft(torch.fft.rfft(kernels, n=size[1]), n=size[0], dim=-2).conj()[:, None]
     return torch.fft.irfft2(spectrum, s=size)[..., : images.shape[-2], : images.shape[-1]]
 
 
