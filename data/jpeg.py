@@ -12,7 +12,7 @@ LARGEST_TOGETHER_PIXELS = 64
 
 def round_to_8_bits(images: Tensor) -> Tensor:
     """Clamps to [0, 1] and rounds to multiples of 1/255, what writing and reading 8-bit pixels does."""
-    return (images.clamp(0, 1) * 255).round() / 255
+    return images.clamp(0, 1).mul_(255).round_().div_(255)
 
 
 def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
