@@ -52,7 +52,7 @@ def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
 
 
 def blur_and_resize(image: Tensor, kernel: Tensor, size: int) -> Tensor:
-    """Correlates an image with a kernel, then resizes it; borders are mirrored without repeating the edge (reflect 101).
+    """Correlates an image with a kernel, then resizes it; borders are mirrored without their edge (reflect 101).
 
     Args:
         image: [1, C, R, R], float32, any range.

@@ -7,7 +7,8 @@ from kornia.enhance import jpeg_codec_differentiable
 from torch import Tensor
 
 LARGEST_TOGETHER_PIXELS = 64
-"""Wider images are compressed one by one: together saves less than a tenth from here on."""
+"""Wider images seldom share a canvas and are compressed one by one: twice would cost 0.6 ms at 64 pixels, but 1.7 ms at
+128 and 3.2 ms at 192 (one core)."""
 
 
 def round_to_8_bits(images: Tensor) -> Tensor:

@@ -6,14 +6,12 @@ from torch import Tensor
 
 
 def canvas_size(size: int) -> int:
-    """Returns the width of the canvas an image of `size` pixels is processed on.
+    """Returns the width of the canvas on which an image of `size` pixels is compressed: the next multiple of 16.
 
-    A function of the image's own size alone, so that no result depends on the other images of a batch: the next
-    multiple of 16 (JPEG's block with halved chroma) and, above 64 pixels, of a quarter of the next power of two, which
-    leaves few distinct sizes.
+    JPEG's blocks are 16 pixels wide with halved chroma. A function of the image's own size alone, so that no result
+    depends on the other images of a batch.
     """
-    step = 2 ** max(4, (size - 1).bit_length() - 2)
-    return -(-size // step) * step
+    return -(-size // 16) * 16
 
 
 def fill_canvas(image: Tensor, canvas: int) -> Tensor:
