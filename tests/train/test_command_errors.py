@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from models import GPEN, Architecture, Prior, save_release
 from train.adversarial_updates import Regularization
@@ -114,16 +113,6 @@ def test_what_was_refused_leaves_no_run_that_would_block_the_corrected_command(
     monkeypatch.setattr(sys, "argv", ["train", *arguments("prior", tmp_path, "--run.total_images", 4)])
     main()
     assert (tmp_path / "checkpoints" / "images_000000000004.ckpt").is_file()
-
-
-def test_null_on_the_command_line_means_none(
-    tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ["--model.init_args.average.ramp_up", "null", "--run.total_images", 4]
-    monkeypatch.setattr(sys, "argv", ["train", *arguments("prior", tmp_path, *options)])
-    main()
-    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert config["model"]["init_args"]["average"] == {"half_life_images": 10_000.0, "ramp_up": None}
 
 
 START = "--model.init_args.start"
