@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 EXPECTED_ERRORS = (ValueError, OSError)
 LOST_PROCESS_CODE = 138
@@ -34,3 +35,13 @@ def run(main: Callable[[], None]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def refuse_existing(output: Path, overwrite: bool) -> None:
+    """Refuses to replace a file without the option `--overwrite`.
+
+    Raises:
+        ValueError: There is such a file already.
+    """
+    if output.exists() and not overwrite:
+        raise ValueError(f"{output} exists already; choose another name or add --overwrite")

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from kornia.filters import filter2d
 from torch import Tensor
 
+from data.resampling import resize, resize_along
+
 SMALLEST_SIGMA_PIXELS = 1e-3
 """A Gaussian this narrow is a single pixel; dividing by smaller sigmas would give 0 * infinity."""
 
@@ -49,34 +51,30 @@ def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
     return _normalised((1 - torch.hypot(beyond_end, across)).clamp_min(0))
 
 
-def blur(images: Tensor, kernels: Tensor) -> Tensor:
-    """Correlates every image with its own kernel; borders are mirrored without repeating the edge (reflect 101).
+def blur_and_resize(image: Tensor, kernel: Tensor, size: int) -> Tensor:
+    """Correlates an image with a kernel, then resizes it; borders are mirrored without their edge (reflect 101).
 
     Args:
-        images: [N, C, H, W], float32, any range.
-        kernels: [N, K, K], K odd and K // 2 below H and W.
+        image: [1, C, R, R], float32, any range.
+        kernel: [K, K], K odd and K // 2 below R.
+        size: New width S.
 
     Returns:
-        [N, C, H, W]; through the Fourier transform within 1e-6 of the direct sum for images in [0, 1].
+        [1, C, S, S]; through the Fourier transform within 1e-6 of the direct sum for images in [0, 1].
     """
-    kernel_size = kernels.shape[-1]
-    if kernel_size <= LARGEST_DIRECT_KERNEL_PIXELS:
-        return filter2d(images, kernels, border_type="reflect")
-    if images.device.type == "cpu":  # one image at a time stays in the cache: twice as fast as all at once
-        pairs = zip(images.split(1), kernels.split(1), strict=True)
-        return torch.cat([_blur_in_fourier_space(image, kernel) for image, kernel in pairs])
-    return _blur_in_fourier_space(images, kernels)
-
-
-def _blur_in_fourier_space(images: Tensor, kernels: Tensor) -> Tensor:
-    """Correlation as a product of spectra, [N, C, H, W]."""
-    margin = kernels.shape[-1] // 2
-    padded = F.pad(images, (margin, margin, margin, margin), mode="reflect")
+    if kernel.shape[-1] <= LARGEST_DIRECT_KERNEL_PIXELS:
+        return resize(filter2d(image, kernel[None], border_type="reflect"), size)
+    margin, resolution = kernel.shape[-1] // 2, image.shape[-1]
+    padded = F.pad(image.contiguous(), (margin, margin, margin, margin), mode="reflect")
     # Multiples of 32 have small prime factors. Nothing wraps around: from the last kept pixel the kernel just reaches
     # the last padded one.
-    size = [-(-length // 32) * 32 for length in padded.shape[-2:]]
-    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernels, s=size).conj()[:, None]
-    return torch.fft.irfft2(spectrum, s=size)[..., : images.shape[-2], : images.shape[-1]]
+    period = -(-padded.shape[-1] // 32) * 32
+    spectrum = torch.fft.rfft2(padded, s=(period, period))  # [1, C, P, P // 2 + 1]
+    # Of the kernel and of the result only the rows that matter are transformed: resizing is linear, so the rows are
+    # resized while the columns are still frequencies.
+    spectrum *= torch.fft.fft(torch.fft.rfft(kernel, n=period), n=period, dim=-2).conj()
+    rows = resize_along(torch.fft.ifft(spectrum, dim=-2)[..., :resolution, :], size, dim=-2)  # [1, C, S, P // 2 + 1]
+    return resize_along(torch.fft.irfft(rows, n=period)[..., :resolution], size, dim=-1)
 
 
 def _turned_coordinates(angle: Tensor, kernel_size: int) -> tuple[Tensor, Tensor]:

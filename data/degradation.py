@@ -5,7 +5,6 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
-import torch.nn.functional as F
 from kornia.color import rgb_to_grayscale
 from kornia.enhance import (
     adjust_brightness_accumulative,
@@ -14,12 +13,12 @@ from kornia.enhance import (
 )
 from torch import Tensor
 
-from data.blur import blur, gaussian_kernels, motion_kernels
+from data.blur import blur_and_resize, gaussian_kernels, motion_kernels
 from data.degradation_parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.host_numbers import to_device
 from data.jpeg import compress_jpeg, round_to_8_bits
 from data.ranges import model_to_unit, unit_to_model
-from data.resampling import canvas_size, resize_batch
+from data.resampling import canvas_size, fill_canvas, resize
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -59,7 +58,7 @@ def degrade(target: Tensor, parameters: Sequence[DegradationParameters]) -> Degr
             rounds = {i: one.rounds[index] for i, one in enumerate(parameters) if index < len(one.rounds)}
             images = _apply_round(images, rounds)
         images = _apply_jitter(images, parameters)
-        degraded = unit_to_model(images).clamp(-1, 1)
+        degraded = unit_to_model(images).clamp_(-1, 1)
         greys = [i for i, one in enumerate(parameters) if one.grey]
         grey_targets = [i for i in greys if parameters[i].grey_target]
         return Degraded(_make_grey(degraded, greys), _make_grey(target, grey_targets))
@@ -73,54 +72,55 @@ def draw_noise(seed: int, size: int, device: torch.device) -> Tensor:
 
 def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
     """One round for the images that have it; images in [0, 1]."""
-    images = _apply_blur(images, {i: one.blur for i, one in rounds.items() if one.blur is not None})
-    resolution = images.shape[-1]
-    sizes = {i: int(resolution / one.downscale) for i, one in rounds.items()}
-    # Only the small images differ in size, so they are processed in groups that share a canvas.
-    keys = {i: (canvas_size(sizes[i]), one.jpeg_quality is not None) for i, one in rounds.items()}
-    result = images
-    for (canvas, compressed), indices in _groups(keys).items():
-        group_rounds, group_sizes = [rounds[i] for i in indices], [sizes[i] for i in indices]
-        full = [resolution] * len(indices)
-        small = resize_batch(_select(images, indices), full, group_sizes, canvas)  # [n, 3, canvas, canvas]
-        small = round_to_8_bits(_add_noise(small, group_rounds, group_sizes))
-        if compressed:
-            small = compress_jpeg(small, [one.jpeg_quality for one in group_rounds if one.jpeg_quality is not None])
-        restored_size = resize_batch(small, group_sizes, full, resolution)  # [n, 3, R, R]
-        result = _replace(result, indices, restored_size)
-    return result
+    if not rounds:
+        return images
+    resolution, results = images.shape[-1], list(images.split(1))
+    kernels = _kernels({i: one.blur for i, one in rounds.items() if one.blur is not None}, images.device)
+    small = {}
+    for i, one in rounds.items():
+        size = int(resolution / one.downscale)
+        image = resize(results[i], size) if one.blur is None else blur_and_resize(results[i], kernels[i], size)
+        small[i] = round_to_8_bits(_add_noise(image, one))
+    qualities = {i: one.jpeg_quality for i, one in rounds.items() if one.jpeg_quality is not None}
+    for i, image in (small | _compress(small, qualities)).items():
+        results[i] = resize(image, resolution)
+    return torch.cat(results).contiguous(memory_format=torch.channels_last)  # one layout, whichever images had a round
 
 
-def _apply_blur(images: Tensor, kernels: dict[int, BlurKernel]) -> Tensor:
-    """Blurs the images that have a kernel; one group per kind and size of kernel."""
-    result = images
-    keys = {i: (kernel.kind, kernel.kernel_size_pixels) for i, kernel in kernels.items()}
-    for (kind, size), indices in _groups(keys).items():
+def _kernels(blurs: dict[int, BlurKernel], device: torch.device) -> dict[int, Tensor]:
+    """[K, K] of each image; those of one kind and size are drawn together."""
+    kernels: dict[int, Tensor] = {}
+    for (kind, size), indices in _groups({i: (one.kind, one.kernel_size_pixels) for i, one in blurs.items()}).items():
         numbers = [
             (one.sigma_x_pixels, one.sigma_y_pixels, one.length_pixels, one.angle_radians)
-            for one in (kernels[i] for i in indices)
+            for one in (blurs[i] for i in indices)
         ]
-        flat = to_device([value for row in numbers for value in row], images.device, torch.float32)
+        flat = to_device([value for row in numbers for value in row], device, torch.float32)
         sigma_x, sigma_y, length, angle = flat.view(-1, 4).unbind(1)
         if kind == "motion":
             weights = motion_kernels(length, angle, size)
         else:
             weights = gaussian_kernels(sigma_x, sigma_y, angle, size)
-        result = _replace(result, indices, blur(_select(images, indices), weights))
-    return result
+        kernels |= dict(zip(indices, weights, strict=True))
+    return kernels
 
 
-def _add_noise(small: Tensor, rounds: Sequence[RoundParameters], sizes: Sequence[int]) -> Tensor:
-    """Adds each image's own noise field; beyond the image the field repeats its edge, as the image itself does."""
-    if all(one.noise_sigma == 0 for one in rounds):
-        return small
-    canvas = small.shape[-1]
-    fields = []
-    for one, size in zip(rounds, sizes, strict=True):
-        noise = draw_noise(one.noise_seed, size, small.device)
-        fields.append(F.pad(noise, (0, canvas - size, 0, canvas - size), mode="replicate"))
-    sigma = to_device([one.noise_sigma / 255 for one in rounds], small.device, torch.float32)
-    return small + torch.cat(fields) * sigma[:, None, None, None]
+def _add_noise(image: Tensor, one: RoundParameters) -> Tensor:
+    """Adds the noise field of an image [1, 3, S, S]."""
+    if one.noise_sigma == 0:
+        return image
+    return image.add(draw_noise(one.noise_seed, image.shape[-1], image.device), alpha=one.noise_sigma / 255)
+
+
+def _compress(images: dict[int, Tensor], qualities: dict[int, int]) -> dict[int, Tensor]:
+    """JPEG for the images that have a quality; those that share a canvas together."""
+    compressed: dict[int, Tensor] = {}
+    sizes = {i: images[i].shape[-1] for i in qualities}
+    for canvas, indices in _groups({i: canvas_size(size) for i, size in sizes.items()}).items():
+        together = torch.cat([fill_canvas(images[i], canvas) for i in indices]).contiguous()
+        results = compress_jpeg(together, [qualities[i] for i in indices]).split(1)
+        compressed |= {i: one[..., : sizes[i], : sizes[i]] for i, one in zip(indices, results, strict=True)}
+    return compressed
 
 
 def _apply_jitter(images: Tensor, parameters: Sequence[DegradationParameters]) -> Tensor:

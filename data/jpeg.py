@@ -6,10 +6,14 @@ import torch
 from kornia.enhance import jpeg_codec_differentiable
 from torch import Tensor
 
+LARGEST_TOGETHER_PIXELS = 64
+"""Wider images seldom share a canvas and are compressed one by one: twice would cost 0.6 ms at 64 pixels, but 1.7 ms at
+128 and 3.2 ms at 192 (one core)."""
+
 
 def round_to_8_bits(images: Tensor) -> Tensor:
     """Clamps to [0, 1] and rounds to multiples of 1/255, what writing and reading 8-bit pixels does."""
-    return (images.clamp(0, 1) * 255).round() / 255
+    return images.clamp(0, 1).mul_(255).round_().div_(255)
 
 
 def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
@@ -29,8 +33,12 @@ def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
     """
     # The qualities stay on the host: kornia checks their range, which would otherwise wait for the GPU.
     on_host = torch.tensor(qualities, dtype=torch.float32)
-    # kornia's chroma subsampling is a grouped convolution, which sums one image in another order than several, and the
-    # last bit can flip a coefficient: a lone image is compressed twice, so that no result depends on the batch.
+    # kornia's chroma subsampling is a convolution, which sums one image in another order than several, and the last bit
+    # can flip a coefficient. So that no result depends on the batch, large images are compressed one by one, and a lone
+    # small one twice, which costs next to nothing.
+    if images.shape[-1] > LARGEST_TOGETHER_PIXELS:
+        pairs = zip(images.split(1), on_host.split(1), strict=True)
+        return round_to_8_bits(torch.cat([jpeg_codec_differentiable(image, quality) for image, quality in pairs]))
     doubled = len(qualities) == 1
     compressed = jpeg_codec_differentiable(torch.cat((images, images)) if doubled else images, on_host)
     return round_to_8_bits(compressed[: len(qualities)])

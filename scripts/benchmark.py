@@ -35,6 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--faces", type=Path, help="photographs for `loading` (default: drawn by the shipped prior)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--growth", type=Path, metavar="SVG", help="draw time and memory over size into it, and end")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of --output and --growth")
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
@@ -42,6 +43,9 @@ def parse_arguments() -> argparse.Namespace:
             f"rows must be among {', '.join(ROWS)} and --rounds and --threads at least 1, got "
             f"{arguments.rows}, {arguments.rounds} and {arguments.threads}"
         )
+    for output in (arguments.output, arguments.growth):
+        if output is not None:
+            command_line.refuse_existing(output, arguments.overwrite)
     return arguments
 
 

@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--outputs", type=Path, required=True, help="folder of npz files with output_0 (vamp), or of images")
     add("--precision", choices=("float32", "fp16", "int8"), help="of the card (default: the lowest in the bundle)")
     add("--json", type=Path, help="write all figures to this file")
+    add("--overwrite", action="store_true", help="replace the file of --json")
     add("--no-fault-location", action="store_true", help="leave out the search for the layer, which takes minutes")
     return parser.parse_args()
 
@@ -36,6 +37,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Compares and prints."""
     arguments = parse_arguments()
+    if arguments.json is not None:
+        command_line.refuse_existing(arguments.json, arguments.overwrite)
     bundle = read_bundle(arguments.bundle)
     precision: Precision = arguments.precision or bundle.precisions[-1]
     outputs = read_outputs(arguments.outputs, bundle.stems, bundle.resolution)

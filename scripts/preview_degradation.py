@@ -44,8 +44,7 @@ def main() -> None:
         raise ValueError(f"--num-faces must be at least 1, got {arguments.num_faces}")
     if arguments.output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a file that ends in .png, got {arguments.output}")
-    if arguments.output.exists() and not arguments.overwrite:
-        raise ValueError(f"{arguments.output} exists already; choose another --output or add --overwrite")
+    command_line.refuse_existing(arguments.output, arguments.overwrite)
     ranges = load_preset(arguments.degradation)
     faces = FaceImages(open_faces(arguments.faces), arguments.resolution)
     indices = range(min(arguments.num_faces, len(faces)))

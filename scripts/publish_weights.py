@@ -15,6 +15,7 @@ from data.degradation_presets import load_preset
 from data.faces import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.charts import curves_svg
+from evaluation.folder_restoration import check_output_folder
 from evaluation.metrics import choose_metrics
 from evaluation.pairs import degraded_pairs
 from evaluation.pictures import picture_grid, write_png
@@ -42,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m scripts.publish_weights",
         description="Writes prior_R.safetensors (averaged prior and discriminator) and gpen_R.safetensors (averaged "
         "restorer), both in half precision, README.md with their model cards, measured on faces that training did not "
-        "see, and pictures of what they draw. Replaces what was there.",
+        "see, and pictures of what they draw.",
     )
     add = parser.add_argument
     add("--prior-run", type=Path, required=True, help="folder of a stage 1 run")
@@ -51,12 +52,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--data", required=True, help="what the training faces were and their terms, one sentence")
     add("--degradations", nargs="+", default=["small", "released"], help="presets to measure under")
     add("--output", type=Path, default=Path("weights"), help="folder (default: weights)")
+    add("--overwrite", action="store_true", help="replace the release that is in --output, as it is in weights/")
     return parser.parse_args()
 
 
 def main() -> None:
     """Writes the release files, their cards and pictures."""
     arguments = parse_arguments()
+    check_output_folder(arguments.output, arguments.overwrite, arguments.faces)
     runs = {"prior": arguments.prior_run, "gpen": arguments.restoration_run}
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
     restorer = load_generator(checkpoints["gpen"])

@@ -31,6 +31,8 @@ def render_faces(checkpoint: Path, folder: Path, number: int, seed: int) -> None
         indices = range(first, min(first + BATCH_SIZE, number))
         images = model_to_uint8(sample(prior, seed, indices, "rendered faces")).permute(0, 2, 3, 1).numpy()
         for index, image in zip(indices, images, strict=True):
+            if index not in missing:
+                continue
             with replacing(folder / f"{index:06}.png") as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
 

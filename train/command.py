@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from train.reporting import Reporting
 from train.restoration_training import RestorationTraining
 from train.run_checkpoints import RunCheckpoints
 from train.run_ending import ending_together
-from train.run_record import begin_or_continue
+from train.run_lock import only_command
+from train.run_record import begin_or_continue, check_inputs
 from train.settings import RunSettings
 from train.strategy import num_processes, strategy_for
 
@@ -121,6 +122,11 @@ class TrainingCommand(LightningCLI):
         settings = self._settings()
         self._check_batches(settings)
         self._dump_config()
+        check_inputs(settings.folder, self.config_dump, settings.overwrite)
+        with only_command(settings.folder) if self.trainer.is_global_zero else nullcontext():
+            self._train(settings)
+
+    def _train(self, settings: RunSettings) -> None:
         start = begin_or_continue(
             settings.folder,
             self.config_dump,

@@ -48,6 +48,32 @@ class Start:
         return images_of(self.checkpoint) if self.checkpoint else 0
 
 
+def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
+    """Refuses a run whose outputs would end up among its inputs.
+
+    Args:
+        folder: Of the run; need not exist.
+        config: Resolved configuration.
+        overwrite: Whether what is in the folder may be removed.
+
+    Raises:
+        ValueError: The folder lies in the faces, or what the run starts from lies in a folder that would be emptied.
+    """
+    here = folder.resolve()
+    for name in ("faces", "validation_faces"):
+        faces = config["data"].get(name)
+        if faces is not None and (here == Path(faces).resolve() or Path(faces).resolve() in here.parents):
+            raise ValueError(
+                f"the run must not write into its own faces, got --run.folder {folder} inside --data.{name} {faces}; "
+                "choose another folder"
+            )
+    start = config["model"]["init_args"].get("start")
+    if overwrite and start is not None and here in Path(start).resolve().parents:
+        raise ValueError(
+            f"--run.overwrite would remove {start}, which the run starts from; choose another --run.folder"
+        )
+
+
 def begin_or_continue(
     folder: Path,
     config: dict[str, Any],
@@ -70,7 +96,6 @@ def begin_or_continue(
         ValueError: The folder holds a run with another configuration or other photographs, no run but files with the
             names of a run's, or damaged checkpoints only.
     """
-    _check_inputs(folder, config, overwrite)
     if is_first_process and not overwrite:
         _check_is_run(folder)
     start = _start_of(folder, config, data, overwrite)
@@ -137,23 +162,6 @@ def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwr
         print(f"{problem}; taking {checkpoint.name} instead", flush=True)
     is_complete = images_of(checkpoint) + config["data"]["batch_size"] > config["run"]["total_images"]
     return Start(None, False) if is_complete and overwrite else Start(checkpoint, is_complete)
-
-
-def _check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Raises where the outputs of a run would end up among its inputs."""
-    here = folder.resolve()
-    for name in ("faces", "validation_faces"):
-        faces = config["data"].get(name)
-        if faces is not None and (here == Path(faces).resolve() or Path(faces).resolve() in here.parents):
-            raise ValueError(
-                f"the run must not write into its own faces, got --run.folder {folder} inside --data.{name} {faces}; "
-                "choose another folder"
-            )
-    start = config["model"]["init_args"].get("start")
-    if overwrite and start is not None and here in Path(start).resolve().parents:
-        raise ValueError(
-            f"--run.overwrite would remove {start}, which the run starts from; choose another --run.folder"
-        )
 
 
 def _check_is_run(folder: Path) -> None:

@@ -10,7 +10,8 @@ from kornia.filters import filter2d
 from kornia.filters.kernels_geometry import get_motion_kernel2d
 from torch import Tensor
 
-from data.blur import blur, gaussian_kernels, motion_kernels
+from data.blur import blur_and_resize, gaussian_kernels, motion_kernels
+from data.resampling import resize
 
 
 def gaussian(sigma_x: float, sigma_y: float, angle: float, kernel_size: int) -> Tensor:
@@ -77,7 +78,7 @@ def test_motion_has_the_variance_of_a_line_and_its_direction(degrees: float) -> 
 
 def test_a_motion_of_one_pixel_changes_nothing() -> None:
     images = torch.rand(1, 3, 16, 16)
-    assert torch.equal(blur(images, motion(1.0, 0.3, 5)[None]), images)
+    assert torch.equal(blur_and_resize(images, motion(1.0, 0.3, 5), 16), images)
 
 
 def test_kernels_of_one_batch_do_not_depend_on_each_other() -> None:
@@ -93,18 +94,21 @@ def test_blur_equals_opencv_within_100_decibels(size: int, kernel_size: int) -> 
     image = torch.rand(1, 3, size, size)
     kernel = gaussian(kernel_size / 4, kernel_size / 9, 0.7, kernel_size)
     expected = cv2.filter2D(image[0].permute(1, 2, 0).numpy(), -1, kernel.numpy())
-    error = blur(image, kernel[None])[0].permute(1, 2, 0).numpy() - expected
+    error = blur_and_resize(image, kernel, size)[0].permute(1, 2, 0).numpy() - expected
     assert -10 * np.log10(np.mean(error.astype(np.float64) ** 2) + 1e-30) > 100
 
 
-def test_the_fourier_path_equals_the_direct_sum() -> None:
-    images, kernels = torch.rand(3, 2, 40, 52), torch.rand(3, 17, 17)
-    kernels /= kernels.sum(dim=(1, 2), keepdim=True)
-    torch.testing.assert_close(blur(images, kernels), filter2d(images, kernels), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("size", [64, 40, 17, 1, 80])
+def test_the_fourier_path_equals_the_direct_sum_resized_afterwards(size: int) -> None:
+    image, kernel = torch.rand(1, 2, 64, 64), torch.rand(17, 17)
+    kernel /= kernel.sum()
+    expected = resize(filter2d(image, kernel[None]), size)
+    torch.testing.assert_close(blur_and_resize(image, kernel, size), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kernel_size", [9, 21])
-def test_isotropic_blur_commutes_with_flips(kernel_size: int) -> None:
-    images, kernels = torch.rand(1, 3, 48, 48), gaussian(2.0, 2.0, 0.9, kernel_size)[None]
-    flipped = blur(images.flip(-1), kernels).flip(-1)
-    torch.testing.assert_close(flipped, blur(images, kernels), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("size", [48, 19])
+def test_isotropic_blur_commutes_with_flips(kernel_size: int, size: int) -> None:
+    image, kernel = torch.rand(1, 3, 48, 48), gaussian(2.0, 2.0, 0.9, kernel_size)
+    flipped = blur_and_resize(image.flip(-1), kernel, size).flip(-1)
+    torch.testing.assert_close(flipped, blur_and_resize(image, kernel, size), atol=1e-6, rtol=0)

@@ -132,6 +132,9 @@ def test_command_names_the_layer_that_was_damaged(
     printed = capsys.readouterr().out
     assert "DIFFERS" in printed
     assert f"{layer} (wrong constants)" in printed
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(main)
+    assert caught.value.code == 2 and "card.json exists already" in capsys.readouterr().err
 
 
 def test_a_layer_that_was_quantized_is_told_from_one_with_wrong_constants(generator: GPEN) -> None:

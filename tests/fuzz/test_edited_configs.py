@@ -159,8 +159,9 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-@settings(max_examples=max(6, settings.default.max_examples // 8), phases=WITHOUT_SHRINKING)  # type: ignore[union-attr]
-@given(data=st.data(), base=st.sampled_from(CONFIGS), overlay=st.sampled_from((None, *OVERLAYS)))
+@pytest.mark.parametrize("base", CONFIGS)
+@settings(max_examples=max(2, settings.default.max_examples // 25), phases=WITHOUT_SHRINKING)  # type: ignore[union-attr]
+@given(data=st.data(), overlay=st.sampled_from((None, *OVERLAYS)))
 def test_edited_configs_build_a_run_or_are_refused_in_one_line(
     data: st.DataObject, base: str, overlay: str | None, folder: Path, tally: Counter[str]
 ) -> None:
@@ -193,8 +194,9 @@ NEARBY = ("near", "near", "near", "near", "delete")  # most of these are accepte
 
 
 @pytest.mark.slow
-@settings(max_examples=max(12, settings.default.max_examples // 60), phases=WITHOUT_SHRINKING)  # type: ignore[union-attr]
-@given(data=st.data(), stage=st.sampled_from(("prior", "restoration")))
+@pytest.mark.parametrize("stage", ["prior", "restoration"])
+@settings(max_examples=max(6, settings.default.max_examples // 125), phases=WITHOUT_SHRINKING)  # type: ignore[union-attr]
+@given(data=st.data())
 def test_edited_configs_run_or_end_in_one_line(
     data: st.DataObject, stage: str, folder: Path, tally: Counter[str]
 ) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,3 +99,16 @@ def test_unknown_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["benchmark", "nonsense"])
     with pytest.raises(ValueError, match=r"rows must be among training, inference, degradation.*export.*nonsense"):
         parse_arguments()
+
+
+@pytest.mark.parametrize("option", ["--output", "--growth"])
+def test_figures_are_replaced_only_when_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    output = tmp_path / "figures"
+    output.write_text("earlier")
+    monkeypatch.setattr("sys.argv", ["benchmark", option, str(output)])
+    with pytest.raises(ValueError, match=r"figures exists already; choose another name or add --overwrite"):
+        parse_arguments()
+    monkeypatch.setattr("sys.argv", ["benchmark", option, str(output), "--overwrite"])
+    assert output in (parse_arguments().output, parse_arguments().growth)

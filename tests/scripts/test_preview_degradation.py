@@ -72,7 +72,7 @@ def test_a_picture_is_replaced_only_when_that_is_asked_for(
     output.write_bytes(b"precious")
     options = ["--faces", str(faces), "--degradation", "small", "--resolution", "64", "--output", str(output)]
     monkeypatch.setattr("sys.argv", ["preview_degradation", *options])
-    with pytest.raises(ValueError, match="exists already; choose another --output or add --overwrite"):
+    with pytest.raises(ValueError, match="exists already; choose another name or add --overwrite"):
         preview_degradation.main()
     assert output.read_bytes() == b"precious"
     monkeypatch.setattr("sys.argv", ["preview_degradation", *options, "--overwrite"])

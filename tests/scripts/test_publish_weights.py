@@ -66,3 +66,10 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
         for (name, ours), theirs in zip(published.state_dict().items(), trained.state_dict().values(), strict=True):
             assert (ours - theirs).abs().max() <= 1e-3 * max(1.0, float(theirs.abs().max())), name
     assert load_discriminator(output / "prior_64.safetensors") is not None
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (
+        again.returncode == 2
+        and again.stderr == f"error: {output} holds files already; choose another output or add --overwrite\n"
+    )
+    assert (output / "README.md").read_text() == card

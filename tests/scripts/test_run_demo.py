@@ -62,9 +62,11 @@ def test_faces_drawn_by_the_shipped_prior_depend_on_seed_and_index_alone(tmp_pat
     render_faces(PRIOR, tmp_path / "a", 5, seed=3)
     (tmp_path / "a" / "000003.png").unlink()
     before = (tmp_path / "a" / "000001.png").read_bytes()
+    (tmp_path / "a" / "000004.png").write_bytes(b"drawn by somebody else")
     render_faces(PRIOR, tmp_path / "a", 5, seed=3)
     render_faces(PRIOR, tmp_path / "b", 5, seed=3)
     render_faces(PRIOR, tmp_path / "c", 1, seed=4)
     assert before == (tmp_path / "b" / "000001.png").read_bytes()
     assert (tmp_path / "a" / "000003.png").is_file()
+    assert (tmp_path / "a" / "000004.png").read_bytes() == b"drawn by somebody else"
     assert (tmp_path / "b" / "000000.png").read_bytes() != (tmp_path / "c" / "000000.png").read_bytes()

@@ -19,6 +19,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+import command_line
 from data.dataset import FaceBatch
 from models import Architecture
 from train.command import main, quiet_lightning
@@ -52,6 +53,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 Arguments = Callable[..., list[str]]
+Fail = Callable[..., str]
 Train = Callable[..., None]
 Launch = Callable[..., "subprocess.Popen[str]"]
 Fit = Callable[..., LightningModule]
@@ -238,3 +240,19 @@ def differences() -> Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
         return [] if one == other else [name]
 
     return compare
+
+
+@pytest.fixture
+def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Runs a command that must fail as users see it; gives the line without `error: `."""
+
+    def run(stage: str, folder: Path, *options: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments(stage, folder, *options)])
+        with pytest.raises(SystemExit) as exit_info:
+            command_line.run(main)
+        errors = capsys.readouterr().err.splitlines()
+        assert exit_info.value.code == 2
+        assert len(errors) == 1 and errors[0].startswith("error: "), errors
+        return errors[0].removeprefix("error: ")
+
+    return run

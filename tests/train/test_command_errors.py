@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-import command_line
 from models import GPEN, Architecture, Prior, save_release
 from train.adversarial_updates import Regularization
 from train.command import main
@@ -25,22 +24,6 @@ from train.settings import RunSettings
 ROOT = Path(__file__).resolve().parents[2]
 Arguments = Callable[..., list[str]]
 Fail = Callable[..., str]
-
-
-@pytest.fixture
-def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
-    """Runs a command that must fail as users see it; gives the line without `error: `."""
-
-    def run(stage: str, folder: Path, *options: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["train", *arguments(stage, folder, *options)])
-        with pytest.raises(SystemExit) as exit_info:
-            command_line.run(main)
-        errors = capsys.readouterr().err.splitlines()
-        assert exit_info.value.code == 2
-        assert len(errors) == 1 and errors[0].startswith("error: "), errors
-        return errors[0].removeprefix("error: ")
-
-    return run
 
 
 def test_an_unknown_option_is_named(fail: Fail, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from models.checkpoint_file import write_sealed
-from train.run_record import Start, begin_or_continue
+from train.run_record import Start, begin_or_continue, check_inputs
 
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
@@ -99,14 +99,14 @@ def test_a_folder_with_files_of_those_names_but_no_run_is_not_touched(tmp_path: 
 @pytest.mark.parametrize("inside", ["", "runs/a"])
 def test_a_run_must_not_write_into_its_own_faces(tmp_path: Path, inside: str) -> None:
     with pytest.raises(ValueError, match="must not write into its own faces"):
-        begin_or_continue(tmp_path / inside, changed("data.faces", str(tmp_path)), DATA, overwrite=True)
+        check_inputs(tmp_path / inside, changed("data.faces", str(tmp_path)), overwrite=True)
 
 
 def test_overwrite_does_not_remove_what_the_run_starts_from(folder: Path) -> None:
     start = str(folder / "checkpoints" / "images_000000000008.ckpt")
     with pytest.raises(ValueError, match="which the run starts from"):
-        begin_or_continue(folder, changed("model.init_args.start", start), DATA, overwrite=True)
-    assert Path(start).is_file()
+        check_inputs(folder, changed("model.init_args.start", start), overwrite=True)
+    check_inputs(folder, changed("model.init_args.start", start), overwrite=False)
 
 
 @pytest.mark.parametrize(
