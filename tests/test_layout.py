@@ -26,7 +26,7 @@ FOREIGN_IMPORTS = {
     "losses": {"torch", "torchvision", "lpips"},
     "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
-    "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich", "filelock"},
+    "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich", "filelock", "wandb"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
 }
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values()) | {"cv2"}

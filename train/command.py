@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -34,6 +32,7 @@ from train.run_lock import only_command
 from train.run_record import begin_or_continue, check_inputs
 from train.settings import RunSettings
 from train.strategy import num_processes, strategy_for
+from train.tracking import Tracking
 
 STAGES = (PriorTraining, RestorationTraining)
 """Imported here so that `--help` lists them as models."""
@@ -99,29 +98,29 @@ class TrainingCommand(LightningCLI):
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Builds the trainer with the run's callbacks and trackers."""
+        """Builds the trainer with the run's callbacks."""
         settings = self._settings()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         options = self.config.fit.trainer
         batch_size = self.config.fit.data.batch_size
         processes = num_processes(options, dict(os.environ))
-        reporting = Reporting(settings, batch_size)
+        self._dump_config()
         checkpoints = RunCheckpoints(settings, batch_size)
+        tracking = Tracking(settings, self.config_dump, checkpoints)
+        reporting = Reporting(settings, batch_size, tracking)
         validation = self.model.validation_callback(settings, batch_size, reporting, checkpoints)
         self.checkpoints = checkpoints
         if options.strategy == "auto":
             kwargs["strategy"] = strategy_for(processes)
         if options.plugins is None and SLURMEnvironment.detect():
             kwargs["plugins"] = SLURMEnvironment(auto_requeue=False)  # RunCheckpoints answers SLURM's signals
-        kwargs["logger"] = trackers(settings) or False
-        kwargs["callbacks"] = [reporting, validation, checkpoints]
+        kwargs["callbacks"] = [reporting, validation, checkpoints, tracking]
         return super().instantiate_trainer(**kwargs)
 
     def fit(self, **_: Any) -> None:
         """Begins or continues the run in `run.folder`."""
         settings = self._settings()
         self._check_batches(settings)
-        self._dump_config()
         check_inputs(settings.folder, self.config_dump, settings.overwrite)
         with only_command(settings.folder) if self.trainer.is_global_zero else nullcontext():
             self._train(settings)
@@ -162,30 +161,6 @@ class TrainingCommand(LightningCLI):
 
     def _settings(self) -> RunSettings:
         return RunSettings(**vars(self.config.fit.run))
-
-
-def trackers(settings: RunSettings) -> list[Logger]:
-    """The trackers a run asks for, besides its CSV files."""
-    loggers: list[Logger] = []
-    if settings.wandb != "off":
-        loggers.append(
-            WandbLogger(
-                name=settings.folder.name,
-                save_dir=settings.folder,
-                offline=settings.wandb == "offline",
-                project=settings.wandb_project,
-                id=_wandb_id(settings),
-                resume="allow",
-            )
-        )
-    if settings.tensorboard:
-        loggers.append(TensorBoardLogger(settings.folder, name="tensorboard", version=""))
-    return loggers
-
-
-def _wandb_id(settings: RunSettings) -> str:
-    """The same id for the same folder, so that a continued run continues its curves."""
-    return sha256(str(settings.folder.resolve()).encode()).hexdigest()[:16]
 
 
 def main() -> None:

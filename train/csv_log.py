@@ -44,3 +44,12 @@ class CsvLog:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
+
+
+def read_table(path: Path) -> dict[int, dict[str, float]]:
+    """The values of a table by images seen, in the order of the file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row.pop("images_seen")): {name: float(value) for name, value in row.items() if value} for row in rows}

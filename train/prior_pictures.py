@@ -28,7 +28,7 @@ class PriorPictures(Callback):
     Args:
         settings: Of the run.
         batch_size: Images per iteration over all processes.
-        reporting: Told how long it took.
+        reporting: Told how long it took; its trackers get samples and FID.
         checkpoints: Told the FID.
         fid_num_images: Faces drawn and faces read for FID; 0 for none.
     """
@@ -76,10 +76,7 @@ class PriorPictures(Callback):
         images_seen = module.progress.images_seen
         drawn = model_to_uint8(sample(module.ema, self.settings.seed, range(NUM_SAMPLES)))
         picture = picture_grid(drawn, NUM_COLUMNS)
-        write_png(self.settings.folder / "samples" / f"images_{images_seen:012}.png", picture)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("samples", [picture], step=images_seen)
+        values = {}
         if self._inception is not None and images_seen > 0:
             data: Any = trainer
             faces = data.datamodule.run_images(module.architecture.resolution, flip_probability=0.0)
@@ -87,8 +84,8 @@ class PriorPictures(Callback):
             self.checkpoints.offer_best(-fid, images_seen)
             values = {"validation/fid": fid}
             CsvLog(self.settings.folder / "validation.csv", images_seen).append(images_seen, values)
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=images_seen)
+        self.reporting.tracking.log_validation(values, "samples", picture, images_seen)
+        write_png(self.settings.folder / "samples" / f"images_{images_seen:012}.png", picture)
 
     def _distance(self, module: Any, faces: RunImages) -> float:
         assert self._inception is not None  # the caller checked

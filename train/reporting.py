@@ -1,4 +1,4 @@
-"""What a user sees of a run: a line or a bar with loss terms, speed and time left; CSV and trackers."""
+"""What a user sees of a run: a line or a bar with loss terms, speed and time left, and a table."""
 
 import resource
 import sys
@@ -15,6 +15,7 @@ from train.non_finite import dump_non_finite
 from train.processes import average_over_processes
 from train.settings import RunSettings, is_passed
 from train.skipped_updates import Skipped
+from train.tracking import Tracking
 
 LARGEST_LOADER_SHARE = 0.2
 """Share of the time spent waiting for photographs above which the loader is named as the cause."""
@@ -26,11 +27,13 @@ class Reporting(Callback):
     Args:
         settings: Of the run.
         batch_size: Images per iteration over all processes.
+        tracking: Gets the same rows.
     """
 
-    def __init__(self, settings: RunSettings, batch_size: int) -> None:
+    def __init__(self, settings: RunSettings, batch_size: int, tracking: Tracking) -> None:
         self.settings = settings
         self.batch_size = batch_size
+        self.tracking = tracking
         self._bar: Progress | None = None
         self._since = (0.0, 0)
         self._waited_seconds = 0.0
@@ -75,8 +78,7 @@ class Reporting(Callback):
         skipped = module.progress.skipped.read()  # here and in the next line alone training waits for the device
         values = module.progress.meters.read() | self._host_values(trainer, images_seen)
         values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=images_seen)
+        self.tracking.log_row(values, images_seen)
         if self._log is not None:
             self._log.append(images_seen, values)
             self._show(images_seen, values)

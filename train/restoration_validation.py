@@ -10,7 +10,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics import Metrics, choose_metrics
 from evaluation.pairs import PairBatch, degraded_pairs
 from evaluation.pictures import comparison_rows, write_png
-from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.protocol import Evaluation, FacePictures, evaluate, faces_protocol
 from train.csv_log import CsvLog
 from train.reporting import Reporting
 from train.run_checkpoints import RunCheckpoints
@@ -19,6 +19,7 @@ from train.settings import RunSettings, is_passed
 SEED = 0
 """Of the degradation of validation faces: the same for every run, so that runs can be compared."""
 NUM_PICTURED = 6
+STATES = ("degraded", "restored", "target")
 
 
 class RestorationValidation(Callback):
@@ -27,7 +28,7 @@ class RestorationValidation(Callback):
     Args:
         settings: Of the run.
         batch_size: Images per iteration over all processes.
-        reporting: Told how long it took.
+        reporting: Told how long it took; its trackers get figures and pictures.
         checkpoints: Told the PSNR.
     """
 
@@ -76,12 +77,11 @@ class RestorationValidation(Callback):
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
         self._log.append(images_seen, values)
-        picture = self._picture(module)
+        faces = self._faces(module, evaluation)
+        columns = [torch.stack([getattr(face, state) for face in faces]) for state in STATES]
+        picture = comparison_rows(columns, STATES)
+        self.reporting.tracking.log_validation(values, "pictures", picture, images_seen, faces)
         write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=images_seen)
-            if hasattr(logger, "log_image"):
-                logger.log_image("degraded | restored | target", [picture], step=images_seen)
         line = "  ".join(
             f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
             for name, value in evaluation.restored.items()
@@ -100,8 +100,10 @@ class RestorationValidation(Callback):
         )
 
     @torch.no_grad()
-    def _picture(self, module: Any) -> Any:
+    def _faces(self, module: Any, evaluation: Evaluation) -> list[FacePictures]:
+        """The first faces by name: the same at every validation."""
         first = self._pairs[0]
         degraded, target = first.degraded[:NUM_PICTURED], first.target[:NUM_PICTURED]
         restored = model_to_uint8(module.restore(module.ema, uint8_to_model(degraded).to(module.device))).cpu()
-        return comparison_rows([degraded, restored, target])
+        rows = evaluation.rows[: len(degraded)]
+        return [FacePictures(*face) for face in zip(rows, degraded, restored, target, strict=True)]

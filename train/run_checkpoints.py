@@ -32,7 +32,8 @@ class RunCheckpoints(Callback):
         self.batch_size = batch_size
         self.folder = settings.folder / "checkpoints"
         self.best: tuple[float, int] | None = None
-        self._written = -1
+        self.written = -1
+        """Images seen when the last checkpoint of this session was written, -1 before."""
         self._signal = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class RunCheckpoints(Callback):
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
     def _write(self, trainer: Trainer, images_seen: int) -> None:
-        if images_seen == self._written:
+        if images_seen == self.written:
             return
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         problem = ""
@@ -118,7 +119,7 @@ class RunCheckpoints(Callback):
                 f"the checkpoint after {images_seen:,} images cannot be written to {self.folder}: {problem}; earlier "
                 "ones are untouched; make room or change the permissions and repeat the command"
             )
-        self._written = images_seen
+        self.written = images_seen
 
     def _remove_old(self, images_seen: int) -> None:
         """Keeps the latest and the best; what lies beyond the run's progress is damaged and stays."""

@@ -32,6 +32,13 @@ class RunSettings:
     """Weights & Biases; offline runs are sent later with `wandb sync`."""
     wandb_project: str = "gpen"
     """Project of Weights & Biases; entity and key come from its environment variables."""
+    wandb_group: str | None = None
+    """Study that the run belongs to: W&B shows the runs of a group together."""
+    wandb_tags: tuple[str, ...] = ()
+    """Words that W&B filters runs by, such as `[variant,seed_0]`."""
+    wandb_checkpoints: Literal["none", "final", "all"] = "final"
+    """Checkpoints that W&B gets as versions of an artifact: none, the best and the last of a complete run (final), or
+    each as it is written (all)."""
     tensorboard: bool = False
     """Write TensorBoard events as well."""
     tf32: bool = False

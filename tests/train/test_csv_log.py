@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from train.csv_log import CsvLog
+from train.csv_log import CsvLog, read_table
 
 
 def test_rows_are_appended_with_six_digits_under_their_columns(tmp_path: Path) -> None:
@@ -44,3 +44,11 @@ def test_columns_that_join_later_are_empty_in_earlier_rows_and_stay_after_a_rest
     assert path.read_text().split() == expected
     CsvLog(path, 24).append(32, {"psnr": 22.0, "lpips": 0.5})
     assert path.read_text().split() == [*expected, "32,22,0.5"]
+
+
+def test_a_table_is_read_as_numbers_by_images_seen_without_empty_cells(tmp_path: Path) -> None:
+    log = CsvLog(tmp_path / "train.csv", 0)
+    log.append(8, {"loss": 0.5})
+    log.append(16, {"loss": -2.0, "penalty": 1e-9})
+    assert read_table(tmp_path / "train.csv") == {8: {"loss": 0.5}, 16: {"loss": -2.0, "penalty": 1e-9}}
+    assert read_table(tmp_path / "validation.csv") == {}

@@ -120,6 +120,9 @@ def test_overwrite_does_not_remove_what_the_run_starts_from(folder: Path) -> Non
         ("run.total_images", 200),
         ("run.folder", "elsewhere"),
         ("run.wandb", "online"),
+        ("run.wandb_group", "a study"),
+        ("run.wandb_tags", ["variant", "seed_0"]),
+        ("run.wandb_checkpoints", "all"),
     ],
 )
 def test_machine_options_and_the_end_of_the_run_may_change(folder: Path, name: str, value: Any) -> None:
