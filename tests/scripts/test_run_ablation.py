@@ -142,14 +142,14 @@ def test_a_wrong_study_is_refused_in_one_line(change: dict[str, object], message
     content = yaml.safe_load((ROOT / "configs" / "ablations" / "noise_injection.yaml").read_text())
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(content | change, sort_keys=False))
-    with pytest.raises(ValueError, match="study.yaml") as error:
+    with pytest.raises(ValueError, match=r"study\.yaml") as error:
         read_study(path)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_wrong_option_of_a_variant_is_named_with_the_variant(study: Study, conditions: Conditions) -> None:
     wrong = Variant("wrong", restoration={"model": {"init_args": {"degradatoin": "paper"}}})
-    with pytest.raises(ValueError, match="(?s)variant wrong: .*degradatoin"):
+    with pytest.raises(ValueError, match=r"(?s)variant wrong: .*degradatoin"):
         plan_members(replace(study, variants={"trained": study.variants["none"], "wrong": wrong}), conditions)
 
 

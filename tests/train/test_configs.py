@@ -16,9 +16,8 @@ from models import GPEN
 from train.command import TrainingCommand, main
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(
-    p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in ("degradations", "ablations", "sweeps")
-)
+OF_OTHER_COMMANDS = ("degradations", "ablations", "sweeps")
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name not in OF_OTHER_COMMANDS)
 NAMES = [str(path.relative_to(ROOT)) for path in CONFIGS]
 
 
