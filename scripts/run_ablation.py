@@ -75,7 +75,7 @@ def main() -> None:
     folder = arguments.output / arguments.study.stem
     measured = measure(members, protocol, arguments.output / "evaluations", slots[0])
     with FileLock(arguments.output / f"{arguments.study.stem}.lock"):
-        comparison = compare(study, members, measured, protocol, failed)
+        comparison = compare(study, members, measured, protocol, failed, arguments)
         report = write_comparison(comparison, folder, with_photographs=not arguments.without_photographs)
     say(f"report: {report}")
     if failed:
@@ -155,6 +155,7 @@ def compare(
     measured: dict[PlannedMember, Member],
     protocol: TestProtocol,
     failed: dict[str, str],
+    arguments: argparse.Namespace,
 ) -> Comparison:
     """What the report is about."""
     groups = {
@@ -172,9 +173,23 @@ def compare(
         f"{study.restoration.images:,} images per run ({', '.join(study.restoration.configs)})."
     )
     reference = study.reference if study.reference in names else names[0]
-    title = Path(sys.argv[1]).stem.replace("_", " ")
-    command = "python -m scripts.run_ablation " + shlex.join(sys.argv[1:])
+    title = arguments.study.stem.replace("_", " ")
+    command = repeating_command(arguments)
     return Comparison(title, study.question, variants, reference, protocol, missing, command, budget)
+
+
+def repeating_command(arguments: argparse.Namespace) -> str:
+    """What repeats the study elsewhere; of folders of this machine only the last two names are published."""
+    words: list[object] = ["python", "-m", "scripts.run_ablation", arguments.study]
+    for name in ("faces", "validation_faces", "prior"):
+        path = getattr(arguments, name)
+        words += [] if path is None else [f"--{name.replace('_', '-')}", Path(*path.parts[-2:])]
+    for name in ("prior_config", "prior_images", "restoration_config", "restoration_images", "variants"):
+        value = getattr(arguments, name)
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *values] if value else []
+    words += ["--seeds", arguments.seeds]
+    return shlex.join(map(str, [*words, "--", *arguments.options] if arguments.options else words))
 
 
 def say(text: str) -> None:
