@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import wandb
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,6 +34,7 @@ STUDY = ("--run.wandb", "offline", "--run.wandb_group", "study", "--run.wandb_ta
 
 def records(segment: Path) -> Iterator[Record]:
     """What a segment of an offline run holds: LevelDB's log format, blocks of 32 KiB behind a header of 7 bytes."""
+    wandb.teardown()  # for runs of this process: what writes the file is another one
     (path,) = segment.glob("*.wandb")
     content, position, parts = path.read_bytes(), 7, b""
     while position + 7 <= len(content):
