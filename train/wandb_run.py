@@ -97,7 +97,9 @@ class WandbRun:
         for face in faces:
             degraded, target = self._once(face, "degraded"), self._once(face, "target")
             psnr, ssim = face.row.restored["psnr"], face.row.restored["ssim"]
-            table.add_data(face.row.name, degraded, _image(face.restored), target, face.row.degraded["psnr"], psnr, ssim)
+            table.add_data(
+                face.row.name, degraded, _image(face.restored), target, face.row.degraded["psnr"], psnr, ssim
+            )
         self.log({"faces": table}, images_seen)
 
     def log_checkpoint(self, path: Path, aliases: Sequence[str], metadata: Mapping[str, Any]) -> None:
