@@ -12,16 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 from evaluation.pictures import Picture
 from evaluation.protocol import FacePictures
 from train.csv_log import read_table
-from train.run_checkpoints import RunCheckpoints, checkpoint_path, images_of
+from train.run_checkpoints import RunCheckpoints, checkpoint_path
 from train.settings import RunSettings
 from train.wandb_run import WandbRun
 
 
 class Tracking(Callback):
     """Hands on what is logged, in the first process of a run; comes behind `RunCheckpoints`.
-
-    A run that was killed goes back to its last checkpoint and computes the same rows again. W&B, which cannot take
-    rows back, gets those that it has no more; TensorBoard drops the old ones.
 
     Args:
         settings: Of the run.
@@ -35,27 +32,28 @@ class Tracking(Callback):
         self.checkpoints = checkpoints
         self._wandb: WandbRun | None = None
         self._tensorboard: SummaryWriter | None = None
-        self._told_row = self._told_validation = -1
         self._told_checkpoint = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the trackers, before the tables of a continued run are cut back to its checkpoint."""
+        """Opens the trackers."""
         module: Any = pl_module
         folder = self.settings.folder
         if not trainer.is_global_zero:
             return
-        self._told_row = max(read_table(folder / "train.csv"), default=-1)
-        pictures = [*folder.glob("samples/images_*.png"), *folder.glob("pictures/images_*.png")]
-        self._told_validation = max(map(images_of, pictures), default=-1)
         if self.settings.wandb != "off":
             self._wandb = WandbRun(self.settings, {**self.config, **_description(folder, module)})
         if self.settings.tensorboard:
             images_seen = module.progress.images_seen
+            # What a killed run wrote beyond its checkpoint is dropped.
             self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
 
     def log_row(self, values: Mapping[str, float], images_seen: int) -> None:
-        """A row of train.csv."""
-        self._log(values, images_seen, images_seen > self._told_row)
+        """A row of train.csv, or figures that join it."""
+        if self._wandb is not None:
+            self._wandb.log(values, images_seen)
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, images_seen)
 
     def log_validation(
         self,
@@ -66,9 +64,8 @@ class Tracking(Callback):
         faces: Sequence[FacePictures] = (),
     ) -> None:
         """A validation: its figures, its picture and the same faces each time."""
-        is_new = images_seen > self._told_validation
-        self._log(values, images_seen, is_new)
-        if self._wandb is not None and is_new:
+        self.log_row(values, images_seen)
+        if self._wandb is not None:
             self._wandb.log_picture(name, picture, images_seen)
             if faces:
                 self._wandb.log_faces(faces, images_seen)
@@ -98,13 +95,6 @@ class Tracking(Callback):
 
     def _is_complete(self, module: Any) -> bool:
         return bool(module.progress.images_seen + self.checkpoints.batch_size > self.settings.total_images)
-
-    def _log(self, values: Mapping[str, float], images_seen: int, is_new: bool) -> None:
-        if self._wandb is not None and is_new:
-            self._wandb.log(values, images_seen)
-        if self._tensorboard is not None:
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, images_seen)
 
     def _log_checkpoints(self, module: Any) -> None:
         """The best one, unless W&B has it, and the last one, which thus becomes the latest."""

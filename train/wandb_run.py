@@ -14,9 +14,12 @@ from evaluation.pictures import Picture
 from evaluation.protocol import FacePictures
 from train.csv_log import read_table
 from train.settings import RunSettings
+from train.wandb_records import last_step
 
 BEST = {"validation/psnr": "max", "validation/ssim": "max", "validation/lpips": "min", "validation/fid": "min"}
 """Figures whose best value the summary holds beside the last one."""
+FLUSH_SECONDS = 2.0
+"""How often W&B writes its file: a kill loses at most the rows since then."""
 FINISH_TIMEOUT_SECONDS = 120.0
 """So long an ending run waits for the network; what has not been sent by then stays in the folder for `wandb sync`.
 A run that a scheduler interrupts has to end within its notice (five minutes in scripts/launch/slurm.sbatch)."""
@@ -25,7 +28,9 @@ A run that a scheduler interrupts has to end within its notice (five minutes in 
 class WandbRun:
     """Begins a run, or resumes the one that `run.folder` belongs to.
 
-    Its axis is images seen, also as W&B's own step, so that offline segments of a run fit together.
+    Its axis is images seen, also as W&B's own step, so that offline segments of a run fit together. A run that was
+    killed goes back to its last checkpoint and computes the same rows again; W&B, which cannot take rows back, is told
+    only those that it has not got.
 
     Args:
         settings: Of the run.
@@ -53,13 +58,18 @@ class WandbRun:
                 group=settings.wandb_group,
                 tags=settings.wandb_tags,
                 resume="allow",
-                settings=wandb.Settings(silent=not self.is_online, finish_timeout=FINISH_TIMEOUT_SECONDS),
+                settings=wandb.Settings(
+                    silent=not self.is_online,
+                    finish_timeout=FINISH_TIMEOUT_SECONDS,
+                    x_transaction_log_flush_interval=FLUSH_SECONDS,
+                ),
             )
         except Error as error:
             raise ConnectionError(
                 f"Weights & Biases must be within reach for --run.wandb online, got {' '.join(str(error).split())}; "
                 "log in with `wandb login`, or take --run.wandb offline and send the run later with `wandb sync`"
             ) from error
+        self._told = max(self._run.starting_step - 1, last_step(self._id_file.parent))
         write_atomically(self._id_file, self._run.id)
         self._run.config.update(dict(config), allow_val_change=True)
         self._run.define_metric("images_seen", hidden=True)
@@ -71,9 +81,10 @@ class WandbRun:
         self._row: int | None = None
 
     def log(self, values: Mapping[str, Any], images_seen: int) -> None:
-        """Adds to the row of `images_seen`: numbers, and what W&B shows as media."""
-        self._run.log({"images_seen": images_seen, **values}, step=images_seen)
-        self._row = images_seen
+        """Adds to the row of `images_seen`, unless W&B has it: numbers, and what it shows as media."""
+        if images_seen > self._told:
+            self._run.log({"images_seen": images_seen, **values}, step=images_seen)
+            self._row = images_seen
 
     def log_picture(self, name: str, picture: Picture, images_seen: int) -> None:
         """Adds a picture [H, W, 3]."""
