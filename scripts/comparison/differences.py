@@ -54,11 +54,12 @@ class Difference:
         """All of it in words, such as "add is 0.120 dB PSNR below concat …"."""
         form = METRIC_FORMS[self.metric]
         size, unit = f"{abs(self.found.mean):.{form.fine_digits}f}", f" {form.unit}" if form.unit else ""
-        is_better = (self.found.mean > 0) == form.higher_is_better
-        direction = (
-            f"{'above' if self.found.mean > 0 else 'below'} {self.reference} ({'better' if is_better else 'worse'})"
-        )
-        start = f"{self.degradation}: {self.variant} is {size}{unit} {form.name} {direction}"
+        relation, judgement = ("above", "better") if self.found.mean > 0 else ("below", "worse")
+        if not form.higher_is_better:
+            judgement = "better" if judgement == "worse" else "worse"
+        start = f"{self.degradation}: {self.variant} is {size}{unit} {form.name} {relation} {self.reference} ({judgement})"
+        if float(size) == 0:
+            start = f"{self.degradation}: {self.variant} is level with {self.reference} in {form.name} ({size}{unit})"
         if self.found.widest is None:
             return f"{start}; one face allows no claim."
         return f"{start} {interval_text(self.found.widest, form.fine_digits)}: {self._meaning()}."
