@@ -159,7 +159,7 @@ class _Planner:
             start = self._start(variant, seed)
             stage = self.study.restoration
             stage = replace(stage, configs=[*stage.configs, *variant.restoration_configs])
-            run = self._run(RESTORATION, stage, [variant.both, variant.restoration], seed, start)
+            run = self._run(RESTORATION, stage, [variant.both, variant.restoration], seed, name, start)
         except ValueError as error:
             raise ValueError(f"variant {name}: {error}") from error
         return PlannedMember(name, seed, run)
@@ -169,10 +169,16 @@ class _Planner:
             return None
         if self.conditions.prior is not None and not variant.both and not variant.prior:
             return self.conditions.prior
-        return self._run(PRIOR, self.study.prior, [variant.both, variant.prior], seed, None)
+        return self._run(PRIOR, self.study.prior, [variant.both, variant.prior], seed)
 
     def _run(
-        self, name: str, stage: Stage, overlays: list[dict[str, Any]], seed: int, start: PlannedRun | Path | None
+        self,
+        name: str,
+        stage: Stage,
+        overlays: list[dict[str, Any]],
+        seed: int,
+        tag: str = PRIOR,
+        start: PlannedRun | Path | None = None,
     ) -> PlannedRun:
         seed = seed if stage.seed is None else stage.seed
         overlay = _merged([stage.overlay, *overlays])
@@ -185,7 +191,8 @@ class _Planner:
             "--data.validation_faces",
             str(conditions.validation_faces),
         ]
-        arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images), *conditions.options]
+        arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
+        arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
         config = self._resolve(arguments, text)
         identity = run_fingerprint(config, self.data, _start_fingerprint(start))
         batch_size = config["data"]["batch_size"]
