@@ -57,7 +57,8 @@ class Difference:
         relation, judgement = ("above", "better") if self.found.mean > 0 else ("below", "worse")
         if not form.higher_is_better:
             judgement = "better" if judgement == "worse" else "worse"
-        start = f"{self.degradation}: {self.variant} is {size}{unit} {form.name} {relation} {self.reference} ({judgement})"
+        amount = f"{size}{unit} {form.name} {relation} {self.reference}"
+        start = f"{self.degradation}: {self.variant} is {amount} ({judgement})"
         if float(size) == 0:
             start = f"{self.degradation}: {self.variant} is level with {self.reference} in {form.name} ({size}{unit})"
         if self.found.widest is None:
