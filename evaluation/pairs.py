@@ -58,8 +58,8 @@ def degraded_pairs(
         clean = uint8_to_model(torch.stack([images[index] for index in indices]))  # [N, 3, R, R]
         degraded, target = degrade(clean, [sample_parameters(ranges, seed, index, resolution) for index in indices])
         # One layout, as the last bits of a metric depend on it: stored pairs give the same numbers.
-        images = model_to_uint8(degraded).contiguous(), model_to_uint8(target).contiguous()
-        yield PairBatch([faces.names[index] for index in indices], *images)
+        stored = model_to_uint8(degraded).contiguous(), model_to_uint8(target).contiguous()
+        yield PairBatch([faces.names[index] for index in indices], *stored)
 
 
 def stored_pairs(
