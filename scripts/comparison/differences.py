@@ -128,4 +128,4 @@ def interval_text(interval: tuple[float, float] | None, digits: int) -> str:
 
 def signed(value: float, digits: int) -> str:
     """A number with its sign, a true minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no negative zero
