@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return result
 
 
-def _style(index: int) -> dict[str, str]:
+def _style(index: int) -> dict[str, Any]:
     return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _LINE_STYLES[index % len(_LINE_STYLES)]}
 
 

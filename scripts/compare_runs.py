@@ -141,7 +141,7 @@ def print_results(findings: Findings, page: Path) -> None:
         header, rows = quality_table(findings, degradation)
         table = Table(title=f"degradation {degradation}, mean ± standard deviation over seeds")
         for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left")
+            table.add_column(name, justify="right" if index else "left", overflow="fold")
         for row in rows:
             table.add_row(*(cell.replace(" ± ", "\n± ") for cell in row), end_section=True)
         console.print(table)

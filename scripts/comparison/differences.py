@@ -57,7 +57,9 @@ class Difference:
         relation, judgement = ("above", "better") if self.found.mean > 0 else ("below", "worse")
         if not form.higher_is_better:
             judgement = "better" if judgement == "worse" else "worse"
-        start = f"{self.degradation}: {self.variant} is {size}{unit} {form.name} {relation} {self.reference} ({judgement})"
+        start = (
+            f"{self.degradation}: {self.variant} is {size}{unit} {form.name} {relation} {self.reference} ({judgement})"
+        )
         if float(size) == 0:
             start = f"{self.degradation}: {self.variant} is level with {self.reference} in {form.name} ({size}{unit})"
         if self.found.widest is None:
@@ -127,4 +129,4 @@ def interval_text(interval: tuple[float, float] | None, digits: int) -> str:
 
 def signed(value: float, digits: int) -> str:
     """A number with its sign, a true minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no negative zero

@@ -100,10 +100,10 @@ def _tidy_rows(findings: Findings) -> Iterator[Sequence[object]]:
     for degradation, table in findings.results.items():
         for metric, values in next(iter(table.values()))[0].degraded.items():
             yield INPUT, "", degradation, metric, float(values.mean())
-        for variant, measured in table.items():
+        for name, measured in table.items():
             for one in measured:
                 for metric, values in one.restored.items():
-                    yield variant, one.member, degradation, metric, float(values.mean())
+                    yield name, one.member, degradation, metric, float(values.mean())
     for variant in findings.comparison.measured():
         cost = findings.costs[variant.name]
         for member in variant.members:

@@ -95,7 +95,9 @@ def test_equal_networks_are_level_and_lower_is_better_where_it_is(
     make_member: MakeMember, compare: Compare, tmp_path: Path
 ) -> None:
     tables = [{"psnr": CONCAT, "lpips": [0.3 + shift + i / 100 for i in range(5)]} for shift in (0.0, 0.1)]
-    one, other = (Variant(n, "", (make_member("x", {"small": t}, folder=n),)) for n, t in zip("ab", tables, strict=True))
+    one, other = (
+        Variant(n, "", (make_member("x", {"small": t}, folder=n),)) for n, t in zip("ab", tables, strict=True)
+    )
     page = write_comparison(compare(one, other), tmp_path / "out").read_text()
     assert "small: b is level with a in PSNR (0.000 dB) [+0.000, +0.000]: these networks are not disting" in page
     assert "small: b is 0.1000 LPIPS above a (worse) [+0.1000, +0.1000]" in page
