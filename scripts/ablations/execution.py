@@ -22,8 +22,6 @@ WAIT_SECONDS = 5.0
 """Between two looks for a run that can be taken."""
 REPORT_SECONDS = 60.0
 """Between two lines of progress."""
-CONTINUABLE = tuple(128 + number for number in ENDING_SIGNALS)
-"""Exit codes of a run that was told to stop; the same command continues it."""
 
 
 @dataclass
@@ -137,7 +135,7 @@ class Execution:
         self._taken.discard(run.fingerprint)
         if code == 0 and run.is_complete:
             self.say(f"{run.name}: done after {duration(time.monotonic() - start)}")
-        elif code not in CONTINUABLE or not self.stopped_by:
+        elif not self.stopped_by:
             reason = _last_line(run.log) or f"exit code {code}"
             self.failed[run.fingerprint] = f"exit code {code}: {reason}"
             self.say(f"{run.name}: failed, {self.failed[run.fingerprint]}")

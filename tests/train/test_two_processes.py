@@ -15,8 +15,8 @@ SHARED = [
     *("--run.validate_every_images", 8),
     *("--run.checkpoint_every_images", 12),
 ]
-# Adam turns the rounding of gradients near 0 into a share of its step, so the steps are kept small; they still add up
-# to a hundred times the tolerance.
+# Adam turns the rounding of gradients near 0 into a share of its step (1.5e-5 at one of 18,432 weights of a layer, a
+# thirteenth of a step), so the steps are kept small; they still add up to fifteen times the tolerance.
 RATES = {
     "prior": ["generator_learning_rate", "discriminator_learning_rate"],
     "restoration": ["encoder_learning_rate", "decoder_learning_rate", "discriminator_learning_rate"],
@@ -41,7 +41,7 @@ def test_two_processes_end_with_the_weights_tables_and_progress_of_one(
         assert output.count("24 of 24 images") == 1  # one process speaks
     one, two = read_checkpoint_file(tmp_path / "one"), read_checkpoint_file(tmp_path / "two")
     assert one["images_seen"] == two["images_seen"] == 24
-    torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=1e-6, atol=4e-5)
     names = [sorted(p.name for p in (tmp_path / run / "checkpoints").iterdir()) for run in ("one", "two")]
     assert names[0] == names[1]
     for first, second in zip(read_rows(tmp_path / "one/train.csv"), read_rows(tmp_path / "two/train.csv"), strict=True):
