@@ -75,9 +75,9 @@ def test_without_differences_among_seeds_both_intervals_are_those_of_the_faces()
 def test_faces_are_drawn_again_in_pairs_as_a_slow_loop_does() -> None:
     generator = np.random.default_rng(4)
     values, reference = generator.normal(1, 2, (3, 40)), generator.normal(0.5, 2, (2, 40))
-    means = []
+    means, draws = [], random.Random(6)
     for _ in range(4000):
-        chosen = [random.randrange(40) for _ in range(40)]
+        chosen = [draws.randrange(40) for _ in range(40)]
         one = [float(np.mean([values[s][f] for s in range(3)])) for f in chosen]
         other = [float(np.mean([reference[s][f] for s in range(2)])) for f in chosen]
         means.append(sum(a - b for a, b in zip(one, other, strict=True)) / 40)

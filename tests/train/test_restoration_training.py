@@ -197,7 +197,7 @@ def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
         # Adam amplifies the rounding of gradients near 0, so later iterations are compared by what they changed.
         error = sum((state[n] - t).square().sum() for n, t in expected.state_dict().items())
         changed = sum((state[n] - start[f"{part}.{n}"]).square().sum() for n in state)
-        assert error < 1e-6 * changed  # a thousandth of the change
+        assert error < 4e-6 * changed  # two thousandths of the change
 
 
 def test_computing_the_restored_image_once_is_exact(
