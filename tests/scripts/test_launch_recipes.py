@@ -28,7 +28,9 @@ Slurm = Callable[..., tuple[subprocess.CompletedProcess[str], list[list[str]]]]
 def slurm(tmp_path: Path) -> Slurm:
     """Runs the batch script with an srun of the given exit code; gives what was called: srun's and scontrol's words."""
 
-    def run(code: int, *arguments: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    def run(
+        code: int, *arguments: str, recipe: str = "slurm.sbatch", **variables: str
+    ) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
         programs = tmp_path / "programs"
         programs.mkdir(exist_ok=True)
         log = tmp_path / "called"
@@ -48,7 +50,7 @@ def slurm(tmp_path: Path) -> Slurm:
             **variables,
         }
         spooled = tmp_path / "slurm_script"  # SLURM runs a copy elsewhere
-        spooled.write_text((RECIPES / "slurm.sbatch").read_text())
+        spooled.write_text((RECIPES / recipe).read_text())
         command = ["bash", str(spooled), *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         return done, [line.split("\t")[:-1] for line in log.read_text().splitlines()]
@@ -88,6 +90,17 @@ def test_the_jobs_of_an_array_have_seeds_and_folders_of_their_own_and_are_queued
     assert "--run.seed 3 --run.folder runs/a/seed_3" in words
     assert called[1] == ["scontrol", "requeue", "70_3"]
     assert done.returncode == 138
+
+
+@pytest.mark.parametrize(("code", "is_queued"), [(0, False), (2, False), (138, True)])
+def test_the_tasks_of_a_study_get_its_words_and_are_queued_again_after_a_warning(
+    slurm: Slurm, code: int, is_queued: bool
+) -> None:
+    array = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3", "PYTHON": "srun"}
+    done, called = slurm(code, "study.yaml", "--faces", "a b", recipe="ablation_array.sbatch", **array)
+    assert done.returncode == code, done.stderr
+    assert called[0] == ["srun", "-m", "scripts.run_ablation", "study.yaml", "--faces", "a b"]
+    assert called[1:] == ([["scontrol", "requeue", "70_3"]] if is_queued else [])
 
 
 def test_slurm_scripts_say_what_is_missing(slurm: Slurm) -> None:
