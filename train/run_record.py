@@ -16,6 +16,7 @@ import yaml
 
 import atomic_file
 from train.run_checkpoints import images_of, sound_checkpoint
+from train.settings import is_whole
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
               "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
@@ -160,7 +161,7 @@ def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwr
     assert checkpoint is not None  # there is one, and not all are damaged
     for problem in problems:
         print(f"{problem}; taking {checkpoint.name} instead", flush=True)
-    is_complete = images_of(checkpoint) + config["data"]["batch_size"] > config["run"]["total_images"]
+    is_complete = is_whole(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
     return Start(None, False) if is_complete and overwrite else Start(checkpoint, is_complete)
 
 

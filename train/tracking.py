@@ -13,7 +13,7 @@ from evaluation.pictures import Picture
 from evaluation.protocol import FacePictures
 from train.csv_log import read_table
 from train.run_checkpoints import RunCheckpoints, checkpoint_path
-from train.settings import RunSettings
+from train.settings import RunSettings, is_whole
 from train.wandb_run import WandbRun
 
 
@@ -94,7 +94,7 @@ class Tracking(Callback):
         self._end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", pl_module)
 
     def _is_complete(self, module: Any) -> bool:
-        return bool(module.progress.images_seen + self.checkpoints.batch_size > self.settings.total_images)
+        return is_whole(module.progress.images_seen, self.checkpoints.batch_size, self.settings.total_images)
 
     def _log_checkpoints(self, module: Any) -> None:
         """The best one, unless W&B has it, and the last one, which thus becomes the latest."""

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from scripts.ablations.plan import PlannedRun
 from scripts.ablations.slots import Slot
+from train.csv_log import read_table
 from train.reporting import duration
 from train.run_checkpoints import ENDING_SIGNALS
 
@@ -79,8 +80,10 @@ class Execution:
             if run is None or lock is None:
                 time.sleep(WAIT_SECONDS if not self.stopped_by else 0)
                 continue
-            with lock:
+            try:
                 self._train(run, slot)
+            finally:
+                lock.release()
 
     def _unfinished(self) -> list[PlannedRun]:
         """Runs that are neither done nor failed, those that cannot begin since their start failed now being failed."""
@@ -163,10 +166,7 @@ class Execution:
 
 def _progress(run: PlannedRun) -> int:
     """Images seen by a run, from its table, which is ahead of its checkpoints."""
-    table = run.folder / "train.csv"
-    lines = table.read_text().splitlines()[1:] if table.is_file() else []
-    logged = int(lines[-1].partition(",")[0]) if lines else 0
-    return max(logged, run.images_seen)
+    return max(*read_table(run.folder / "train.csv"), run.images_seen, 0)
 
 
 def _last_line(log: Path) -> str:

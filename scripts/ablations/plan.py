@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import file_digest
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -13,8 +14,10 @@ from atomic_file import write_atomically
 from data.faces import fingerprint, open_faces
 from scripts.ablations.run_identity import run_fingerprint
 from scripts.ablations.study import Stage, Study, Variant
+from scripts.comparison.measurement import file_digest
 from train.command import resolve
 from train.run_checkpoints import images_of, latest_checkpoint
+from train.settings import is_whole
 
 PRIOR, RESTORATION = "prior", "restoration"
 
@@ -51,8 +54,8 @@ class PlannedRun:
     """YAML of what the variant changes; empty for none."""
     total_images: int
     """Length."""
-    last_batch_begins: int
-    """A run that has seen more images than this is complete."""
+    batch_size: int
+    """Images of an iteration."""
     fingerprint: str
     """Of resolved configuration and photographs."""
     folder: Path
@@ -79,7 +82,7 @@ class PlannedRun:
     @property
     def is_complete(self) -> bool:
         """Whether all images were seen."""
-        return self.images_seen > self.last_batch_begins
+        return is_whole(self.images_seen, self.batch_size, self.total_images)
 
     @property
     def log(self) -> Path:
@@ -151,6 +154,7 @@ class _Planner:
             "validation_fingerprint": fingerprint(open_faces(conditions.validation_faces)),
         }
         self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._digest_of = cache(file_digest)  # a prior may have gigabytes, and every variant asks
 
     def member(self, name: str, seed: int) -> PlannedMember:
         """Plans the runs of a variant."""
@@ -194,22 +198,24 @@ class _Planner:
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
         config = self._resolve(arguments, text)
-        identity = run_fingerprint(config, self.data, _start_fingerprint(start))
+        identity = run_fingerprint(config, self.data, self._start_fingerprint(start))
         batch_size = config["data"]["batch_size"]
         folder = conditions.folder / "runs" / f"{name}_seed{seed}_{identity[:10]}"
-        last = stage.images - batch_size
-        return PlannedRun(name, seed, tuple(arguments), text, stage.images, last, identity, folder, start)
+        return PlannedRun(name, seed, tuple(arguments), text, stage.images, batch_size, identity, folder, start)
 
     def _resolve(self, arguments: list[str], overlay: str) -> dict[str, Any]:
         """Options of a run without writing anything; the overlay travels through a file."""
         key = (*arguments, overlay)
         if key not in self._resolved:
-            words = list(arguments)
-            if overlay:
-                path = write_atomically(self.conditions.folder / "runs" / ".overlay.yaml", overlay)
-                words += ["--config", str(path)]
-            self._resolved[key] = resolve(words)
+            with TemporaryDirectory() as folder:  # several commands may plan in the folder of the studies at once
+                path = write_atomically(Path(folder) / "overlay.yaml", overlay)
+                self._resolved[key] = resolve([*arguments, *(["--config", str(path)] if overlay else [])])
         return self._resolved[key]
+
+    def _start_fingerprint(self, start: PlannedRun | Path | None) -> str | None:
+        if isinstance(start, Path):
+            return self._digest_of(start)
+        return None if start is None else start.fingerprint
 
 
 def describe_plan(members: Sequence[PlannedMember]) -> str:
@@ -230,10 +236,3 @@ def _merged(overlays: Sequence[dict[str, Any]]) -> dict[str, Any]:
             both_nested = isinstance(value, dict) and isinstance(result.get(name), dict)
             result[name] = _merged([result[name], value]) if both_nested else value
     return result
-
-
-def _start_fingerprint(start: PlannedRun | Path | None) -> str | None:
-    if start is None or isinstance(start, PlannedRun):
-        return None if start is None else start.fingerprint
-    with start.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
