@@ -1,7 +1,6 @@
 """Measures a restorer on faces: python -m scripts.evaluate --checkpoint X --faces FOLDER --output FOLDER."""
 
 import argparse
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.pictures import worst_and_best, write_png
 from evaluation.protocol import Evaluation, Protocol, evaluate, faces_protocol
 from evaluation.tables import metrics_json, per_image_csv, summary_rows
+from scripts.comparison.measurement import file_digest
 from scripts.restorer_options import add_restorer_options, open_restorer
 
 
@@ -69,9 +69,7 @@ def main() -> None:
     restorer = open_restorer(arguments)
     pairs, protocol, num_faces = open_pairs(arguments, restorer.resolution)
     metrics = choose_metrics(arguments.metrics, restorer.device, arguments.lpips_weights, arguments.inception_weights)
-    with arguments.checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    protocol = replace(protocol, model=restorer.description, model_sha256=digest)
+    protocol = replace(protocol, model=restorer.description, model_sha256=file_digest(arguments.checkpoint))
     columns = TextColumn("restoring and measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=num_faces)

@@ -1,12 +1,12 @@
 """What training cost: images, time and circumstances of every stage, from the runs' own records."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scripts.comparison.contents import Member
+from train.csv_log import read_table
 from train.repetition import read_record
 from train.run_checkpoints import NAME, checkpoints_in, images_of
 
@@ -47,12 +47,8 @@ def stage_records(member: Member) -> dict[str, StageRecord]:
 def _stage_record(run: Path, config: dict[str, Any], record: dict[str, Any], used: list[Path]) -> StageRecord:
     folder = (run / "checkpoints").resolve()
     own = [path for path in used if path.resolve().parent == folder and NAME.fullmatch(path.name)]
-    path = run / "train.csv"
-    rows: list[Mapping[str, str]] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    last = max([int(row["images_seen"]) for row in rows] + [images_of(p) for p in checkpoints_in(folder)], default=0)
+    rows = read_table(run / "train.csv")
+    last = max([*rows, *(images_of(p) for p in checkpoints_in(folder))], default=0)
     images_seen = images_of(own[0]) if own else last
     seconds, note = training_seconds(rows, images_seen)
     if len(record["sessions"]) > 1:
@@ -60,21 +56,20 @@ def _stage_record(run: Path, config: dict[str, Any], record: dict[str, Any], use
     return StageRecord(run, config, record["data"], record["sessions"], images_seen, seconds, note)
 
 
-def training_seconds(rows: list[Mapping[str, str]], images_seen: int) -> tuple[float | None, str]:
+def training_seconds(rows: Mapping[int, Mapping[str, float]], images_seen: int) -> tuple[float | None, str]:
     """Time from the speeds in train.csv.
 
     Args:
-        rows: Of train.csv; each holds the speed since the row before it, or since its session began.
+        rows: Of train.csv by images seen; each holds the speed since the row before it, or since its session began.
         images_seen: Up to where.
 
     Returns:
         Seconds, and what of them was extrapolated; None without any row.
     """
     seconds, before = 0.0, 0
-    for row in rows:
-        images = int(row["images_seen"])
+    for images, row in rows.items():
         if images <= images_seen and row.get("speed/images_per_second"):
-            seconds += (images - before) / float(row["speed/images_per_second"])
+            seconds += (images - before) / row["speed/images_per_second"]
             before = images
     if not before:
         return None, ""

@@ -9,8 +9,8 @@ from scripts.comparison.training_curves import mean_curve
 from scripts.comparison.training_records import stage_records, training_seconds
 
 
-def rows(*pairs: tuple[int, float]) -> list[dict[str, str]]:
-    return [{"images_seen": str(images), "speed/images_per_second": str(speed)} for images, speed in pairs]
+def rows(*pairs: tuple[int, float]) -> dict[int, dict[str, float]]:
+    return {images: {"speed/images_per_second": speed} for images, speed in pairs}
 
 
 def test_time_is_the_sum_over_rows_of_images_by_speed() -> None:
@@ -22,7 +22,7 @@ def test_time_up_to_a_checkpoint_and_beyond_the_last_row_is_scaled_and_said() ->
     assert training_seconds(logged, 100) == (10.0, "")
     seconds, note = training_seconds(logged, 330)
     assert seconds == pytest.approx(22.0) and note == "the last 30 images at the mean speed of the others"
-    assert training_seconds([], 330) == (None, "")
+    assert training_seconds({}, 330) == (None, "")
 
 
 def test_a_run_in_several_sessions_says_so(make_member: Callable[..., Member]) -> None:
