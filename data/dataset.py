@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from data.broken_faces import BrokenFaces
-from data.faces import FaceFiles
+from data.faces.broken import BrokenFaces
+from data.faces.files import FaceFiles
 from data.run_order import is_flipped, photograph_and_substitutes
 
 _NOTHING = -1

@@ -1,6 +1,13 @@
 """The only root of randomness: a seed is a function of (seed of the run, purpose, index)."""
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
 
 
 def derive_seed(seed: int, purpose: str, index: int) -> int:
@@ -22,3 +29,86 @@ def derive_seed(seed: int, purpose: str, index: int) -> int:
     """
     digest = blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+Shape = tuple[int, ...]
+
+
+def draw_normal(
+    shape: Shape, seed: int, purpose: str, image_indices: Sequence[int], device: torch.device | str
+) -> Tensor:
+    """Draws N(0, 1) for each image of a batch.
+
+    Args:
+        shape: Of one image's numbers.
+        seed: Of the run.
+        purpose: What they are for; two purposes never share numbers.
+        image_indices: k of the N images.
+        device: Where to draw; processors of different kinds draw different numbers.
+
+    Returns:
+        [N, *shape]; row i depends on (seed, purpose, image_indices[i]) alone.
+    """
+    drawn = torch.empty(len(image_indices), *shape, device=device)
+    generator = torch.Generator(device)
+    for row, image_index in zip(drawn, image_indices, strict=True):
+        row.normal_(generator=generator.manual_seed(derive_seed(seed, purpose, image_index)))
+    return drawn
+
+
+def draw_noises(
+    shapes: Sequence[tuple[int, int, int]],
+    seed: int,
+    purpose: str,
+    image_indices: Sequence[int],
+    device: torch.device | str,
+) -> list[Tensor]:
+    """Draws the noise of every layer of the synthesis network.
+
+    Args:
+        shapes: (C, H, W) per layer, from `SynthesisNetwork.noise_shapes`.
+        seed: Of the run.
+        purpose: As for `draw_normal`.
+        image_indices: k of the N images.
+        device: Where to draw.
+
+    Returns:
+        One [N, C, H, W] per layer, in channels_last layout.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = draw_normal((sum(sizes),), seed, purpose, image_indices, device)  # one draw per image, not per layer
+    parts = flat.split(sizes, dim=1)
+    return [
+        part.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        for part, (channels, height, width) in zip(parts, shapes, strict=True)
+    ]
+
+
+def draw_crossovers(probability: float, num_styles: int, seed: int, image_indices: Sequence[int]) -> Tensor:
+    """Draws where style mixing switches to the second latent.
+
+    Args:
+        probability: Of mixing at all.
+        num_styles: L.
+        seed: Of the run.
+        image_indices: k of the N images.
+
+    Returns:
+        [N] int64 on the host: the first layer of the second latent, L where the image is not mixed.
+
+    Source: StyleGAN (arXiv 1812.04948) section 3.1.
+    """
+    crossovers = []
+    for image_index in image_indices:
+        random = np.random.Generator(np.random.Philox(key=derive_seed(seed, "style mixing", image_index)))
+        mixed, layer = random.random() < probability, int(random.integers(1, num_styles))
+        crossovers.append(layer if mixed else num_styles)
+    return torch.tensor(crossovers)
+
+
+@contextmanager
+def seeded_initialization(seed: int, purpose: str) -> Iterator[None]:
+    """Networks built inside start from weights that depend on (seed, purpose) alone; global state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, purpose, 0))
+        yield

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from data.dataset import FaceImages
-from data.degradation import degrade
-from data.degradation_parameters import DegradationRanges, sample_parameters
-from data.faces import FaceFiles
+from data.degradation.parameters import DegradationRanges, sample_parameters
+from data.degradation.synthesis import degrade
+from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 
 

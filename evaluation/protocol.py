@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from data.degradation_parameters import DegradationRanges
-from data.faces import FaceFiles, fingerprint
+from data.degradation.parameters import DegradationRanges
+from data.faces.files import FaceFiles, fingerprint
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.fid import FrechetDistance
-from evaluation.metrics import Metrics
+from evaluation.metrics.choice import Metrics
+from evaluation.metrics.fid import FrechetDistance
 from evaluation.pairs import PairBatch
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
 

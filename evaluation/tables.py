@@ -5,7 +5,7 @@ import io
 import json
 from dataclasses import dataclass
 
-from evaluation.metrics import MetricName
+from evaluation.metrics.choice import MetricName
 from evaluation.protocol import Evaluation
 from evaluation.statistics import MeanInterval
 

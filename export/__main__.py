@@ -7,15 +7,15 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-import command_line
-from export.artefacts import COMPILER_OPSET, DEFAULT_OPSET, OPSET_RANGE
-from export.bundle import export_bundle
-from export.bundle_contents import ExportReport, ExportSettings, Precision
-from export.bundle_page import NOT_RUN, ZOO_HEADER, zoo_rows
-from export.parity import ParityFaces
-from export.quantization import QuantizationSettings
-from export.static_network import Upsampling
-from models.clipping import Calibration
+from export.bundle.assembly import export_bundle
+from export.bundle.contents import ExportReport, ExportSettings, Precision
+from export.bundle.page import NOT_RUN, ZOO_HEADER, zoo_rows
+from export.formats.artefacts import COMPILER_OPSET, DEFAULT_OPSET, OPSET_RANGE
+from export.formats.parity import ParityFaces
+from export.int8.quantization import QuantizationSettings
+from export.static.network import Upsampling
+from models.quantization.clipping import Calibration
+from system import command_line
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from losses.precision import at_least_float32
+from losses.pixel import at_least_float32
 
 
 def generator_logistic_loss(logits_generated: Tensor) -> Tensor:

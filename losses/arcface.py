@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from losses.precision import at_least_float32
+from losses.pixel import at_least_float32
 
 
 class ChannelAttention(nn.Module):

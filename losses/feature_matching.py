@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from losses.precision import at_least_float32
+from losses.pixel import at_least_float32
 
 
 def feature_matching_loss(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-from losses.precision import at_least_float32
+from losses.pixel import at_least_float32
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
 _URLS = {"alex": AlexNet_Weights.IMAGENET1K_V1.url, "vgg": VGG16_Weights.IMAGENET1K_V1.url}

@@ -1,9 +1,8 @@
 """Distances between restored and target pixels."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
-
-from losses.precision import at_least_float32
 
 
 def l1_loss(restored: Tensor, target: Tensor) -> Tensor:
@@ -37,3 +36,8 @@ def smooth_l1_loss(restored: Tensor, target: Tensor, beta: float = 1.0) -> Tenso
         Girshick 2015 (arXiv 1504.08083), equation 3; the content loss of the released GPEN training script.
     """
     return functional.smooth_l1_loss(at_least_float32(restored), at_least_float32(target), beta=beta)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Turns half precision into float32, where means do not overflow; float64 stays for numerical gradient checks."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

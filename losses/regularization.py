@@ -5,7 +5,7 @@ them, in float32 outside autocast, on networks that are not compiled.
 import torch
 from torch import Tensor
 
-from losses.precision import at_least_float32
+from losses.pixel import at_least_float32
 
 
 def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:

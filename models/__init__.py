@@ -1,7 +1,8 @@
 """Networks: tensors in, tensors out; and the files they are stored in."""
 
 from models.architecture import Architecture, NoiseMode
-from models.checkpoints import (
+from models.discriminator import Discriminator, Judgement
+from models.files.checkpoints import (
     StoredNetworks,
     build_generator,
     load_discriminator,
@@ -10,7 +11,6 @@ from models.checkpoints import (
     read_checkpoint,
     save_release,
 )
-from models.discriminator import Discriminator, Judgement
 from models.gpen import GPEN
 from models.prior import Prior
 

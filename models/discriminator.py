@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.equalized import EqualizedConvolution, EqualizedLinear
-from models.precision import without_autocast
-from models.recomputation import run_block
-from models.resampling import Downsample, LowPass
+from models.operators.passes import run_block, without_autocast
+from models.operators.resampling import Downsample, LowPass
 
 
 class Judgement(NamedTuple):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.equalized import EqualizedConvolution, EqualizedLinear
-from models.resampling import LowPass
+from models.operators.resampling import LowPass
 
 
 class Encoder(nn.Module):

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.activation import leaky_relu_
-from models.convolution import convolve
+from models.operators.activation import leaky_relu_
+from models.operators.convolution import convolve
 
 GAIN = math.sqrt(2)
 

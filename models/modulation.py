@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.activation import leaky_relu_, modulated_activation
 from models.architecture import NoiseMode
-from models.convolution import convolve
 from models.equalized import GAIN, EqualizedLinear
-from models.precision import without_autocast
-from models.resampling import LowPass, Upsample
+from models.operators.activation import leaky_relu_, modulated_activation
+from models.operators.convolution import convolve
+from models.operators.passes import without_autocast
+from models.operators.resampling import LowPass, Upsample
 
 EPSILON = 1e-8
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.modulation import StyledLayer, ToRGB
-from models.recomputation import run_block
+from models.operators.passes import run_block
 
 
 class SynthesisBlock(nn.Module):

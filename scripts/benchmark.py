@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import command_line
-from atomic_file import write_atomically
-from scripts.benchmarking import growth
-from scripts.benchmarking.contenders import Timing, time_in_turns
-from scripts.benchmarking.rows import ROWS, Machine, Row
+from benchmarks import growth
+from benchmarks.contenders import Timing, time_in_turns
+from benchmarks.rows import ROWS, Machine, Row
+from system import command_line
+from system.atomic_file import write_atomically
 
 PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-headless")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import command_line
-from data.face_check import CheckedFace, check_faces, same_pictures
-from data.faces import fingerprint, open_faces
+from data.faces.check import CheckedFace, check_faces, same_pictures
+from data.faces.files import fingerprint, open_faces
+from system import command_line
 
 MOST_LISTED = 20
 

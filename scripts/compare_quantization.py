@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-import command_line
-from data.degradation_presets import load_preset
-from data.faces import open_faces
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
 from evaluation.pairs import PairBatch, degraded_pairs
-from export.face_sets import join_pairs
-from export.integer_simulation import Target
-from export.layer_map import map_layers
-from export.quantization import QuantizationSettings, quantize
-from export.rescaling import random_factors, rescaled
-from export.static_network import StaticGPEN
+from export.bundle.face_sets import join_pairs
+from export.int8.integer_simulation import Target
+from export.int8.quantization import QuantizationSettings, quantize
+from export.int8.rescaling import random_factors, rescaled
+from export.static.layer_map import map_layers
+from export.static.network import StaticGPEN
 from models import load_generator
-from models.clipping import CALIBRATIONS
+from models.quantization.clipping import CALIBRATIONS
+from system import command_line
 
 
 def main() -> None:

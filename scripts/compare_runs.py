@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import command_line
-from evaluation.folder_restoration import check_output_folder
-from evaluation.metrics import ALL_METRICS
-from export.restorers import load_restorer
-from scripts.comparison.arguments import NamedModel, read_variants
-from scripts.comparison.contents import Comparison, Member, TestProtocol, Variant, file_name
-from scripts.comparison.findings import Findings, gather
-from scripts.comparison.measurement import evaluate_checkpoint
-from scripts.comparison.report import write_findings
-from scripts.comparison.tables import quality_table
+from evaluation.metrics.choice import ALL_METRICS
+from inference.folders import check_output_folder
+from inference.restorers import load_restorer
+from studies.arguments import NamedModel, read_variants
+from studies.comparison import Comparison, Member, TestProtocol, Variant, file_name
+from studies.measurement import evaluate_checkpoint
+from studies.report.findings import Findings, gather
+from studies.report.report import write_findings
+from studies.report.tables import quality_table
+from system import command_line
 
 EVALUATIONS_FOLDER = "evaluations"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.pictures import Picture, worst_and_best
 from evaluation.protocol import Evaluation
-from evaluation.report import Report
-from evaluation.run_curves import run_curves
+from evaluation.reports.pictures import Picture, worst_and_best
+from evaluation.reports.report import Report
+from evaluation.reports.run_curves import run_curves
 from evaluation.tables import summary_rows
 from export import ExportReport
 

@@ -9,18 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-import command_line
-from atomic_file import write_atomically
-from data.degradation_presets import load_preset
-from data.faces import open_faces
-from evaluation.folder_restoration import check_output_folder
-from evaluation.metrics import ALL_METRICS, choose_metrics
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
+from evaluation.metrics.choice import ALL_METRICS, choose_metrics
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
-from evaluation.pictures import worst_and_best, write_png
 from evaluation.protocol import Evaluation, Protocol, evaluate, faces_protocol
+from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.tables import metrics_json, per_image_csv, summary_rows
-from scripts.comparison.measurement import file_digest
+from inference.folders import check_output_folder
 from scripts.restorer_options import add_restorer_options, open_restorer
+from studies.measurement import file_digest
+from system import command_line
+from system.atomic_file import write_atomically
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-import command_line
-from atomic_file import write_atomically
-from export.bundle_contents import Precision
-from export.card_evaluation import CardEvaluation, evaluate_card, likely_faults, read_bundle
-from export.card_outputs import read_outputs
-from export.fault_location import Suspect, is_sure
+from export.bundle.contents import Precision
+from export.card.evaluation import CardEvaluation, evaluate_card, likely_faults, read_bundle
+from export.card.fault_location import Suspect, is_sure
+from export.card.outputs import read_outputs
+from system import command_line
+from system.atomic_file import write_atomically
 
 NUM_SUSPECTS = 5
 

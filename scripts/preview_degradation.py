@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-import command_line
-from atomic_file import write_atomically
 from data.dataset import FaceImages
-from data.degradation import degrade
-from data.degradation_parameters import sample_parameters
-from data.degradation_presets import load_preset, preset_names
-from data.faces import open_faces
+from data.degradation.parameters import sample_parameters
+from data.degradation.presets import load_preset, preset_names
+from data.degradation.synthesis import degrade
+from data.faces.files import open_faces
 from data.ranges import uint8_to_model
-from evaluation.degradation_preview import draw_preview
+from evaluation.reports.degradation_preview import draw_preview
+from system import command_line
+from system.atomic_file import write_atomically
 
 
 def parse_arguments() -> argparse.Namespace:

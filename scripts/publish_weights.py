@@ -9,22 +9,22 @@ import torch
 import yaml
 from torch import Tensor
 
-import command_line
-from atomic_file import write_atomically
-from data.degradation_presets import load_preset
-from data.faces import open_faces
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.charts import curves_svg
-from evaluation.folder_restoration import check_output_folder
-from evaluation.metrics import choose_metrics
+from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
-from evaluation.pictures import picture_grid, write_png
 from evaluation.protocol import Evaluation, evaluate, faces_protocol
-from evaluation.run_curves import run_curves
+from evaluation.reports.charts import curves_svg
+from evaluation.reports.pictures import picture_grid, write_png
+from evaluation.reports.run_curves import run_curves
 from evaluation.tables import summary_rows
+from inference.drawing import sample
+from inference.folders import check_output_folder
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
-from train.prior_pictures import sample
-from train.run_checkpoints import checkpoint_path, images_of, latest_checkpoint
+from system import command_line
+from system.atomic_file import write_atomically
+from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
 
 LARGEST_BYTES = 20_000_000
 SEED = 0

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-import command_line
-from train.non_finite import BEFORE, REPORT, STATE
-from train.repetition import read_record, repeat
-from train.run_checkpoints import checkpoint_path, images_of
+from system import command_line
+from train.run.checkpoints import checkpoint_path, images_of
+from train.run.non_finite import BEFORE, REPORT, STATE
+from train.run.repetition import read_record, repeat
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import command_line
-from data.faces import open_faces
-from evaluation.folder_restoration import check_output_folder, restore_folder
+from data.faces.files import open_faces
+from inference.folders import check_output_folder, restore_folder
 from scripts.restorer_options import add_restorer_options, open_restorer
+from system import command_line
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from export.restorers import Restorer, load_restorer
+from inference.restorers import Restorer, load_restorer
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "weights" / "gpen_64.safetensors"
 """The restorer that comes with the repository."""

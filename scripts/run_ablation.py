@@ -10,14 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-import command_line
-from scripts.ablations.execution import Execution
-from scripts.ablations.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
-from scripts.ablations.slots import Slot, share_machine
-from scripts.ablations.study import Measurement, Study, read_study
-from scripts.comparison.contents import Comparison, Member, TestProtocol, Variant
-from scripts.comparison.measurement import evaluate_checkpoint
-from scripts.comparison.report import write_comparison
+from studies.comparison import Comparison, Member, TestProtocol, Variant
+from studies.execution import Execution
+from studies.measurement import evaluate_checkpoint
+from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
+from studies.report.report import write_comparison
+from studies.slots import Slot, share_machine
+from studies.study import Measurement, Study, read_study
+from system import command_line
 
 
 def parse_arguments() -> argparse.Namespace:

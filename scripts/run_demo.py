@@ -8,19 +8,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import command_line
-from atomic_file import write_atomically
-from data.degradation_presets import load_preset
-from data.faces import FaceFiles, hold_out, open_faces
-from evaluation.metrics import choose_metrics
+from data.degradation.presets import load_preset
+from data.faces.files import FaceFiles, hold_out, open_faces
+from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
 from evaluation.protocol import Evaluation, evaluate, faces_protocol
 from evaluation.tables import summary_rows
 from export import ExportReport, ParityFaces, export_bundle
+from inference.drawing import render_faces
 from models import load_generator
 from scripts.demo_report import write_report
-from scripts.render_faces import render_faces
-from train.run_checkpoints import latest_checkpoint
+from system import command_line
+from system.atomic_file import write_atomically
+from train.run.checkpoints import latest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED_PRIOR = ROOT / "weights" / "prior_64.safetensors"

@@ -19,19 +19,19 @@ import numpy as np
 import yaml
 from PIL import Image
 
-import command_line
 from scripts.verify_run import compare_runs
-from train.run_checkpoints import checkpoints_in, images_of
+from system import command_line
+from train.run.checkpoints import checkpoints_in, images_of
 
 ARCHITECTURE = {"resolution": 32, "channel_multiplier": 1, "narrow": 0.0625, "style_dim": 32, "num_mapping_layers": 2}
 LAZY = {"r1_interval": 4, "path_length_interval": 3}
 STAGES: dict[str, dict[str, Any]] = {
     "prior": {
-        "class_path": "train.prior_training.PriorTraining",
+        "class_path": "train.stages.prior.PriorTraining",
         "init_args": {"architecture": ARCHITECTURE, "regularization": LAZY, "fid_num_images": 0},
     },
     "restoration": {
-        "class_path": "train.restoration_training.RestorationTraining",
+        "class_path": "train.stages.restoration.RestorationTraining",
         "init_args": {"architecture": ARCHITECTURE, "regularization": LAZY, "degradation": "small"},
     },
 }

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import command_line
-from train.repetition import read_record, repeat
-from train.run_checkpoints import checkpoint_path
+from system import command_line
+from train.run.checkpoints import checkpoint_path
+from train.run.repetition import read_record, repeat
 
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""

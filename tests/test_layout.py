@@ -10,26 +10,46 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("models", "losses", "data", "evaluation", "train", "export", "scripts")
+PACKAGES = (
+    "system",
+    "losses",
+    "models",
+    "data",
+    "evaluation",
+    "inference",
+    "train",
+    "export",
+    "studies",
+    "benchmarks",
+    "scripts",
+)
 OWN_IMPORTS = {
-    "models": set(),
+    "system": set(),
     "losses": set(),
-    "data": set(),
-    "evaluation": {"data", "losses"},
-    "train": {"models", "losses", "data", "evaluation"},
-    "export": {"models", "data", "evaluation"},
-    "scripts": {"models", "losses", "data", "evaluation", "train", "export"},
+    "models": {"system"},
+    "data": {"system"},
+    "evaluation": {"system", "data", "losses"},
+    "inference": {"system", "models", "data", "evaluation"},
+    "train": {"system", "models", "losses", "data", "evaluation", "inference"},
+    "export": {"system", "models", "data", "evaluation", "inference"},
+    "studies": {"system", "models", "data", "evaluation", "inference", "train", "export"},
+    "benchmarks": {"system", "models", "losses", "data", "evaluation", "inference", "train", "export"},
 }
+OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
-    "models": {"torch", "safetensors"},
+    "system": {"yaml", "jsonargparse"},
     "losses": {"torch", "torchvision", "lpips"},
-    "data": {"torch", "kornia", "numpy", "PIL", "yaml", "jsonargparse"},
+    "models": {"torch", "safetensors"},
+    "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
+    "inference": {"torch", "onnxruntime", "numpy", "PIL"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich", "filelock", "wandb"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
+    "studies": {"torch", "numpy", "PIL", "yaml", "jsonargparse", "filelock"},
+    "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2"},
 }
-FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values()) | {"cv2"}
+FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
 FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
 PARENTS = {
@@ -43,19 +63,20 @@ PARENTS = {
 }
 OTHER_PARENTS = {
     "train/command.py": {"LightningCLI"},
-    "train/strategy.py": {"DDPStrategy"},
-    "scripts/benchmarking/convolution_floor.py": {"TorchDispatchMode"},
-    "models/convolution_calls.py": {"TorchFunctionMode"},
+    "train/processes/strategy.py": {"DDPStrategy"},
+    "benchmarks/convolution_floor.py": {"TorchDispatchMode"},
+    "models/quantization/convolution_calls.py": {"TorchFunctionMode"},
 }
 """What Lightning and PyTorch let one adapt in no other way, file by file."""
 LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400
+MOST_FILES_PER_ROOM, MOST_COMMANDS = 12, 20
 HOME_FOLDERS = ("/" + "home/", "/" + "root/", "/" + "Users/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def product_files() -> list[Path]:
-    return sorted(chain(ROOT.glob("*.py"), *((ROOT / package).rglob("*.py") for package in PACKAGES)))
+    return sorted(chain.from_iterable((ROOT / package).rglob("*.py") for package in PACKAGES))
 
 
 def files_of_tests() -> list[Path]:
@@ -95,11 +116,9 @@ def functions_of(path: Path) -> Iterator[Function]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_what_the_arrows_allow(package: str) -> None:
-    allowed = OWN_IMPORTS[package] | FOREIGN_IMPORTS[package] | {package, "atomic_file"}
+    allowed = OWN_IMPORTS[package] | FOREIGN_IMPORTS[package] | {package}
     for path in (ROOT / package).rglob("*.py"):
-        is_entry_point = package == "scripts" or path.name == "__main__.py"
-        more = {"command_line"} if is_entry_point else set()
-        wrong = top_level_imports(path) - allowed - more - set(sys.stdlib_module_names)
+        wrong = top_level_imports(path) - allowed - set(sys.stdlib_module_names)
         assert not wrong, f"{name_of(path)} imports {', '.join(sorted(wrong))}"
 
 
@@ -111,9 +130,52 @@ def test_the_arrows_have_no_cycle() -> None:
         placed |= lowest
 
 
-def test_the_files_at_the_root_import_nothing_but_the_standard_library() -> None:
-    for path in ROOT.glob("*.py"):
-        assert top_level_imports(path) <= set(sys.stdlib_module_names), name_of(path)
+def rooms() -> list[Path]:
+    """Every folder with code; the files beside its sub folders are a room of their own."""
+    return sorted({path.parent for path in product_files()})
+
+
+def room_of(module: str) -> Path | None:
+    """Where a module of this repository stands."""
+    path = ROOT.joinpath(*module.split("."))
+    if path.is_dir():
+        return path
+    return path.parent if path.with_suffix(".py").is_file() else None
+
+
+def modules_named_in(path: Path) -> set[str]:
+    """Imported modules of this repository, `from package import module` too."""
+    modules = imported_modules(path)
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom):
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module for module in modules if module.partition(".")[0] in PACKAGES}
+
+
+def test_no_room_imports_one_that_imports_it() -> None:
+    arrows: dict[Path, set[Path]] = {room: set() for room in rooms()}
+    for path in product_files():
+        if path.name != "__init__.py":  # it may gather what its package offers
+            arrows[path.parent] |= {room for module in modules_named_in(path) if (room := room_of(module))}
+    arrows = {room: others - {room} for room, others in arrows.items()}
+    placed: set[Path] = set()
+    while len(placed) < len(arrows):
+        lowest = {room for room, others in arrows.items() if room not in placed and others <= placed}
+        assert lowest, f"a circle among {', '.join(sorted(map(name_of, set(arrows) - placed)))}"
+        placed |= lowest
+
+
+def test_a_room_holds_about_ten_files_and_says_in_a_sentence_what_they_are() -> None:
+    for room in rooms():
+        files = [path for path in room.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+        most = MOST_COMMANDS if room.name == "scripts" else MOST_FILES_PER_ROOM
+        assert len(files) <= most, f"{name_of(room)} holds {len(files)} files"
+        sentence = ast.get_docstring(tree_of(room / "__init__.py")) or ""
+        assert sentence.endswith(".") and "\n" not in sentence, f"{name_of(room)}/__init__.py: {sentence!r}"
+
+
+def test_no_code_stands_at_the_root() -> None:
+    assert not list(ROOT.glob("*.py"))
 
 
 def test_nobody_imports_the_tests() -> None:
@@ -130,7 +192,7 @@ def test_the_table_in_contributing_is_the_one_that_is_enforced() -> None:
     assert rows.keys() == set(PACKAGES)
     for package in PACKAGES:
         expected = {"all"} if package == "scripts" else OWN_IMPORTS[package] | FOREIGN_IMPORTS[package]
-        assert rows[package] == expected, package
+        assert rows[package] == expected, f"{package}: {', '.join(sorted(expected))}"
 
 
 def test_functions_and_files_are_short() -> None:

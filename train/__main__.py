@@ -1,6 +1,6 @@
 """`python -m train fit --config FILE …`."""
 
-import command_line
+from system import command_line
 from train.command import main
 
 if __name__ == "__main__":

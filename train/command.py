@@ -18,21 +18,19 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from data.plain_yaml import guard_options, read_yaml
-from data.required_values import value_problems
-from train.data_module import FacesDataModule
-from train.memory import keep_freed_memory
-from train.parts import check_division
-from train.prior_training import PriorTraining
-from train.reporting import Reporting
-from train.restoration_training import RestorationTraining
-from train.run_checkpoints import RunCheckpoints
-from train.run_ending import ending_together
-from train.run_lock import only_command
-from train.run_record import begin_or_continue, check_inputs
-from train.settings import RunSettings
-from train.strategy import num_processes, strategy_for
-from train.tracking import Tracking
+from system.plain_yaml import guard_options, read_yaml, value_problems
+from train.processes.memory import keep_freed_memory
+from train.processes.strategy import num_processes, strategy_for
+from train.reporting.console import Reporting
+from train.reporting.tracking import Tracking
+from train.run.checkpoints import RunCheckpoints
+from train.run.data_module import FacesDataModule
+from train.run.ending import ending_together
+from train.run.record import begin_or_continue, check_inputs, only_command
+from train.run.settings import RunSettings
+from train.stages.prior import PriorTraining
+from train.stages.restoration import RestorationTraining
+from train.updates.parts import check_division
 
 STAGES = (PriorTraining, RestorationTraining)
 """Imported here so that `--help` lists them as models."""

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.dataset import FaceBatch, FaceImages, RunBatches, RunImages, collate_faces
-from data.faces import FaceFiles, open_faces
+from data.faces.files import FaceFiles, open_faces
 from data.run_order import is_flipped, photograph_of
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data.degradation_parameters import DegradationRanges
-from data.degradation_presets import load_preset
-from data.faces import FaceFiles, open_faces
-from evaluation.image_metrics import psnr
-from evaluation.metrics import Metrics, choose_metrics
+from data.degradation.parameters import DegradationRanges
+from data.degradation.presets import load_preset
+from data.faces.files import FaceFiles, open_faces
+from evaluation.metrics.choice import Metrics, choose_metrics
+from evaluation.metrics.image_metrics import psnr
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
-from evaluation.pictures import write_png
 from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.reports.pictures import write_png
 from evaluation.tables import metrics_json, per_image_csv, summary_rows
 
 

@@ -16,13 +16,13 @@ import yaml
 from PIL import Image
 
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.image_metrics import psnr, ssim
+from evaluation.metrics.image_metrics import psnr, ssim
 from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
-from export.absolute_paths import write_absolute_lists
-from export.bundle_faces import choose_faces
-from export.layer_map import map_layers
-from export.quantization import QuantizationSettings, quantize
-from export.static_network import StaticGPEN
+from export.bundle.absolute_paths import write_absolute_lists
+from export.bundle.faces import choose_faces
+from export.int8.quantization import QuantizationSettings, quantize
+from export.static.layer_map import map_layers
+from export.static.network import StaticGPEN
 from models import load_generator
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "gpen_64.safetensors"

@@ -17,9 +17,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import command_line
-import train.restoration_training
-from data.degradation_presets import PRESETS_FOLDER, load_preset, preset_names
+import train.stages.restoration
+from data.degradation.presets import PRESETS_FOLDER, load_preset, preset_names
+from system import command_line
 from train.command import TrainingCommand, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ MOST_PARAMETERS, MOST_IMAGES, MOST_PIXELS = 3_000_000, 32, 64
 
 STRANGE = (
     *("", "null", "~", "../..", "/dev/null", "1e999", "-1e-999", "0x10", "1_0", "yes", "a.b.c", "os.system", "${HOME}"),
-    *("train.prior_training.PriorTraining", "train.restoration_training.RestorationTraining", "torch.nn.Linear"),
+    *("train.stages.prior.PriorTraining", "train.stages.restoration.RestorationTraining", "torch.nn.Linear"),
     *(
         "!!python/object/apply:os.system [x]",
         "*",
@@ -120,7 +120,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     for index in range(12):
         Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / "faces" / f"{index}.png")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(train.restoration_training, "start_networks", lambda *_: [])
+    monkeypatch.setattr(train.stages.restoration, "start_networks", lambda *_: [])
     for name in ("losses.perceptual.LpipsLoss", "losses.identity.IdentityLoss"):
         monkeypatch.setattr(name, lambda *_: torch.nn.Identity())
     return folder

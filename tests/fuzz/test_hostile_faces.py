@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.faces import open_faces
+from data.faces.files import open_faces
 
 Damage = Callable[[st.DataObject, bytes], bytes]
 

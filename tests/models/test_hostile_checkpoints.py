@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import GPEN, Architecture, Prior, read_checkpoint, save_release
-from models.checkpoints import FORMAT, lightning_entry
-from models.public_format import public_prior_name
+from models.files.checkpoints import FORMAT, lightning_entry
+from models.files.public_format import public_prior_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = Architecture(2048, 8, 8.0, style_dim=4096, num_mapping_layers=64)

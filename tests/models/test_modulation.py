@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.func import functional_call
 
+from benchmarks import textbook
 from models import NoiseMode
 from models.equalized import EqualizedConvolution, EqualizedLinear
 from models.modulation import ModulatedConvolution, StyledLayer, ToRGB
-from models.resampling import Downsample, LowPass, Upsample
-from scripts.benchmarking import textbook
+from models.operators.resampling import Downsample, LowPass, Upsample
 
 Layer = Callable[..., Tensor]
 MODULATED = [

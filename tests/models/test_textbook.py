@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import textbook
 from models import GPEN, Architecture, Discriminator, NoiseMode
-from scripts.benchmarking import textbook
 
 Tiny = Callable[..., Architecture]
 Awaken = Callable[[nn.Module], nn.Module]

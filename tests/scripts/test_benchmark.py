@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from data.degradation import degrade
-from data.degradation_parameters import sample_parameters
-from data.degradation_presets import load_preset
+from benchmarks import growth, iterations
+from benchmarks.contenders import Contender, Part, Timing, time_in_turns
+from benchmarks.convolution_floor import record, replay
+from benchmarks.faces import degrade_with_opencv
+from benchmarks.iterations import Iterations, Size
+from data.degradation.parameters import sample_parameters
+from data.degradation.presets import load_preset
+from data.degradation.synthesis import degrade
 from models import Architecture
 from scripts.benchmark import parse_arguments
-from scripts.benchmarking import growth, iterations
-from scripts.benchmarking.contenders import Contender, Part, Timing, time_in_turns
-from scripts.benchmarking.convolution_floor import record, replay
-from scripts.benchmarking.faces import degrade_with_opencv
-from scripts.benchmarking.iterations import Iterations, Size
 
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import command_line
 from scripts.check_faces import main
+from system import command_line
 
 
 def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, str]:

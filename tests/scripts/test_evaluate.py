@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.degradation_presets import load_preset
-from data.faces import open_faces
-from evaluation.metrics import choose_metrics
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
+from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
-from evaluation.pictures import write_png
 from evaluation.protocol import evaluate, faces_protocol
+from evaluation.reports.pictures import write_png
 from models import load_generator
 from scripts.evaluate import main
 

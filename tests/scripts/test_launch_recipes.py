@@ -202,7 +202,7 @@ def run_folder(tmp_path: Path) -> Path:
     config = {
         "trainer": {"accelerator": "cpu"},
         "model": {
-            "class_path": "train.prior_training.PriorTraining",
+            "class_path": "train.stages.prior.PriorTraining",
             "init_args": {"architecture": architecture, "minibatch_group_size": 2, "fid_num_images": 0},
         },
         "data": {"batch_size": 4, "num_workers": 1},

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-import command_line
-from data.degradation import degrade
-from data.degradation_parameters import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
-from data.degradation_presets import load_preset
-from evaluation.degradation_preview import describe_parameters, draw_preview
+from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
+from data.degradation.presets import load_preset
+from data.degradation.synthesis import degrade
+from evaluation.reports.degradation_preview import describe_parameters, draw_preview
 from scripts import preview_degradation
+from system import command_line
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.dataset import FaceImages
-from data.faces import open_faces
+from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from models import load_generator
 from scripts.restore_faces import main

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.ablations.execution import Execution
-from scripts.ablations.plan import Conditions, PlannedRun, all_runs, describe_plan, plan_members
-from scripts.ablations.slots import share_machine
-from scripts.ablations.study import ROOT, Stage, Study, Variant, read_study
+from studies.execution import Execution
+from studies.plan import Conditions, PlannedRun, all_runs, describe_plan, plan_members
+from studies.slots import share_machine
+from studies.study import ROOT, Stage, Study, Variant, read_study
 
 STUDIES = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
 TINY = {"resolution": 32, "channel_multiplier": 1, "narrow": 1 / 32, "style_dim": 16, "num_mapping_layers": 2}
@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Study:
     for name, settings in (("prior", {"fid_num_images": 0}), ("restoration", {"degradation": "small"})):
         content = {
             "model": {
-                "class_path": f"train.{name}_training.{name.capitalize()}Training",
+                "class_path": f"train.stages.{name}.{name.capitalize()}Training",
                 "init_args": {"architecture": TINY, **settings},
             },
             "data": {"batch_size": 4, "num_workers": 0},

@@ -57,7 +57,7 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
 
 
 def test_faces_drawn_by_the_shipped_prior_depend_on_seed_and_index_alone(tmp_path: Path) -> None:
-    from scripts.render_faces import render_faces
+    from inference.drawing import render_faces
 
     render_faces(PRIOR, tmp_path / "a", 5, seed=3)
     (tmp_path / "a" / "000003.png").unlink()

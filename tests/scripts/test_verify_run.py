@@ -79,7 +79,7 @@ def test_a_real_run_is_repeated_and_a_changed_loss_is_found(run: Run, faces_fold
     config = {
         "trainer": {"accelerator": "cpu", "devices": 1},
         "model": {
-            "class_path": "train.prior_training.PriorTraining",
+            "class_path": "train.stages.prior.PriorTraining",
             "init_args": {"architecture": architecture, "fid_num_images": 0},
         },
         "data": {"faces": str(faces_folder), "batch_size": 4, "num_workers": 1},

@@ -19,9 +19,9 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-import command_line
 from data.dataset import FaceBatch
 from models import Architecture
+from system import command_line
 from train.command import main, quiet_lightning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +43,11 @@ RUN = {
 }
 MODELS: dict[str, dict[str, Any]] = {
     "prior": {
-        "class_path": "train.prior_training.PriorTraining",
+        "class_path": "train.stages.prior.PriorTraining",
         "init_args": {"architecture": TINY, "regularization": LAZY, "fid_num_images": 0},
     },
     "restoration": {
-        "class_path": "train.restoration_training.RestorationTraining",
+        "class_path": "train.stages.restoration.RestorationTraining",
         "init_args": {"architecture": TINY, "regularization": LAZY, "degradation": "small"},
     },
 }

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from models import GPEN, Architecture, Prior, save_release
-from train.adversarial_updates import Regularization
 from train.command import main
-from train.moving_average import MovingAverage
-from train.prior_training import PriorOptimization
-from train.restoration_losses import PerceptualWeights, RestorationLossWeights
-from train.restoration_training import RestorationOptimization
-from train.settings import RunSettings
+from train.run.settings import RunSettings
+from train.stages.prior import PriorOptimization
+from train.stages.restoration import RestorationOptimization
+from train.stages.restoration_losses import PerceptualWeights, RestorationLossWeights
+from train.updates.adversarial import Regularization
+from train.updates.moving_average import MovingAverage
 
 ROOT = Path(__file__).resolve().parents[2]
 Arguments = Callable[..., list[str]]
@@ -63,7 +63,7 @@ def test_a_wrong_value_deep_in_the_model_names_option_and_value(fail: Fail, tmp_
 
 
 def test_a_model_class_that_does_not_exist_is_named(fail: Fail, tmp_path: Path) -> None:
-    assert "NoTraining" in fail("prior", tmp_path, "--model", "train.prior_training.NoTraining")
+    assert "NoTraining" in fail("prior", tmp_path, "--model", "train.stages.prior.NoTraining")
 
 
 def test_a_missing_folder_of_faces_is_named(fail: Fail, tmp_path: Path) -> None:
@@ -289,12 +289,12 @@ def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
     ("class_path", "groups", "single"),
     [
         (
-            "train.prior_training.PriorTraining",
+            "train.stages.prior.PriorTraining",
             {"optimization": PriorOptimization},
             ["minibatch_group_size", "fid_num_images"],
         ),
         (
-            "train.restoration_training.RestorationTraining",
+            "train.stages.restoration.RestorationTraining",
             {
                 "optimization": RestorationOptimization,
                 "loss_weights": RestorationLossWeights,

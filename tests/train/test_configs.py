@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-import train.restoration_training
+import train.stages.restoration
 from models import GPEN
 from train.command import TrainingCommand, main
 
@@ -40,7 +40,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, faces: Path) -> Any:
     """Instantiates everything a command needs without memory for weights or weights from elsewhere."""
     built: list[TrainingCommand] = []
     monkeypatch.setattr(TrainingCommand, "fit", lambda self, **_: built.append(self))
-    monkeypatch.setattr(train.restoration_training, "start_networks", lambda *_: [])
+    monkeypatch.setattr(train.stages.restoration, "start_networks", lambda *_: [])
     monkeypatch.setattr("losses.perceptual.LpipsLoss", lambda *_: nn.Identity())
     monkeypatch.setattr("losses.identity.IdentityLoss", lambda *_: nn.Identity())
     machine = ["--data.faces", faces, "--run.folder", tmp_path, "--run.wandb", "off"]

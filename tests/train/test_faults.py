@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import train.run_checkpoints as run_checkpoints
-from models.checkpoint_file import check_seal
+import train.run.checkpoints as run_checkpoints
+from models.files.checkpoint_file import check_seal
 
 Train = Callable[..., None]
 Launch = Callable[..., Any]

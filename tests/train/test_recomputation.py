@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models import Architecture
-from train.adversarial_updates import Regularization
-from train.prior_training import PriorTraining
-from train.restoration_training import RestorationTraining
+from train.stages.prior import PriorTraining
+from train.stages.restoration import RestorationTraining
+from train.updates.adversarial import Regularization
 
 Fit = Callable[..., Any]
 MakeBatch = Callable[..., Any]

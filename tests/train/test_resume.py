@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from train.run_checkpoints import RunCheckpoints
+from train.run.checkpoints import RunCheckpoints
 
 Train = Callable[..., None]
 Launch = Callable[..., Any]

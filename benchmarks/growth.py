@@ -1,0 +1,92 @@
+"""How time and memory of an iteration grow with resolution, batch and threads."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
+
+from benchmarks import iterations
+from benchmarks.contenders import Contender, Timing
+from benchmarks.iterations import Size
+from models import Architecture
+
+RESOLUTIONS = (64, 128, 256, 512)
+BATCH_SIZES = (1, 2, 4, 8, 16)
+BATCH_AT_RESOLUTIONS, RESOLUTION_AT_BATCHES = 4, 128
+COLOURS = ("#0072B2", "#D55E00")
+"""Blue and vermilion of Okabe and Ito, told apart by everybody."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement.
+
+    Args:
+        size: With the channels of BFR-256.
+        num_threads: OpenMP threads.
+        timing: Of stage 2 in bf16.
+    """
+
+    size: Size
+    num_threads: int
+    timing: Timing
+
+
+def sizes() -> list[Size]:
+    """All resolutions at one batch and all batches at one resolution, without doubles."""
+    pairs = [(r, BATCH_AT_RESOLUTIONS) for r in RESOLUTIONS] + [(RESOLUTION_AT_BATCHES, n) for n in BATCH_SIZES]
+    return [Size(Architecture(resolution, 1, 0.5), number) for resolution, number in dict.fromkeys(pairs)]
+
+
+def contenders(size: Size, most_threads: int) -> list[Contender]:
+    """An iteration of stage 2 in bf16 with one thread and with all."""
+    return [
+        Contender(f"{threads} thread{'s' * (threads > 1)}", iterations.ours, (2, size, "bf16-mixed"), threads)
+        for threads in sorted({1, most_threads})
+    ]
+
+
+def plot(points: Sequence[Point]) -> bytes:
+    """Draws seconds and memory over resolution and over batch.
+
+    Args:
+        points: From `sizes` and `contenders`.
+
+    Returns:
+        An SVG file.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(8, 5.5), layout="constrained")
+    sweeps = (
+        (0, "resolution in pixels (batch 4)", lambda s: s.architecture.resolution, lambda s: s.batch_size == 4),
+        (1, "batch (128 pixels)", lambda s: s.batch_size, lambda s: s.architecture.resolution == 128),
+    )
+    for column, label, of, belongs in sweeps:
+        for threads, colour, marker in zip(sorted({p.num_threads for p in points}), COLOURS, "os", strict=False):
+            chosen = sorted(
+                (p for p in points if p.num_threads == threads and belongs(p.size)), key=lambda p: of(p.size)
+            )
+            x = [of(p.size) for p in chosen]
+            style = {"color": colour, "marker": marker, "label": f"{threads} thread{'s' * (threads > 1)}"}
+            axes[0, column].plot(x, [p.timing.median for p in chosen], **style)
+            axes[1, column].plot(x, [p.timing.memory_bytes / 2**30 for p in chosen], **style)
+        for row, unit in enumerate(("seconds per iteration", "memory in GiB")):
+            _label(axes[row, column], label, unit, sorted({of(p.size) for p in points if belongs(p.size)}))
+    axes[0, 0].legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return file.getvalue()
+
+
+def _label(axis: Axes, x_label: str, y_label: str, ticks: Sequence[int]) -> None:
+    """Logarithmic axes with plain numbers."""
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=10)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.3)

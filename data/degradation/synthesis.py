@@ -1,0 +1,194 @@
+"""Degradation synthesis on the device of the batch: applies sampled parameters, draws nothing itself."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from kornia.color import rgb_to_grayscale
+from kornia.enhance import (
+    adjust_brightness_accumulative,
+    adjust_contrast_with_mean_subtraction,
+    adjust_saturation_with_gray_subtraction,
+)
+from torch import Tensor
+
+from data.degradation.blur import blur_and_resize, gaussian_kernels, motion_kernels
+from data.degradation.jpeg import compress_jpeg, round_to_8_bits
+from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
+from data.degradation.resampling import canvas_size, fill_canvas, resize
+from data.ranges import model_to_unit, unit_to_model
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Degraded(NamedTuple):
+    """A pair to train on."""
+
+    degraded: Tensor
+    """[N, 3, R, R], float32, [-1, 1]."""
+    target: Tensor
+    """[N, 3, R, R], float32, [-1, 1]; the given target, grey where the parameters say so."""
+
+
+@torch.no_grad()
+def degrade(target: Tensor, parameters: Sequence[DegradationParameters]) -> Degraded:
+    """Degrades a batch, every image with its own parameters.
+
+    Args:
+        target: Clean faces [N, 3, R, R], float32, [-1, 1], on any device.
+        parameters: N parameters, sampled for resolution R.
+
+    Returns:
+        The degraded images and their targets. An image's result depends on its own pixels and parameters (and on the
+        kind of device, which draws the noise), not on the rest of the batch. Computed in float32, also under autocast.
+
+    Raises:
+        ValueError: If the shape, the type, the number of parameters or their resolution does not fit.
+
+    Source:
+        Equation 4 of arXiv 2105.06070. With two rounds each ends at the full resolution, where Real-ESRGAN
+        (arXiv 2107.10833) goes on at the low one.
+    """
+    _check(target, parameters)
+    with torch.autocast(target.device.type, enabled=False):
+        images = model_to_unit(target)
+        for index in range(max((len(one.rounds) for one in parameters), default=0)):
+            rounds = {i: one.rounds[index] for i, one in enumerate(parameters) if index < len(one.rounds)}
+            images = _apply_round(images, rounds)
+        images = _apply_jitter(images, parameters)
+        degraded = unit_to_model(images).clamp_(-1, 1)
+        greys = [i for i, one in enumerate(parameters) if one.grey]
+        grey_targets = [i for i in greys if parameters[i].grey_target]
+        return Degraded(_make_grey(degraded, greys), _make_grey(target, grey_targets))
+
+
+def draw_noise(seed: int, size: int, device: torch.device) -> Tensor:
+    """Draws the N(0, 1) noise of one image, [1, 3, size, size]; a GPU draws other numbers from a seed than a CPU."""
+    random = torch.Generator(device).manual_seed(seed)
+    return torch.randn(1, 3, size, size, generator=random, device=device)
+
+
+def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
+    """One round for the images that have it; images in [0, 1]."""
+    if not rounds:
+        return images
+    resolution, results = images.shape[-1], list(images.split(1))
+    kernels = _kernels({i: one.blur for i, one in rounds.items() if one.blur is not None}, images.device)
+    small = {}
+    for i, one in rounds.items():
+        size = int(resolution / one.downscale)
+        image = resize(results[i], size) if one.blur is None else blur_and_resize(results[i], kernels[i], size)
+        small[i] = round_to_8_bits(_add_noise(image, one))
+    qualities = {i: one.jpeg_quality for i, one in rounds.items() if one.jpeg_quality is not None}
+    for i, image in (small | _compress(small, qualities)).items():
+        results[i] = resize(image, resolution)
+    return torch.cat(results).contiguous(memory_format=torch.channels_last)  # one layout, whichever images had a round
+
+
+def _kernels(blurs: dict[int, BlurKernel], device: torch.device) -> dict[int, Tensor]:
+    """[K, K] of each image; those of one kind and size are drawn together."""
+    kernels: dict[int, Tensor] = {}
+    for (kind, size), indices in _groups({i: (one.kind, one.kernel_size_pixels) for i, one in blurs.items()}).items():
+        numbers = [
+            (one.sigma_x_pixels, one.sigma_y_pixels, one.length_pixels, one.angle_radians)
+            for one in (blurs[i] for i in indices)
+        ]
+        flat = to_device([value for row in numbers for value in row], device, torch.float32)
+        sigma_x, sigma_y, length, angle = flat.view(-1, 4).unbind(1)
+        if kind == "motion":
+            weights = motion_kernels(length, angle, size)
+        else:
+            weights = gaussian_kernels(sigma_x, sigma_y, angle, size)
+        kernels |= dict(zip(indices, weights, strict=True))
+    return kernels
+
+
+def _add_noise(image: Tensor, one: RoundParameters) -> Tensor:
+    """Adds the noise field of an image [1, 3, S, S]."""
+    if one.noise_sigma == 0:
+        return image
+    return image.add(draw_noise(one.noise_seed, image.shape[-1], image.device), alpha=one.noise_sigma / 255)
+
+
+def _compress(images: dict[int, Tensor], qualities: dict[int, int]) -> dict[int, Tensor]:
+    """JPEG for the images that have a quality; those that share a canvas together."""
+    compressed: dict[int, Tensor] = {}
+    sizes = {i: images[i].shape[-1] for i in qualities}
+    for canvas, indices in _groups({i: canvas_size(size) for i, size in sizes.items()}).items():
+        together = torch.cat([fill_canvas(images[i], canvas) for i in indices]).contiguous()
+        results = compress_jpeg(together, [qualities[i] for i in indices]).split(1)
+        compressed |= {i: one[..., : sizes[i], : sizes[i]] for i, one in zip(indices, results, strict=True)}
+    return compressed
+
+
+def _apply_jitter(images: Tensor, parameters: Sequence[DegradationParameters]) -> Tensor:
+    """Brightness, then contrast, then saturation of the images that have any; in [0, 1]."""
+    factors = [(one.brightness, one.contrast, one.saturation) for one in parameters]
+    indices = [i for i, one in enumerate(factors) if one != (1.0, 1.0, 1.0)]
+    if not indices:
+        return images
+    brightness, contrast, saturation = torch.tensor([factors[i] for i in indices], dtype=torch.float32).unbind(1)
+    changed = adjust_brightness_accumulative(_select(images, indices), brightness)
+    changed = adjust_contrast_with_mean_subtraction(changed, contrast)
+    return _replace(images, indices, adjust_saturation_with_gray_subtraction(changed, saturation))
+
+
+def _make_grey(images: Tensor, indices: Sequence[int]) -> Tensor:
+    """Replaces the chosen images by their luma on all channels."""
+    if not indices:
+        return images
+    return _replace(images, indices, rgb_to_grayscale(_select(images, indices)).expand(-1, 3, -1, -1))
+
+
+def _groups(keys: dict[int, Key]) -> dict[Key, list[int]]:
+    """Image indices by key."""
+    groups: dict[Key, list[int]] = defaultdict(list)
+    for index, key in keys.items():
+        groups[key].append(index)
+    return groups
+
+
+def _select(images: Tensor, indices: Sequence[int]) -> Tensor:
+    """The chosen images; all of them without a copy."""
+    if len(indices) == len(images):
+        return images
+    return images.index_select(0, to_device(indices, images.device, torch.int64))
+
+
+def _replace(images: Tensor, indices: Sequence[int], new: Tensor) -> Tensor:
+    """A batch with the chosen images replaced; the given batch stays as it is."""
+    if len(indices) == len(images):
+        return new
+    return images.index_copy(0, to_device(indices, images.device, torch.int64), new)
+
+
+def _check(target: Tensor, parameters: Sequence[DegradationParameters]) -> None:
+    """Raises if the batch and its parameters do not belong together."""
+    if target.ndim != 4 or target.shape[1] != 3 or target.shape[2] != target.shape[3]:
+        raise ValueError(f"target must be [N, 3, R, R], got {list(target.shape)}; crop the faces to squares first")
+    if target.dtype != torch.float32:
+        raise ValueError(f"target must be float32 in [-1, 1], got {target.dtype}; use data.ranges to convert")
+    if len(parameters) != len(target):
+        raise ValueError(f"every image needs its own parameters, got {len(parameters)} for {len(target)} images")
+    wrong = {one.resolution for one in parameters} - {target.shape[-1]}
+    if wrong:
+        raise ValueError(
+            f"parameters were sampled for {min(wrong)} pixels but the target has {target.shape[-1]}; sample them again"
+        )
+
+
+def to_device(numbers: Sequence[float] | Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copies plain numbers to a device.
+
+    Args:
+        numbers: N numbers.
+        device: Where they are needed.
+        dtype: Type of the result.
+
+    Returns:
+        Tensor [N]. On a GPU the copy is queued from pinned memory: an ordinary `torch.tensor(..., device=...)` would
+        stop the host until all queued kernels have run.
+    """
+    on_host = torch.tensor(numbers, dtype=dtype)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)

@@ -1,0 +1,1 @@
+"""Faces in files: folders and zips, decoding, what is broken."""

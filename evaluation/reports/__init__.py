@@ -1,0 +1,1 @@
+"""Evaluations, runs and degradations as pages, charts and pictures."""

@@ -1,0 +1,84 @@
+"""Target over degraded with the sampled parameters written below: what a degradation preset does to faces."""
+
+import io
+import math
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from data.degradation.parameters import BlurKernel, DegradationParameters
+from data.ranges import model_to_uint8
+
+_CELL_INCHES = 2.0
+_LINE_INCHES = 0.17
+_TITLE_INCHES = 0.4
+
+
+def describe_parameters(parameters: DegradationParameters) -> list[str]:
+    """Writes the parameters of one image as short lines, the rounds below each other."""
+    lines = []
+    for one in parameters.rounds:
+        lines.append(_describe_blur(one.blur))
+        small = int(parameters.resolution / one.downscale)
+        jpeg = "no JPEG" if one.jpeg_quality is None else f"JPEG {one.jpeg_quality}"
+        lines.append(f"s {one.downscale:.1f} ({small} px)")
+        lines.append(f"noise {one.noise_sigma:.1f}, {jpeg}")
+    if (parameters.brightness, parameters.contrast, parameters.saturation) != (1.0, 1.0, 1.0):
+        factors = f"{parameters.brightness:.2f} {parameters.contrast:.2f} {parameters.saturation:.2f}"
+        lines.append(f"light, contrast, colour {factors}")
+    if parameters.grey:
+        lines.append("grey" if parameters.grey_target else "grey, target not")
+    return lines
+
+
+def draw_preview(
+    target: Tensor, degraded: Tensor, parameters: Sequence[DegradationParameters], title: str, num_columns: int = 4
+) -> bytes:
+    """Draws the grid.
+
+    Args:
+        target: [N, 3, R, R], [-1, 1].
+        degraded: [N, 3, R, R], [-1, 1].
+        parameters: N parameters, written below the pairs.
+        title: Line over the grid.
+        num_columns: Pairs side by side.
+
+    Returns:
+        A PNG file, pixels shown without interpolation.
+    """
+    captions = [describe_parameters(one) for one in parameters]
+    num_columns = min(num_columns, len(captions))
+    num_rows = -(-len(captions) // num_columns)
+    text_inches = _LINE_INCHES * (max(len(lines) for lines in captions) + 1)
+    row_inches = 2 * _CELL_INCHES + text_inches
+    width, height = num_columns * (_CELL_INCHES + 0.1) + 0.1, num_rows * row_inches + _TITLE_INCHES
+    figure = Figure(figsize=(width, height), dpi=max(100, math.ceil(target.shape[-1] / _CELL_INCHES)))
+    figure.text(0.5, 1 - 0.5 * _TITLE_INCHES / height, title, ha="center", va="center", fontsize=10)
+    for index, (clean, bad) in enumerate(zip(model_to_uint8(target), model_to_uint8(degraded), strict=True)):
+        left = 0.1 + index % num_columns * (_CELL_INCHES + 0.1)
+        top = height - _TITLE_INCHES - index // num_columns * row_inches
+        for image, bottom in ((clean, top - _CELL_INCHES), (bad, top - 2 * _CELL_INCHES)):
+            axes = figure.add_axes((left / width, bottom / height, _CELL_INCHES / width, _CELL_INCHES / height))
+            axes.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+            axes.set_axis_off()
+        middle = (left + _CELL_INCHES / 2) / width
+        text_top = (top - 2 * _CELL_INCHES - 0.04) / height
+        figure.text(middle, text_top, "\n".join(captions[index]), ha="center", va="top", fontsize=8)
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _describe_blur(kernel: BlurKernel | None) -> str:
+    """One line such as "blur 1.2 x 0.4 px at 30°"."""
+    if kernel is None:
+        return "no blur"
+    degrees = math.degrees(kernel.angle_radians)
+    if kernel.kind == "motion":
+        return f"motion {kernel.length_pixels:.1f} px at {degrees:.0f}°"
+    if kernel.sigma_x_pixels == kernel.sigma_y_pixels:
+        return f"blur σ {kernel.sigma_x_pixels:.2f} px"
+    return f"blur σ {kernel.sigma_x_pixels:.2f}, {kernel.sigma_y_pixels:.2f} px at {degrees:.0f}°"

@@ -1,0 +1,158 @@
+"""Grids and comparison rows of faces as 8-bit pictures."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from evaluation.protocol import Evaluation, FacePictures
+from system.atomic_file import write_atomically
+
+Picture = npt.NDArray[np.uint8]
+"""[H, W, 3], RGB."""
+
+_GAP_PIXELS = 4
+_CELL_PIXELS = 128  # smaller faces are enlarged to at least this, so that they can be judged and captions fit
+_TEXT_PIXELS = 12
+_WHITE = 255
+_BLACK = (0, 0, 0)
+
+
+def picture_grid(images: Tensor, num_columns: int) -> Picture:
+    """Lays images out in rows, at their own size on white.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        num_columns: Images per row; the last row may be shorter.
+
+    Returns:
+        Picture of ceil(N / columns) rows with 4 white pixels between and around the images.
+
+    Raises:
+        ValueError: If there are no uint8 RGB images or no columns.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images) or num_columns < 1:
+        raise ValueError(
+            f"a grid needs uint8 images [N, 3, H, W] and at least one column, got {images.dtype} {tuple(images.shape)} "
+            f"and {num_columns}"
+        )
+    num_columns = min(num_columns, len(images))
+    num_rows = -(-len(images) // num_columns)
+    height, width = images.shape[2] + _GAP_PIXELS, images.shape[3] + _GAP_PIXELS
+    grid = np.full((num_rows * height + _GAP_PIXELS, num_columns * width + _GAP_PIXELS, 3), _WHITE, dtype=np.uint8)
+    for index, image in enumerate(images.cpu()):
+        top = index // num_columns * height + _GAP_PIXELS
+        left = index % num_columns * width + _GAP_PIXELS
+        grid[top : top + images.shape[2], left : left + images.shape[3]] = image.permute(1, 2, 0).numpy()
+    return grid
+
+
+def comparison_rows(
+    columns: Sequence[Tensor],
+    headings: Sequence[str] = ("degraded", "restored", "target"),
+    captions: Sequence[str] = (),
+) -> Picture:
+    """Shows the same faces in several states, one face a row.
+
+    Args:
+        columns: One tensor uint8 [N, 3, R, R] per state; faces smaller than 128 pixels are enlarged by a whole factor,
+            each pixel becoming a square.
+        headings: Written over the columns.
+        captions: Written under the N rows; none leaves no room for them.
+
+    Returns:
+        Picture with as many rows as faces.
+
+    Raises:
+        ValueError: If the columns, headings or captions do not match in number.
+    """
+    num_faces = len(columns[0]) if columns else 0
+    if not num_faces or len(headings) != len(columns) or any(column.shape != columns[0].shape for column in columns):
+        raise ValueError(
+            f"comparison needs one heading per column and equal columns, got {len(headings)} headings and the shapes "
+            f"{[tuple(column.shape) for column in columns]}"
+        )
+    if captions and len(captions) != num_faces:
+        raise ValueError(f"comparison needs one caption per face, got {len(captions)} for {num_faces} faces")
+    rows = [_labels(headings, _enlarged(columns[0][0]).shape[1])]
+    for index in range(num_faces):
+        rows.append(_side_by_side([_enlarged(column[index]) for column in columns]))
+        if captions:
+            rows.append(_labels([captions[index]], rows[-1].shape[1] - 2 * _GAP_PIXELS))
+    return np.concatenate(rows)
+
+
+def worst_and_best(evaluation: Evaluation) -> Picture:
+    """The faces that came out worst (left) and best (right) by PSNR, with their numbers under them.
+
+    Args:
+        evaluation: With pictures kept.
+
+    Returns:
+        Two comparisons side by side, degraded | restored | target each.
+    """
+    halves = [_faces(evaluation.worst, "worst"), _faces(evaluation.best, "best")]
+    return _side_by_side(halves)
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """Encodes a picture as PNG, without metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write_png(path: Path, picture: Picture) -> Path:
+    """Writes a picture atomically as PNG and returns the path."""
+    return write_atomically(path, png_bytes(picture))
+
+
+def _faces(faces: Sequence[FacePictures], which: str) -> Picture:
+    """Comparison of the worst or the best faces."""
+    columns = [torch.stack([getattr(face, state) for face in faces]) for state in ("degraded", "restored", "target")]
+    captions = []
+    for face in faces:
+        values = [f"{face.row.degraded['psnr']:.2f} → {face.row.restored['psnr']:.2f} dB"]
+        if "ssim" in face.row.restored:
+            values.append(f"SSIM {face.row.degraded['ssim']:.3f} → {face.row.restored['ssim']:.3f}")
+        captions.append("   ".join([*values, face.row.name]))
+    return comparison_rows(columns, (f"degraded ({which})", "restored", "target"), captions)
+
+
+def _enlarged(image: Tensor) -> Picture:
+    """uint8 [3, R, R] as a picture of at least 128 pixels."""
+    factor = -(-_CELL_PIXELS // image.shape[-1])
+    picture = image.cpu().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def _side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Pictures in a row, from the top, with a gap around each."""
+    height = max(len(picture) for picture in pictures) + _GAP_PIXELS
+    width = sum(picture.shape[1] for picture in pictures) + _GAP_PIXELS * (len(pictures) + 1)
+    row = np.full((height, width, 3), _WHITE, dtype=np.uint8)
+    left = _GAP_PIXELS
+    for picture in pictures:
+        row[: len(picture), left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + _GAP_PIXELS
+    return row
+
+
+def _labels(texts: Sequence[str], width_pixels: int) -> Picture:
+    """A line of texts, one over each column of the given width; a text too long for it is cut."""
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), _TEXT_PIXELS)
+    lines = []
+    for text in texts:
+        line = Image.new("RGB", (width_pixels, _TEXT_PIXELS + 7), (_WHITE,) * 3)
+        pen = ImageDraw.Draw(line)
+        while len(text) > 1 and pen.textlength(text, font=font) > width_pixels:
+            text = f"{text[:-2]}…"
+        pen.text((0, 2), text, fill=_BLACK, font=font)
+        lines.append(np.asarray(line))
+    return _side_by_side(lines)

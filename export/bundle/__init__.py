@@ -1,0 +1,1 @@
+"""A folder for deployment: its faces, forms, settings and pages."""

@@ -1,0 +1,217 @@
+"""A trained network as a folder of artefacts that were run and compared before anyone sees them."""
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import Tensor
+
+from data.ranges import uint8_to_model
+from export.bundle.contents import (
+    BUNDLE_NAMES,
+    CHECKSUMS_NAME,
+    FLOAT_ARTEFACTS,
+    REPORT_NAME,
+    ExportReport,
+    ExportSettings,
+    FormResult,
+)
+from export.bundle.faces import BundleFaces, choose_faces
+from export.bundle.files import write_bundle_files
+from export.bundle.precision_forms import PrecisionForms, make_forms
+from export.formats.artefacts import (
+    COMPILER_ONNX_NAME,
+    COMPILER_OPSET,
+    ONNX_NAME,
+    SAFETENSORS_NAME,
+    TORCHSCRIPT_NAME,
+    check_opset,
+    write_onnx,
+    write_safetensors,
+    write_torchscript,
+)
+from export.formats.parity import Difference, ParityFaces, check_difference, measure_difference
+from export.int8.integer_simulation import quality
+from export.static.cost import Cost, count_cost
+from export.static.layer_map import map_layers
+from export.static.network import StaticGPEN
+from inference.restorers import load_restorer
+from models import GPEN, build_generator, read_checkpoint
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """What is known once all forms have run."""
+
+    generator: GPEN
+    card: Mapping[str, str]
+    faces: BundleFaces
+    forms: PrecisionForms
+    differences: Mapping[str, Difference]
+    cost: Cost
+
+
+def export_bundle(
+    checkpoint: Path | str,
+    output: Path | str,
+    compare_on: ParityFaces | None = None,
+    settings: ExportSettings | None = None,
+    overwrite: bool = False,
+    on_step: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Writes a bundle of a checkpoint's EMA weights; every artefact in it was run and compared with the network.
+
+    Nothing appears at the target before all have passed; report.json comes last and marks a bundle as complete.
+
+    Args:
+        checkpoint: Any file that `models.load_generator` reads.
+        output: Folder of the bundle.
+        compare_on: Faces to compare, calibrate and measure on; None takes the default, smooth synthetic images.
+        settings: What the bundle holds; None takes the default, float artefacts only.
+        overwrite: Replace the files of a bundle that is there already; other files in the folder stay.
+        on_step: Told in a few words what begins.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
+    """
+    output, tell, settings = Path(output), on_step or _say_nothing, settings or ExportSettings()
+    _check_request(output, overwrite, settings.opset)
+    stored = read_checkpoint(checkpoint)
+    generator, card = build_generator(stored), stored.card
+    tell("reading and degrading faces")
+    faces = choose_faces(compare_on or ParityFaces(), settings, generator.architecture.resolution)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
+        folder = Path(temporary)
+        network = _write_artefacts(folder, generator, card, settings, tell)
+        differences = _compare(folder, generator, uint8_to_model(faces.golden.degraded), tell)
+        forms = make_forms(folder, generator, network, map_layers(network), faces, settings, tell)
+        cost = count_cost(generator.architecture, settings.upsampling)
+        exported = _Exported(generator, card, faces, forms, differences, cost)
+        report = _report(folder, Path(checkpoint).name, exported, settings)
+        tell("writing settings, faces and reports")
+        write_bundle_files(folder, report, faces, forms, settings)
+        _write_checksums(folder)
+        _move_in(folder, output)
+    return report
+
+
+def _check_request(output: Path, overwrite: bool, opset: int) -> None:
+    """Refuses to touch what is there already, unless asked to, and what would fail in the end."""
+    check_opset(opset)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"the output must be a folder, {output} is a file; name another")
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise ValueError(
+            f"the folder {output} is not empty; name another or add --overwrite to replace the bundle in it"
+        )
+
+
+def _write_artefacts(
+    folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, tell: Callable[[str], None]
+) -> StaticGPEN:
+    """Writes the float artefacts and returns the static form they hold."""
+    tell("writing safetensors")
+    write_safetensors(folder / SAFETENSORS_NAME, generator, card)
+    network = StaticGPEN(generator, settings.upsampling)
+    tell("tracing for TorchScript")
+    write_torchscript(folder / TORCHSCRIPT_NAME, network)
+    tell("writing ONNX")
+    write_onnx(folder / ONNX_NAME, network, settings.opset)
+    write_onnx(folder / COMPILER_ONNX_NAME, network, COMPILER_OPSET)
+    return network
+
+
+def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Callable[[str], None]) -> dict[str, Difference]:
+    """Runs every float artefact as its users will."""
+    differences = {}
+    for name in FLOAT_ARTEFACTS:
+        tell(f"comparing {name} with the network on {len(images)} images")
+        differences[name] = measure_difference(generator, load_restorer(folder / name), images)
+        check_difference(name, differences[name])
+    return differences
+
+
+def _report(folder: Path, checkpoint: str, exported: _Exported, settings: ExportSettings) -> ExportReport:
+    faces, forms, differences, cost = exported.faces, exported.forms, exported.differences, exported.cost
+    calibrated_on = faces.calibrated_on
+    return ExportReport(
+        checkpoint=checkpoint,
+        card=exported.card,
+        architecture=exported.generator.architecture,
+        resolution=exported.generator.architecture.resolution,
+        precisions=settings.precisions,
+        upsampling=settings.upsampling,
+        opset=settings.opset,
+        flops=cost.flops,
+        parameters=cost.parameters,
+        cost_by_kind=cost.kinds,
+        images=faces.used,
+        safetensors_max_difference=differences[SAFETENSORS_NAME].largest,
+        safetensors_mean_difference=differences[SAFETENSORS_NAME].mean,
+        torchscript_max_difference=differences[TORCHSCRIPT_NAME].largest,
+        torchscript_mean_difference=differences[TORCHSCRIPT_NAME].mean,
+        onnx_max_difference=differences[ONNX_NAME].largest,
+        onnx_mean_difference=differences[ONNX_NAME].mean,
+        compiler_onnx_max_difference=differences[COMPILER_ONNX_NAME].largest,
+        compiler_onnx_mean_difference=differences[COMPILER_ONNX_NAME].mean,
+        num_calibration=0 if calibrated_on is None else len(calibrated_on.names),
+        num_evaluation=len(faces.evaluation.names),
+        results=_results(faces, forms),
+        int8_flops_share=forms.int8_flops_share,
+        ranges=forms.ranges,
+        warnings=(*faces.warnings, *forms.warnings),
+        sha256={name: _digest(folder / name) for name in (*FLOAT_ARTEFACTS, *forms.artefacts)},
+        versions=_versions(),
+    )
+
+
+def _results(faces: BundleFaces, forms: PrecisionForms) -> tuple[FormResult, ...]:
+    """Every form on the evaluation faces."""
+    float_images, target = forms.restored["float32"], faces.evaluation.target
+    measured = {form: quality(images, target, float_images) for form, images in forms.restored.items()}
+    return tuple(
+        FormResult(form, values.psnr_to_float, values if faces.has_targets else None)
+        for form, values in measured.items()
+    )
+
+
+def _write_checksums(folder: Path) -> None:
+    """Writes what `sha256sum --check` reads, for every file but report.json, which is the mark of completeness."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != REPORT_NAME)
+    lines = "".join(f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    (folder / CHECKSUMS_NAME).write_text(lines, encoding="utf-8")
+
+
+def _move_in(folder: Path, output: Path) -> None:
+    """Moves files and folders to their place, the mark of completeness last; without it the bundle is not valid."""
+    output.mkdir(exist_ok=True)
+    (output / REPORT_NAME).unlink(missing_ok=True)
+    for name in BUNDLE_NAMES:  # an older bundle may have held more
+        old = output / name
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    names = sorted((path.name for path in folder.iterdir()), key=lambda name: name == REPORT_NAME)
+    for name in names:
+        os.replace(folder / name, output / name)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "onnx", "onnxruntime", "safetensors", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
+
+
+def _say_nothing(step: str) -> None:
+    """The default of `on_step`."""

@@ -1,0 +1,163 @@
+"""What a bundle is made of: its settings, the names of its files and the report on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from export.formats.artefacts import COMPILER_ONNX_NAME, DEFAULT_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
+from export.int8.integer_simulation import Quality
+from export.int8.quantization import QuantizationSettings
+from export.static.cost import KindCost
+from export.static.half_precision import ValueRange
+from export.static.network import Upsampling
+from models import Architecture
+
+Precision = Literal["float32", "fp16", "int8"]
+INTEGER_TORCHSCRIPT_NAME = "generator_int8.torchscript.pt"
+INTEGER_ONNX_NAME = "generator_int8.onnx"
+FLOAT_ARTEFACTS = (SAFETENSORS_NAME, TORCHSCRIPT_NAME, ONNX_NAME, COMPILER_ONNX_NAME)
+LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME, README_NAME = "layer_map.json", "report.json", "report.html", "README.md"
+CHECKSUMS_NAME, PATHS_SCRIPT_NAME, PREPROCESSING_NAME = "SHA256SUMS", "absolute_paths.py", "preprocessing.json"
+VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME = "vacc", "calibration", "golden"
+"""Folders: settings of compiler and runtime; faces to calibrate on; faces and what the card should make of them."""
+BUNDLE_NAMES = (
+    *(*FLOAT_ARTEFACTS, INTEGER_TORCHSCRIPT_NAME, INTEGER_ONNX_NAME, LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME),
+    *(README_NAME, CHECKSUMS_NAME, PATHS_SCRIPT_NAME, VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME),
+)
+"""Everything that a bundle may hold at its top."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What a bundle holds beside the float artefacts, and how it is made.
+
+    Raises:
+        ValueError: The values contradict each other.
+    """
+
+    precisions: tuple[Precision, ...] = ("float32",)
+    """`float32` is always there; `fp16` and `int8` add what the VACC compiler needs for them, and their figures."""
+    opset: int = DEFAULT_OPSET
+    """Of the ONNX file for onnxruntime; the one for compilers has 11."""
+    upsampling: Upsampling = "transposed"
+    """Form of the static network."""
+    calibration: Path | None = None
+    """Folder of degraded faces to take int8 ranges from; None degrades faces for it."""
+    num_calibration: int = 100
+    """Faces to calibrate on, at most half of all."""
+    num_evaluation: int = 100
+    """Other faces to measure on."""
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
+    """How int8 is chosen."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.precisions or len(set(self.precisions)) < len(self.precisions):
+            problems.append(f"precisions must be named once each, got {' '.join(self.precisions) or 'none'}")
+        if self.calibration is not None and "int8" not in self.precisions:
+            problems.append(f"calibration faces ({self.calibration}) serve int8 only; add int8 to the precisions")
+        if min(self.num_calibration, self.num_evaluation) < 1:
+            problems.append(
+                f"numbers of faces must be at least 1, got {self.num_calibration} to calibrate and "
+                f"{self.num_evaluation} to measure on"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class ImagesUsed:
+    """What the artefacts were compared on; the golden set."""
+
+    kind: str
+    """`degraded faces`, or `smooth synthetic images` where no faces were given."""
+    number: int
+    """How many."""
+    degradation: str | None
+    """Preset; None for synthetic images."""
+    seed: int
+    """Of degradation or drawing."""
+
+
+@dataclass(frozen=True)
+class FormResult:
+    """How well one form of the network restores the evaluation faces."""
+
+    form: str
+    """`float32`, `fp16, simulated`, `int8 (mse), simulated`, `int8 (mse), onnxruntime`."""
+    psnr_to_float: float
+    """Against the images of the float network, dB."""
+    quality: Quality | None
+    """Against clean faces; None where there are none."""
+
+
+@dataclass(frozen=True)
+class LayerEntry:
+    """A line of the layer map."""
+
+    name: str
+    kind: str
+    conv2d_index: int | None
+    """What `exclude_layers` means; None for what the compiler does not count."""
+    weight_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    flops: int
+    precision: str
+    """`int8`, or `fp16` for what stays in floating point beside it; `float32` in a bundle without int8."""
+    reason: str
+    """Why it is not int8, where it could be."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported and how far each form lies from the network; report.json as it stands."""
+
+    checkpoint: str
+    """Name of the file."""
+    card: Mapping[str, str]
+    """What the checkpoint says of itself."""
+    architecture: Architecture
+    """Of the network."""
+    resolution: int
+    """R in pixels; every artefact maps [1, 3, R, R] to [1, 3, R, R]."""
+    precisions: tuple[Precision, ...]
+    """Those asked for."""
+    upsampling: Upsampling
+    """Form of the static network."""
+    opset: int
+    """Of the ONNX file for onnxruntime."""
+    flops: int
+    """For one image; a multiplication and an addition are two."""
+    parameters: int
+    """Trained values."""
+    cost_by_kind: tuple[KindCost, ...]
+    """The same by kind of layer."""
+    images: ImagesUsed
+    """Which images the differences hold for."""
+    safetensors_max_difference: float
+    """Over all pixels and images, in units of [-1, 1]."""
+    safetensors_mean_difference: float
+    """Of the absolute values, in units of [-1, 1]."""
+    torchscript_max_difference: float
+    torchscript_mean_difference: float
+    onnx_max_difference: float
+    onnx_mean_difference: float
+    compiler_onnx_max_difference: float
+    compiler_onnx_mean_difference: float
+    num_calibration: int
+    """Faces that int8 was calibrated on."""
+    num_evaluation: int
+    """Other faces that the results hold for."""
+    results: tuple[FormResult, ...]
+    """Float first."""
+    int8_flops_share: float | None
+    """Of all FLOPs, those in int8; None in a bundle without it."""
+    ranges: Mapping[str, ValueRange]
+    """Of every module, where fp16 was asked for."""
+    warnings: tuple[str, ...]
+    """What needs attention, one sentence each."""
+    sha256: Mapping[str, str]
+    """Of each artefact."""
+    versions: Mapping[str, str]
+    """Of Python and the libraries that wrote and ran the artefacts."""

@@ -1,0 +1,168 @@
+"""The README of a bundle: what the files are and how to run each; its Python runs as it stands."""
+
+from export.bundle.contents import (
+    CHECKSUMS_NAME,
+    INTEGER_ONNX_NAME,
+    INTEGER_TORCHSCRIPT_NAME,
+    PATHS_SCRIPT_NAME,
+    ExportReport,
+)
+from export.formats.artefacts import (
+    COMPILER_ONNX_NAME,
+    COMPILER_OPSET,
+    INPUT_NAME,
+    ONNX_NAME,
+    OUTPUT_NAME,
+    SAFETENSORS_NAME,
+    TORCHSCRIPT_NAME,
+)
+
+_TEXT = """# Face restoration, {resolution}×{resolution}
+
+GPEN (arXiv 2105.06070), channel multiplier {multiplier}, narrow {narrow:g}, noise mode `{noise_mode}`. How far each
+form lies from the trained network, its FLOPs and its parameters stand in `report.html` and `report.json`.
+
+| file | what it is | input | output |
+|---|---|---|---|
+| `{torchscript}` | TorchScript trace, float32, CPU | `{input}` {shape} | one tensor {shape} |
+| `{onnx}` | ONNX, opset {opset}, float32, for onnxruntime | `{input}` {shape} | `{output}` {shape} |
+| `{compiler_onnx}` | ONNX, opset {compiler_opset}, float32, for compilers | `{input}` {shape} | `{output}` {shape} |
+| `{safetensors}` | trained weights, float32, for this project | [N, 3, {resolution}, {resolution}] | the same |
+{integer_rows}| `layer_map.json` | number, kind, weight, FLOPs and precision of every layer | | |
+| `golden/` | degraded faces and what each precision should make of them | | |
+| `vacc/` | settings of the VACC compiler and runtime | | |
+
+The ONNX files take one image at a time; so does, for compilers, the trace, which PyTorch runs on any number.
+`sha256sum --check {checksums}` checks the files.
+
+## Before and after
+
+The input is an aligned face of {resolution}×{resolution} pixels, RGB, planes first (NCHW), float32 in [-1, 1]:
+`(pixel / 255 - 0.5) / 0.5`, that is mean 0.5 and standard deviation 0.5 for every channel. The output has the same
+layout and about the same range; clip it: `pixel = round(clip(value * 0.5 + 0.5, 0, 1) * 255)`.
+
+```python
+import numpy as np
+from PIL import Image
+
+def read_face(path):
+    image = Image.open(path).convert("RGB").resize(({resolution}, {resolution}), Image.Resampling.LANCZOS)
+    return (np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.5
+
+def write_face(values, path):
+    pixels = np.clip(values[0] * 0.5 + 0.5, 0, 1).transpose(1, 2, 0) * 255
+    Image.fromarray(pixels.round().astype(np.uint8)).save(path)
+```
+
+## ONNX
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{onnx}", providers=["CPUExecutionProvider"])
+(restored,) = session.run(["{output}"], {{"{input}": read_face("face.png")}})
+write_face(restored, "restored_onnx.png")
+```
+
+## TorchScript
+
+```python
+import torch
+
+network = torch.jit.load("{torchscript}")
+with torch.no_grad():
+    restored = network(torch.from_numpy(read_face("face.png"))).numpy()
+write_face(restored, "restored_torchscript.png")
+```
+
+## This project
+
+From its repository, for any of these files:
+`python -m scripts.restore_faces --checkpoint {safetensors} --input FOLDER --output FOLDER`; in Python:
+
+```python
+from inference.restorers import load_restorer
+
+restorer = load_restorer("{safetensors}")
+write_face(restorer(torch.from_numpy(read_face("face.png"))).numpy(), "restored_safetensors.png")
+```
+"""
+
+_CARD = """
+## On a VACC card
+
+Written from the public model zoo (Vastai/VastModelZOO); `vamc` and `vamp` could not be run where this bundle was
+made, so look at their first messages. Run everything in this folder, for {precisions}:
+
+    python {script}
+{commands}
+The first command writes `golden/datalist.absolute.txt`, since vamp wants absolute paths. Then, from the repository
+of the project, on any machine:
+
+    python -m scripts.evaluate_bundle BUNDLE --outputs BUNDLE/card_PRECISION --precision PRECISION
+
+compares what came back with the golden outputs and the clean faces, file by file, and names the layer most likely at
+fault where it differs. Output files may have the names of the inputs or end in their number in the list (from 0).
+"""
+
+_COMMANDS = """    vamc compile vacc/{precision}.yaml
+    vamp -m deploy_weights/gpen_{resolution}_{precision}/mod --vdsp_params vacc/preprocessing.json \\
+        -i 1 p 1 -b 1 -s [3,{resolution},{resolution}] \\
+        --datalist golden/datalist.absolute.txt --path_output card_{precision}
+"""
+
+_LAYERS = """
+`exclude_layers` in `vacc/int8.yaml` are the numbers `conv2d_index` of `layer_map.json`: nn.conv2d calls from 0,
+depthwise ones included, transposed ones not, as TVM's relay.quantize counts. If a compiler counts otherwise, its log
+shows another number of convolutions than the {num_convolutions} here; then map the excluded ones by their shapes.
+"""
+
+
+def readme_text(report: ExportReport, num_convolutions: int) -> str:
+    """Writes the README of a bundle.
+
+    Args:
+        report: On the bundle.
+        num_convolutions: How many layers have a number.
+
+    Returns:
+        Markdown; its Python blocks, run one after the other in the bundle beside a `face.png`, restore it.
+    """
+    resolution = report.resolution
+    shape = f"[1, 3, {resolution}, {resolution}]"
+    integer_rows = ""
+    if "int8" in report.precisions:
+        integer_rows = (
+            f"| `{INTEGER_TORCHSCRIPT_NAME}` | TorchScript trace rescaled for int8, float32, for vamc "
+            f"| `{INPUT_NAME}` {shape} | one tensor {shape} |\n"
+            f"| `{INTEGER_ONNX_NAME}` | int8 for onnxruntime (QDQ) | `{INPUT_NAME}` {shape} "
+            f"| `{OUTPUT_NAME}` {shape} |\n| `calibration/` | {report.num_calibration} degraded faces | | |\n"
+        )
+    text = _TEXT.format(
+        resolution=resolution,
+        multiplier=report.architecture.channel_multiplier,
+        narrow=report.architecture.narrow,
+        noise_mode=report.architecture.noise_mode,
+        shape=shape,
+        torchscript=TORCHSCRIPT_NAME,
+        onnx=ONNX_NAME,
+        compiler_onnx=COMPILER_ONNX_NAME,
+        compiler_opset=COMPILER_OPSET,
+        safetensors=SAFETENSORS_NAME,
+        input=INPUT_NAME,
+        output=OUTPUT_NAME,
+        opset=report.opset,
+        integer_rows=integer_rows,
+        checksums=CHECKSUMS_NAME,
+    )
+    return text + _card_text(report, num_convolutions)
+
+
+def _card_text(report: ExportReport, num_convolutions: int) -> str:
+    """Commands for the card, where a precision for it was asked for."""
+    on_card = [precision for precision in report.precisions if precision != "float32"]
+    if not on_card:
+        return ""
+    commands = "".join(_COMMANDS.format(precision=one, resolution=report.resolution) for one in on_card)
+    text = _CARD.format(precisions=" and ".join(on_card), script=PATHS_SCRIPT_NAME, commands=commands)
+    return text + (_LAYERS.format(num_convolutions=num_convolutions) if "int8" in on_card else "")

@@ -1,0 +1,1 @@
+"""What came back from the card, and the layer at fault."""

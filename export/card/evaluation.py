@@ -1,0 +1,208 @@
+"""How far a card's images are from those it should have made, and what may be wrong."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.dataset import FaceImages
+from data.faces.files import FaceFiles
+from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.metrics.image_metrics import psnr
+from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME, Precision
+from export.bundle.face_sets import (
+    IMAGES_NAME,
+    INPUT_KEY,
+    INPUTS_NAME,
+    LIST_NAME,
+    OUTPUT_KEY,
+    OUTPUTS_NAME,
+    TARGETS_NAME,
+    read_array,
+)
+from export.card.fault_location import Suspect, locate_fault
+from export.formats.artefacts import SAFETENSORS_NAME
+from export.int8.calibration_ranges import calibration_ranges
+from export.int8.integer_simulation import choose_grids, simulate
+from export.static.layer_map import map_layers
+from export.static.network import StaticGPEN
+from models import load_generator
+
+TOLERANCE_DB = 1.0
+"""How much further from the float images than the simulation a card may be: it adds and rounds in another order."""
+ENOUGH_DB = {"float32": 60.0, "fp16": 60.0, "int8": float("inf")}
+"""Nearer than this to the float images nothing is wrong, however near the simulation is."""
+NUM_FAULT_FACES = 8
+
+
+@dataclass(frozen=True)
+class GoldenBundle:
+    """The part of a bundle that outputs are compared with."""
+
+    folder: Path
+    resolution: int
+    """R in pixels."""
+    precisions: tuple[Precision, ...]
+    """In the bundle, from float32 to int8."""
+    stems: tuple[str, ...]
+    """Names of the golden faces in the order of their list."""
+    degraded: Tensor
+    """uint8 [N, 3, R, R]."""
+    outputs: dict[Precision, Tensor]
+    """What each precision should make of them, [N, 3, R, R]."""
+    targets: Tensor | None
+    """Clean faces, uint8 [N, 3, R, R]; None where there were none."""
+
+
+@dataclass(frozen=True)
+class FaceComparison:
+    """One face; PSNR in dB of 8-bit images."""
+
+    name: str
+    to_float: float
+    """Card against the golden output of the float network."""
+    to_expected: float
+    """Card against the golden output of the card's precision."""
+    to_clean: float | None
+    """Card against the clean face."""
+    float_to_clean: float | None
+    """Float network against the clean face."""
+
+
+@dataclass(frozen=True)
+class CardEvaluation:
+    """All faces."""
+
+    precision: Precision
+    faces: tuple[FaceComparison, ...]
+    mean: FaceComparison
+    is_different: bool
+    """Whether the card is further from float than its precision explains."""
+    verdict: str
+    """The same in a sentence."""
+
+    def as_json(self, suspects: list[Suspect]) -> dict[str, object]:
+        """Everything as it goes into a file."""
+        return {**asdict(self), "suspects": [asdict(suspect) for suspect in suspects]}
+
+
+def read_bundle(folder: Path) -> GoldenBundle:
+    """Reads the golden faces of a bundle.
+
+    Raises:
+        FileNotFoundError: The folder is no complete bundle.
+        ValueError: A file in it is damaged.
+    """
+    if not (folder / REPORT_NAME).is_file():
+        raise FileNotFoundError(f"{folder} must be a complete bundle, it has no {REPORT_NAME}; export it again")
+    try:
+        report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+        resolution, asked = int(report["resolution"]), report["precisions"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / REPORT_NAME} is damaged ({error}); export the bundle again") from error
+    golden = folder / GOLDEN_NAME
+    stems = tuple(Path(line).stem for line in (golden / LIST_NAME).read_text(encoding="utf-8").splitlines() if line)
+    everything: tuple[Precision, ...] = ("float32", "fp16", "int8")
+    precisions = tuple(one for one in everything if one == "float32" or one in asked)
+    outputs = {
+        one: torch.cat([_tensor(golden / OUTPUTS_NAME / one / f"{stem}.npz", OUTPUT_KEY) for stem in stems])
+        for one in precisions
+    }
+    degraded = torch.stack([_tensor(golden / INPUTS_NAME / f"{stem}.npz", INPUT_KEY) for stem in stems])
+    targets = None
+    if (golden / TARGETS_NAME).is_dir():
+        targets = _images(golden / TARGETS_NAME, [f"{stem}.png" for stem in stems], resolution)
+    return GoldenBundle(folder, resolution, precisions, stems, degraded, outputs, targets)
+
+
+def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -> CardEvaluation:
+    """Compares images with the golden ones.
+
+    Args:
+        bundle: What they should be.
+        precision: Of the card.
+        outputs: What it made, [N, 3, R, R] in the order of the golden faces.
+
+    Raises:
+        ValueError: The bundle was not exported for that precision.
+    """
+    if precision not in bundle.outputs:
+        raise ValueError(
+            f"the bundle holds {', '.join(bundle.precisions)}, got {precision}; export it with that precision"
+        )
+    finite = torch.isfinite(outputs).flatten(1).all(dim=1)
+    card, exact, expected = (
+        model_to_uint8(x.nan_to_num()) for x in (outputs, bundle.outputs["float32"], bundle.outputs[precision])
+    )
+    columns = [psnr(card, exact), psnr(card, expected)]
+    clean = [] if bundle.targets is None else [psnr(card, bundle.targets), psnr(exact, bundle.targets)]
+    rows = torch.stack(columns + clean, dim=1)  # [N, 2 or 4]
+    faces = tuple(_comparison(name, row) for name, row in zip(bundle.stems, rows, strict=True))
+    mean = _comparison("mean", rows.mean(dim=0))
+    simulated = float(psnr(expected, exact).mean())
+    threshold = min(simulated, ENOUGH_DB[precision]) - TOLERANCE_DB
+    is_different = mean.to_float < threshold or not bool(finite.all())
+    verdict = (
+        f"The card is {mean.to_float:.2f} dB from the float network; {precision} was simulated at {simulated:.2f} dB, "
+        f"and {threshold:.2f} dB or more count as agreement: it {'DIFFERS' if is_different else 'agrees'}."
+    )
+    if not bool(finite.all()):
+        verdict += f" {int((~finite).sum())} outputs hold values that are not finite: look for an overflow."
+    return CardEvaluation(precision, faces, mean, is_different, verdict)
+
+
+def likely_faults(
+    bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: Callable[[str], None]
+) -> list[Suspect]:
+    """Ranks the layers of the bundle's network by how much of a card's error each explains alone.
+
+    Args:
+        bundle: What the outputs should be.
+        precision: Of the card; its expected outputs are the reference.
+        outputs: What it made, [N, 3, R, R].
+        on_step: Told what begins.
+
+    Returns:
+        Suspects, the likeliest first.
+
+    Raises:
+        ValueError: Fewer than two outputs are finite and differ.
+    """
+    error = outputs - bundle.outputs[precision]
+    usable = torch.isfinite(error).flatten(1).all(dim=1).nonzero()[:NUM_FAULT_FACES, 0]
+    degraded = bundle.degraded[usable]
+    network = StaticGPEN(load_generator(bundle.folder / SAFETENSORS_NAME))
+    names = [layer.name for layer in map_layers(network)]
+    signatures = _quantization_errors(network, bundle, degraded, on_step)
+    return locate_fault(network, names, uint8_to_model(degraded), error[usable], signatures, on_step=on_step)
+
+
+def _quantization_errors(
+    network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """The error of the network with one convolution in int8, for each convolution."""
+    on_step("simulating each convolution in int8")
+    folder = bundle.folder / CALIBRATION_NAME / IMAGES_NAME
+    calibration = bundle.degraded
+    if folder.is_dir():
+        calibration = _images(folder, sorted(path.name for path in folder.glob("*.png")), bundle.resolution)
+    grids = choose_grids(network, calibration_ranges(network, calibration), "mse", "vacc")
+    exact = simulate(network, {}, degraded)
+    return {name: simulate(network, {name: grid}, degraded) - exact for name, grid in grids.items()}
+
+
+def _comparison(name: str, row: Tensor) -> FaceComparison:
+    to_float, to_expected, *clean = (float(value) for value in row)
+    return FaceComparison(name, to_float, to_expected, *(clean or (None, None)))
+
+
+def _tensor(path: Path, key: str) -> Tensor:
+    return torch.from_numpy(read_array(path, key))
+
+
+def _images(folder: Path, names: list[str], resolution: int) -> Tensor:
+    images = FaceImages(FaceFiles(folder, names, [(folder / name).stat().st_size for name in names]), resolution)
+    return torch.stack([images[index] for index in range(len(names))])

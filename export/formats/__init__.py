@@ -1,0 +1,1 @@
+"""Files that other programs run, and their comparison with the network."""

@@ -1,0 +1,132 @@
+"""The network in files: safetensors, TorchScript and ONNX."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import torch
+
+from export.static.network import StaticGPEN
+from inference.restorers import METADATA_NAME, accepted_deprecations
+from models import GPEN, Architecture, save_release
+from system.atomic_file import replacing
+
+SAFETENSORS_NAME = "generator.safetensors"
+TORCHSCRIPT_NAME = "generator.torchscript.pt"
+ONNX_NAME = "generator.onnx"
+COMPILER_ONNX_NAME = "generator_opset11.onnx"
+INPUT_NAME, OUTPUT_NAME = "input", "output"
+OPSET_RANGE = (11, 20)
+"""Lowest and highest ONNX opset that can be asked for."""
+DEFAULT_OPSET = 20
+"""For onnxruntime: the highest that PyTorch's exporter writes as asked for."""
+COMPILER_OPSET = 11
+"""For compilers: models of the Vastai zoo come in 10 or 11, none above 17."""
+
+
+def write_safetensors(path: Path, generator: GPEN, card: Mapping[str, str]) -> None:
+    """Writes the trained network in float32 as `models.load_generator` and a later fine-tuning read it.
+
+    Args:
+        path: Target.
+        generator: EMA weights.
+        card: Model card, name to text.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    save_release(path, generator, card=card, half=False)
+
+
+def write_torchscript(path: Path, network: StaticGPEN) -> None:
+    """Traces a network for one image: float32 [1, 3, R, R] named `input` to one tensor.
+
+    Args:
+        path: Target.
+        network: The static form, on the CPU.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with accepted_deprecations(), torch.no_grad():
+        # The parity check compares far more than the tracer's own repetition would.
+        traced = torch.jit.trace(network, _example(network.architecture), check_trace=False)
+        # To memory first: a full disk is an OSError from Python, but a RuntimeError from TorchScript's writer.
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer, _extra_files={METADATA_NAME: architecture_text(network.architecture)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET) -> None:
+    """Writes a network for one image as ONNX: float32 [1, 3, R, R] named `input` to `output`.
+
+    Args:
+        path: Target.
+        network: The static form, on the CPU.
+        opset: Version of the operator set, within `OPSET_RANGE`.
+
+    Raises:
+        ValueError: The opset is out of range.
+        OSError: The file cannot be written.
+    """
+    check_opset(opset)
+    with replacing(path) as temporary:
+        with accepted_deprecations(), torch.no_grad():
+            torch.onnx.export(
+                network,
+                (_example(network.architecture),),
+                temporary,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                opset_version=opset,
+                dynamo=False,
+            )
+        model = onnx.load(temporary)
+        _strip_identities(model.graph)
+        model.doc_string = "Face restoration (GPEN): RGB in [-1, 1] to RGB, about [-1, 1], to be clipped"
+        onnx.helper.set_model_props(model, {METADATA_NAME: architecture_text(network.architecture)})
+        onnx.checker.check_model(model, full_check=True)
+        temporary.write_bytes(model.SerializeToString())
+
+
+def check_opset(opset: int) -> None:
+    """Raises ValueError if an opset cannot be written."""
+    lowest, highest = OPSET_RANGE
+    if not lowest <= opset <= highest:
+        raise ValueError(
+            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; {COMPILER_ONNX_NAME} is written anyway"
+        )
+
+
+def architecture_text(architecture: Architecture) -> str:
+    """The architecture as stored inside an artefact, JSON."""
+    return json.dumps(asdict(architecture))
+
+
+def _example(architecture: Architecture) -> torch.Tensor:
+    """An input to trace with; its values do not matter, since nothing in the static form depends on them."""
+    return torch.zeros(1, 3, architecture.resolution, architecture.resolution)
+
+
+def _strip_identities(graph: onnx.GraphProto) -> None:
+    """Lets the users of a constant read it directly where the exporter merged equal constants by Identity nodes.
+
+    A weight behind an Identity counts as computed at run time for TVM and for onnxruntime's quantizer.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    sources: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in constants:
+            sources[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for position, name in enumerate(node.input):
+            node.input[position] = sources.get(name, name)
+    del graph.node[:]
+    graph.node.extend(kept)

@@ -1,0 +1,106 @@
+"""What an integer target makes of a network: its convolutions in 8 bits, everything between them in float."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from data.ranges import model_to_uint8
+from evaluation.metrics.image_metrics import psnr, ssim
+from export.int8.calibration_ranges import ConvolutionRanges, TensorRange, restored
+from models.quantization.arithmetic import LEVELS, LOWEST_CODE, ConvolutionGrid, quantized_convolution, weight_steps
+from models.quantization.clipping import Calibration, threshold
+from models.quantization.convolution_calls import ConvolutionCall
+
+Target = Literal["vacc", "onnxruntime"]
+"""`vacc`: codes lie in [-127, 127] and accumulators are read as floats, as by TVM's relay.quantize before a product of
+two activations. `onnxruntime`: codes lie in [-128, 127], and its QLinearConv rounds its output to 8 bits."""
+Grids = Mapping[str, ConvolutionGrid]
+"""Steps by the name of the convolution; those that are missing stay in float."""
+
+
+def choose_grids(
+    network: nn.Module, ranges: Mapping[str, ConvolutionRanges], calibration: Calibration, target: Target
+) -> dict[str, ConvolutionGrid]:
+    """Chooses the steps of every convolution.
+
+    Args:
+        network: With `ranges`' convolutions.
+        ranges: With histograms.
+        calibration: Where the ranges of activations end.
+        target: Whose arithmetic.
+
+    Returns:
+        One grid for each convolution in `ranges`.
+    """
+    grids = {}
+    for name, range_ in ranges.items():
+        module = network.get_submodule(name)
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)  # for the type checker: ranges name nothing else
+        out_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+        input_step, weight_step = _step(range_.input, calibration), weight_steps(module.weight, out_dim)
+        if target == "vacc":
+            grids[name] = ConvolutionGrid(input_step, weight_step)
+        else:
+            output_step = _step(range_.output, calibration)
+            grids[name] = ConvolutionGrid(input_step, weight_step, output_step, LOWEST_CODE)
+    return grids
+
+
+def simulate(network: nn.Module, grids: Grids, faces: Tensor) -> Tensor:
+    """Restores faces with the convolutions of `grids` in integers.
+
+    Args:
+        network: Maps [N, 3, R, R] in [-1, 1] to the same.
+        grids: Steps by name; without any the network itself runs.
+        faces: Degraded, uint8 [N, 3, R, R].
+
+    Returns:
+        [N, 3, R, R], about [-1, 1].
+    """
+    return restored(network, faces, quantizing(grids))
+
+
+def quantizing(grids: Grids) -> Callable[[str, ConvolutionCall], Tensor]:
+    """What computes the convolutions of `grids` in integers and the others as they are."""
+
+    def compute(name: str, call: ConvolutionCall) -> Tensor:
+        return quantized_convolution(call, grids[name]) if name in grids else call.compute()
+
+    return compute
+
+
+def _step(range_: TensorRange, calibration: Calibration) -> Tensor:
+    """Between neighbouring codes of an activation."""
+    assert range_.counts is not None  # for the type checker: ranges come with histograms here
+    return threshold(range_.counts, range_.largest, calibration) / LEVELS
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over faces, of images rounded to 8 bits."""
+
+    psnr: float
+    """Against the clean faces, dB."""
+    ssim: float
+    """Against the clean faces."""
+    psnr_to_float: float
+    """Against the images of the float network, dB."""
+
+
+def quality(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Quality:
+    """Measures restored faces.
+
+    Args:
+        restored: [N, 3, R, R], about [-1, 1].
+        target: Clean faces, uint8 [N, 3, R, R].
+        restored_by_float: What the float network made, as `restored`.
+
+    Returns:
+        Means over the faces; metrics as in `evaluation.image_metrics`.
+    """
+    images = model_to_uint8(restored.cpu())
+    reference = model_to_uint8(restored_by_float.cpu())
+    values = psnr(images, target), ssim(images, target), psnr(images, reference)
+    return Quality(*(float(value.mean()) for value in values))

@@ -1,0 +1,192 @@
+"""Post-training quantization of the static form, from rescaling to the figures of what came out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from torch import Tensor
+
+from evaluation.pairs import PairBatch
+from export.int8.adaptive_rounding import adaptively_rounded, bias_corrected
+from export.int8.calibration_ranges import calibration_ranges
+from export.int8.equalization import equalized
+from export.int8.integer_simulation import Grids, Quality, Target, choose_grids, quality, simulate
+from export.int8.layer_selection import (
+    Budget,
+    LayerSensitivity,
+    exclude_layers,
+    layer_sensitivity,
+    measurement,
+    without,
+)
+from export.static.layer_map import Layer
+from export.static.network import StaticGPEN
+from models.quantization.clipping import Calibration
+
+LayerPrecision = Literal["int8", "fp16"]
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """How a network is quantized."""
+
+    calibration: Calibration = "mse"
+    """Where the ranges of activations end: max, mse, percentile (99.99) or kl."""
+    target: Target = "vacc"
+    """Whose arithmetic is simulated."""
+    largest_drop_db: float | None = 0.10
+    """How much PSNR against the clean faces int8 may cost; None: as little as the FLOPs in float allow."""
+    least_psnr_to_float_db: float = 45.0
+    """Of the int8 images against the float network's; goes with `largest_drop_db`."""
+    largest_float_flops: float = 0.05
+    """Share of the FLOPs that may stay in float; 0 excludes no convolution and skips the sensitivity."""
+    equalize: bool = True
+    """Rescale channels before calibration."""
+    correct_biases: bool = True
+    """Take mean errors out of the biases."""
+    rounding_iterations: int = 0
+    """Steps of learned rounding for each convolution; 0 rounds to nearest."""
+    num_sensitivity_faces: int = 32
+    """How many calibration faces layers are measured on."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("rounding_iterations", 0), ("num_sensitivity_faces", 1)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"quantization: {name} must be at least {lowest}, got {getattr(self, name)}")
+        _ = self.budget
+
+    @property
+    def budget(self) -> Budget:
+        """What int8 may cost."""
+        return Budget(self.largest_drop_db, self.least_psnr_to_float_db, self.largest_float_flops)
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """A network that was prepared for int8, and what is known of it."""
+
+    network: StaticGPEN
+    """What to export: rescaled, biases corrected, weights on their grid if rounding was learned."""
+    grids: Grids
+    """Steps of the convolutions in int8 by name."""
+    precisions: Mapping[str, LayerPrecision]
+    """Of every layer by name."""
+    reasons: Mapping[str, str]
+    """Why a convolution was left in float, by name."""
+    ranges: Mapping[str, tuple[float, float]]
+    """Smallest and largest input of each convolution on the calibration faces, by name."""
+    by_float: Quality
+    """Of the float network on the evaluation faces."""
+    by_int8: Quality
+    """Of the simulated int8 network on the evaluation faces."""
+    sensitivity: tuple[LayerSensitivity, ...]
+    """Of every convolution, measured on calibration faces; empty if it was skipped."""
+    integer_flops: float
+    """Share of the FLOPs in int8."""
+    is_within_budget: bool
+    """Whether the evaluation faces meet the budget; true if there is none in dB."""
+
+    def simulate(self, degraded: Tensor) -> Tensor:
+        """Restores degraded faces, uint8 [N, 3, R, R], as the integer target does; [N, 3, R, R], about [-1, 1]."""
+        return simulate(self.network, self.grids, degraded)
+
+    def simulate_layers(self, names: Sequence[str], degraded: Tensor) -> Tensor:
+        """The same with the named convolutions in int8 only."""
+        return simulate(self.network, {name: self.grids[name] for name in names}, degraded)
+
+
+def quantize(
+    network: StaticGPEN,
+    layers: Sequence[Layer],
+    calibration: PairBatch,
+    evaluation: PairBatch,
+    settings: QuantizationSettings,
+    on_step: Callable[[str], None],
+    range_faces: Tensor | None = None,
+) -> QuantizedNetwork:
+    """Quantizes a network after training.
+
+    Args:
+        network: The static form; stays as it is.
+        layers: All of its layers, from `export.layer_map`.
+        calibration: Faces that ranges, biases and layers are chosen on.
+        evaluation: Other faces, for the final figures.
+        settings: How.
+        on_step: Told in a few words what begins.
+        range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
+
+    Returns:
+        The prepared network, its steps and its quality.
+
+    Raises:
+        ValueError: There are no calibration faces.
+    """
+    if min(len(calibration.degraded), 1 if range_faces is None else len(range_faces)) == 0:
+        raise ValueError("calibration needs degraded faces, got none; name a folder with 50 to 100 of them")
+    faces = calibration.degraded if range_faces is None else range_faces
+    prepared, grids, ranges = _calibrate(network, faces, settings, on_step)
+    sensitivity, reasons = _select(prepared, grids, layers, calibration, settings, on_step)
+    grids = without(grids, reasons)
+    prepared = _correct(prepared, grids, faces, settings, on_step)
+    on_step(f"measuring int8 on {len(evaluation.names)} faces")
+    images = simulate(network, {}, evaluation.degraded)
+    by_float = quality(images, evaluation.target, images)
+    by_int8 = quality(simulate(prepared, grids, evaluation.degraded), evaluation.target, images)
+    integer = sum(layer.flops for layer in layers if layer.name in grids)
+    return QuantizedNetwork(
+        network=prepared,
+        grids=grids,
+        precisions={layer.name: "int8" if layer.name in grids else "fp16" for layer in layers},
+        reasons=reasons,
+        ranges=ranges,
+        by_float=by_float,
+        by_int8=by_int8,
+        sensitivity=sensitivity,
+        integer_flops=integer / sum(layer.flops for layer in layers),
+        is_within_budget=settings.largest_drop_db is None or settings.budget.is_met(by_int8, by_float),
+    )
+
+
+def _calibrate(
+    network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
+) -> tuple[StaticGPEN, Grids, dict[str, tuple[float, float]]]:
+    """The rescaled network, steps of all its convolutions and the ends of the ranges that they were chosen from."""
+    if settings.equalize:
+        on_step("rescaling channels")
+        network = equalized(network, faces)
+    on_step(f"calibrating on {len(faces)} faces ({settings.calibration})")
+    ranges = calibration_ranges(network, faces)
+    ends = {name: (float(r.input.lowest.min()), float(r.input.highest.max())) for name, r in ranges.items()}
+    return network, choose_grids(network, ranges, settings.calibration, settings.target), ends
+
+
+def _correct(
+    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
+) -> StaticGPEN:
+    """Fits weights and biases to the steps of those convolutions that become int8."""
+    if settings.rounding_iterations > 0:
+        on_step("learning to round")
+        network = cast(StaticGPEN, adaptively_rounded(network, grids, faces, settings.rounding_iterations))
+    if settings.correct_biases:
+        on_step("correcting biases")
+        network = cast(StaticGPEN, bias_corrected(network, grids, faces))
+    return network
+
+
+def _select(
+    network: StaticGPEN,
+    grids: Grids,
+    layers: Sequence[Layer],
+    calibration: PairBatch,
+    settings: QuantizationSettings,
+    on_step: Callable[[str], None],
+) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
+    """Sensitivity of all convolutions, and which of them stay in float."""
+    if settings.largest_float_flops == 0:
+        return (), {}
+    number = settings.num_sensitivity_faces
+    names, degraded, target = calibration
+    measure = measurement(network, PairBatch(names[:number], degraded[:number], target[:number]))
+    sensitivity = layer_sensitivity(measure, grids, on_step)
+    flops = {layer.name: layer.flops for layer in layers}
+    return sensitivity, exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)

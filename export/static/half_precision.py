@@ -1,0 +1,95 @@
+"""The static form in 16-bit floating point: what it costs in quality and which values come close to its limits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from export.static.graph import capture_graph, constant_names, evaluate_graph, module_of
+from export.static.network import StaticGPEN
+
+LARGEST_HALF = torch.finfo(torch.float16).max
+SMALLEST_NORMAL_HALF = torch.finfo(torch.float16).smallest_normal
+HEADROOM = 4.0
+"""Values within this factor of the largest half count as a risk: faces that were not measured may go further."""
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Values that a module computed in float32, over all its operations and all images."""
+
+    largest: float
+    """Of the absolute values, those of its constants among them."""
+    smallest_energy: float | None
+    """For the layers under the root of the demodulation: the smallest value; None elsewhere."""
+
+
+def simulate_half(network: StaticGPEN) -> Callable[[Tensor], Tensor]:
+    """Rounds every constant, every input and the result of every operation to 16 bits.
+
+    Sums inside a convolution stay in float32, as accelerators and mixed precision keep them. The epsilons of 1e-8
+    become 0, as on any device.
+
+    Args:
+        network: The static form, on the CPU, in float32.
+
+    Returns:
+        Degraded faces [N, 3, R, R] in [-1, 1] to restored faces, float32; infinite or no numbers after an overflow.
+    """
+    program = capture_graph(network)
+
+    @torch.no_grad()
+    def run(degraded: Tensor) -> Tensor:
+        return evaluate_graph(program, degraded, lambda _, value: value.half().float())
+
+    return run
+
+
+@torch.no_grad()
+def record_ranges(network: StaticGPEN, images: Tensor) -> dict[str, ValueRange]:
+    """Records the values of every module while a network restores faces in float32.
+
+    Args:
+        network: The static form, on the CPU.
+        images: Degraded faces [N, 3, R, R] in [-1, 1], restored one by one.
+
+    Returns:
+        Ranges by the name of the module in which an operation stands, as they run; `` is the network's own.
+    """
+    program = capture_graph(network)
+    constants = constant_names(program)
+    largest: dict[str, float] = {}
+    energies: dict[str, float] = {}
+
+    def note(node: fx.Node, value: Tensor) -> Tensor:
+        name = constants[node.name].rpartition(".")[0] if node.name in constants else module_of(node)
+        largest[name] = max(largest.get(name, 0.0), float(value.abs().max()))
+        if name.endswith("energy") and node.op == "call_function":
+            energies[name] = min(energies.get(name, float("inf")), float(value.min()))
+        return value
+
+    for image in images.split(1):
+        evaluate_graph(program, image, note)
+    return {name: ValueRange(value, energies.get(name)) for name, value in largest.items()}
+
+
+def half_risks(ranges: Mapping[str, ValueRange]) -> list[str]:
+    """What may go wrong in 16 bits, in one sentence each; nothing if all values are far from the limits.
+
+    Args:
+        ranges: From `record_ranges`.
+    """
+    risks = []
+    for name, values in ranges.items():
+        if not values.largest <= LARGEST_HALF / HEADROOM:
+            word = "overflows" if not values.largest <= LARGEST_HALF else "comes close to overflow in"
+            risks.append(
+                f"{name or 'the network'} {word} fp16: values up to {values.largest:.4g}, 65504 is the largest"
+            )
+        if values.smallest_energy is not None and values.smallest_energy < SMALLEST_NORMAL_HALF * HEADROOM:
+            risks.append(
+                f"{name} may divide by zero in fp16: its smallest sum of squares is {values.smallest_energy:.3g} and "
+                "the epsilon beside it becomes 0; keep this layer and its square root in float32"
+            )
+    return risks

@@ -1,0 +1,1 @@
+"""Trained networks at work: whatever restores faces, folders of faces, drawn faces."""

@@ -1,0 +1,117 @@
+"""Restoring all aligned faces of a folder into another one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from data.dataset import FaceImages
+from data.faces.files import FaceFiles
+from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.reports.pictures import write_png
+
+
+def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
+    """Refuses an output folder in which something could be lost.
+
+    Args:
+        output: Folder to write into; need not exist.
+        overwrite: Whether files of earlier runs may be replaced.
+        inputs: Folder that is only read; None where there is none.
+
+    Raises:
+        ValueError: If the output is no folder, holds files without `overwrite`, or lies inside the inputs or around
+            them.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output must be a folder, {output} is a file; choose another name")
+    if inputs is not None and inputs.is_dir():
+        source, target = inputs.resolve(), output.resolve()
+        if source.is_relative_to(target) or target.is_relative_to(source):
+            raise ValueError(
+                f"input and output must not lie in one another, got {inputs} and {output}; choose another output"
+            )
+    if not overwrite and output.is_dir() and any(output.iterdir()):
+        raise ValueError(f"{output} holds files already; choose another output or add --overwrite")
+
+
+def restore_folder(
+    restore: Callable[[Tensor], Tensor],
+    faces: FaceFiles,
+    resolution: int,
+    output: Path,
+    batch_size: int = 8,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, str]:
+    """Restores faces and writes each as PNG under its own name.
+
+    Args:
+        restore: float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape.
+        faces: Aligned faces of any size; sides that differ are cropped to the central square.
+        resolution: R in pixels, to which faces are resized and at which they are written.
+        output: Folder; sub folders are kept, suffixes become .png. Every file is complete or absent.
+        batch_size: Faces restored at once.
+        on_progress: Called with the number of faces done after each batch.
+
+    Returns:
+        Reasons by the names of the faces that could not be restored; the others are written all the same.
+
+    Raises:
+        ValueError: If two faces would get one name, a result would leave the output folder, or the restored images have
+            another shape.
+        OSError: If a result cannot be written.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch size must be at least 1, got {batch_size}")
+    targets = _target_files(faces, output)
+    failed: dict[str, str] = {}
+    done = 0
+    for names, degraded in _readable_batches(faces, resolution, batch_size, failed):
+        with torch.no_grad():
+            restored = restore(uint8_to_model(degraded)).cpu()
+        if restored.shape != degraded.shape:
+            raise ValueError(
+                f"restored images must have the shape {tuple(degraded.shape)}, got {tuple(restored.shape)}"
+            )
+        for name, image in zip(names, restored, strict=True):
+            if torch.isfinite(image).all():
+                write_png(targets[name], model_to_uint8(image).permute(1, 2, 0).contiguous().numpy())
+            else:
+                failed[name] = "the restored image is not finite; check the checkpoint"
+        done += len(names)
+        if on_progress is not None:
+            on_progress(done + len(failed))
+    return failed
+
+
+def _target_files(faces: FaceFiles, output: Path) -> dict[str, Path]:
+    """Where each face goes; refuses two faces with one target and folders that lead elsewhere."""
+    files: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    for name in faces.names:
+        file = output / PurePosixPath(name).with_suffix(".png")
+        if file in owners:
+            raise ValueError(f"{owners[file]} and {name} would both become {file}; rename one of them")
+        if not file.parent.resolve().is_relative_to(output.resolve()):
+            raise ValueError(f"{file.parent} must lie inside {output}, but is a link to elsewhere; remove it")
+        files[name], owners[file] = file, name
+    return files
+
+
+def _readable_batches(
+    faces: FaceFiles, resolution: int, batch_size: int, failed: dict[str, str]
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and uint8 [N, 3, R, R] of the faces that can be read; the reasons of the others go into `failed`."""
+    images = FaceImages(faces, resolution)
+    names: list[str] = []
+    pixels: list[Tensor] = []
+    for index, name in enumerate(faces.names):
+        try:
+            pixels.append(images[index])
+            names.append(name)
+        except ValueError as error:
+            failed[name] = " ".join(str(error).split())
+        if names and (len(names) == batch_size or index == len(faces) - 1):
+            yield names, torch.stack(pixels)
+            names, pixels = [], []

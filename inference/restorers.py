@@ -1,0 +1,195 @@
+"""Anything that restores faces behind one call: checkpoints, release files, TorchScript and ONNX."""
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from models import Architecture, load_generator
+
+METADATA_NAME = "gpen-trainer.json"
+"""Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""
+
+
+@contextmanager
+def accepted_deprecations() -> Iterator[None]:
+    """Silences PyTorch's notices that TorchScript and its ONNX exporter are deprecated, and nothing else.
+
+    They are what the targets need: VACC's compiler reads TorchScript only, and the exporter that replaces them writes
+    opset 18 whatever lower one is asked for.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        yield
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """A network that restores aligned faces, wherever it came from."""
+
+    resolution: int
+    """R, height and width of the faces in pixels."""
+    description: str
+    """What it is, in one line for reports."""
+    device: torch.device
+    """Where it computes."""
+    run: Callable[[Tensor], Tensor]
+    """float32 [N, 3, R, R] on the device to the restored faces, unchecked; call the restorer itself instead."""
+    architecture: Architecture | None
+    """Of the network; None for an ONNX file that does not say."""
+
+    @torch.no_grad()
+    def __call__(self, degraded: Tensor) -> Tensor:
+        """Restores faces.
+
+        Args:
+            degraded: [N, 3, R, R] float32 in [-1, 1], on any device.
+
+        Returns:
+            Restored faces [N, 3, R, R] float32, about [-1, 1], not clipped, on the restorer's device.
+
+        Raises:
+            ValueError: Shape or type is another.
+        """
+        wanted = (3, self.resolution, self.resolution)
+        if degraded.ndim != 4 or tuple(degraded.shape[1:]) != wanted or degraded.dtype != torch.float32:
+            raise ValueError(
+                f"faces must be float32 [N, 3, {self.resolution}, {self.resolution}] in [-1, 1], got "
+                f"{degraded.dtype} {list(degraded.shape)}; resize them to the resolution of the model"
+            )
+        return self.run(degraded.to(self.device))
+
+
+def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Restorer:
+    """Loads whatever restores faces.
+
+    Args:
+        path: ONNX file (.onnx) or TorchScript archive written by `python -m export`, or any checkpoint that
+            `models.load_generator` reads.
+        device: Where to compute, such as `cpu` or `cuda:0`; ONNX runs on the CPU only.
+
+    Returns:
+        The restorer, ready to call.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is something else or damaged, or the device cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name one of the files in it")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
+    device = _usable_device(device)
+    if path.suffix.lower() == ".onnx":
+        return _load_onnx(path, device)
+    if _is_torchscript(path):
+        return _load_torchscript(path, device)
+    generator = load_generator(path).to(device).requires_grad_(False)
+    architecture = generator.architecture
+    return Restorer(architecture.resolution, f"{_words(architecture)}, {path.name}", device, generator, architecture)
+
+
+def _usable_device(device: torch.device | str) -> torch.device:
+    """The device, after one allocation on it."""
+    try:
+        device = torch.device(device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the device {device} cannot be used ({reason}); use cpu or a GPU of this machine") from error
+    return device
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive; ordinary checkpoints are zip files too, but hold no code."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    except zipfile.BadZipFile:
+        return False
+    return "constants.pkl" in names and any(name.startswith("code/") for name in names)
+
+
+def _load_torchscript(path: Path, device: torch.device) -> Restorer:
+    """A trace of ours; it was made for one image but runs any number."""
+    extra = {METADATA_NAME: ""}
+    try:
+        with accepted_deprecations():
+            network = torch.jit.load(path, map_location=device, _extra_files=extra)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is a damaged TorchScript file ({str(error).splitlines()[0]})") from error
+    architecture = _architecture(path, extra[METADATA_NAME], "TorchScript")
+    words = f"{_words(architecture)}, TorchScript {path.name}"
+    return Restorer(architecture.resolution, words, device, network, architecture)
+
+
+def _load_onnx(path: Path, device: torch.device) -> Restorer:
+    """An ONNX file of ours; its shape is fixed to one image."""
+    if device.type != "cpu":
+        raise ValueError(f"ONNX files run on the CPU only here, got device {device}; use the TorchScript file instead")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no parent of their own
+        raise ValueError(f"{path} is no ONNX file that onnxruntime can run ({str(error).splitlines()[0]})") from error
+    resolution = _fixed_resolution(path, session)
+    name = session.get_inputs()[0].name
+
+    def run(degraded: Tensor) -> Tensor:
+        faces = [np.ascontiguousarray(face) for face in degraded.numpy()[:, None]]  # N of [1, 3, R, R]
+        restored = [session.run(None, {name: face})[0] for face in faces]
+        return torch.from_numpy(np.concatenate(restored)) if restored else degraded
+
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_NAME, "")
+    architecture = _architecture(path, text, "ONNX") if text else None
+    words = _words(architecture) if architecture else f"Network for {resolution} pixels"
+    return Restorer(resolution, f"{words}, ONNX {path.name}", device, run, architecture)
+
+
+def _fixed_resolution(path: Path, session: onnxruntime.InferenceSession) -> int:
+    """R of a session that maps one image [1, 3, R, R] to another."""
+    values = [*session.get_inputs(), *session.get_outputs()]
+    shapes = [list(value.shape) for value in values]
+    resolution = shapes[0][-1] if shapes and shapes[0] else 0
+    if len(values) != 2 or any(
+        s != [1, 3, resolution, resolution] or v.type != "tensor(float)" for s, v in zip(shapes, values, strict=True)
+    ):
+        raise ValueError(
+            f"{path} must map one float32 image [1, 3, R, R] to another, its shapes are {shapes[:2]}; export it again"
+        )
+    return int(resolution)
+
+
+def _architecture(path: Path, text: str | bytes, kind: str) -> Architecture:
+    """The architecture stored in an artefact."""
+    if not text:
+        raise ValueError(
+            f"{path} is a {kind} file that does not say what it restores; export it with python -m export, or pass the "
+            "checkpoint"
+        )
+    try:
+        return Architecture(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged {kind} file ({error})") from error
+
+
+def _words(architecture: Architecture) -> str:
+    """The architecture in a few words."""
+    return (
+        f"GPEN {architecture.resolution} (channel multiplier {architecture.channel_multiplier}, narrow "
+        f"{architecture.narrow:g}, noise {architecture.noise_mode})"
+    )

@@ -1,0 +1,130 @@
+"""Dense convolutions whose gradients may be differentiated again at the cost of ordinary convolutions.
+
+PyTorch's own gradient of a gradient takes an image for a filter to get at the weights, which is slower and loses the
+channels_last layout. Here each gradient is one of three operators, and the gradients of these are again
+among them. Where nothing is differentiated twice, one fused backward call is made, as PyTorch would.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+from models.operators.passes import wants_parameters
+
+
+class _Options(NamedTuple):
+    """Of a convolution."""
+
+    stride: int
+    padding: int
+    transposed: bool
+
+    def as_arguments(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+        """Stride, padding, dilation, transposed, output padding, groups, as ATen wants them."""
+        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], 1
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, transposed: bool = False
+) -> Tensor:
+    """`torch.nn.functional.conv2d`, or `conv_transpose2d`, in channels_last layout.
+
+    Args:
+        x: [N, I, H, W].
+        weight: [O, I, K, K]; [I, O, K, K] if transposed.
+        bias: [O].
+        stride: In pixels.
+        padding: In pixels, as the two PyTorch functions count it.
+        transposed: The transpose of a convolution.
+
+    Returns:
+        [N, O, H', W'], in autocast's precision where that is on.
+    """
+    if has_torch_function((x, weight)):  # quantization-aware training computes it in its own way
+        replaced: Tensor = handle_torch_function(
+            convolve, (x, weight), x, weight, bias, stride=stride, padding=padding, transposed=transposed
+        )
+        return replaced
+    kind = x.device.type
+    is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if is_cast else x.dtype
+    bias = None if bias is None else bias.to(dtype)
+    result: Tensor = _Convolution.apply(x.to(dtype), weight.to(dtype), bias, _Options(stride, padding, transposed))
+    return result
+
+
+class _Convolution(torch.autograd.Function):
+    """The convolution itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: _Options) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.options, ctx.has_bias = options, bias is not None
+        return torch.ops.aten.convolution(x, weight, bias, *options.as_arguments())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient, needed = gradients[0], ctx.needs_input_grad[:3]
+        if not wants_parameters():
+            needed = (needed[0], False, False)
+        if not torch.is_grad_enabled():
+            return *_gradients(gradient, x, weight, ctx.options, needed), None
+        of_x = _InputGradient.apply(gradient, weight, x.detach(), ctx.options) if needed[0] else None
+        of_weight = _WeightGradient.apply(gradient, x, weight.detach(), ctx.options) if needed[1] else None
+        return of_x, of_weight, gradient.sum((0, 2, 3)) if needed[2] else None, None
+
+
+class _InputGradient(torch.autograd.Function):
+    """Gradient of the input, linear in the output's gradient and in the weight; `x` gives its shape and layout."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, options: _Options) -> Tensor:
+        ctx.save_for_backward(gradient, weight)
+        ctx.options = options
+        (of_x, _, _) = _gradients(gradient, x, weight, options, (True, False, False))
+        assert of_x is not None
+        return of_x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, weight = ctx.saved_tensors
+        x, needed = gradients[0], ctx.needs_input_grad
+        of_gradient = _Convolution.apply(x, weight, None, ctx.options) if needed[0] else None
+        of_weight = _WeightGradient.apply(gradient, x, weight.detach(), ctx.options) if needed[1] else None
+        return of_gradient, of_weight, None, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """Gradient of the weight, linear in the output's gradient and in the input; `weight` gives its shape and layout."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, options: _Options) -> Tensor:
+        ctx.save_for_backward(gradient, x)
+        ctx.options = options
+        (_, of_weight, _) = _gradients(gradient, x, weight, options, (False, True, False))
+        assert of_weight is not None
+        return of_weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, x = ctx.saved_tensors
+        weight, needed = gradients[0], ctx.needs_input_grad
+        of_gradient = _Convolution.apply(x, weight, None, ctx.options) if needed[0] else None
+        of_x = _InputGradient.apply(gradient, weight, x.detach(), ctx.options) if needed[1] else None
+        return of_gradient, of_x, None, None
+
+
+def _gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, options: _Options, needed: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of input, weight and bias, as far as needed."""
+    # A 1×1 weight or a lone channel leaves the layout open, and PyTorch would then take the slower one.
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    num_outputs = gradient.shape[1]
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        gradient, x, weight, [num_outputs] if needed[2] else None, *options.as_arguments(), needed
+    )
+    return gradients

@@ -1,0 +1,109 @@
+"""8-bit arithmetic of convolutions in float tensors: what the integer target computes, with gradients for training.
+
+The codes are integers held in float32, so that sums of products are exact as long as they stay below 2^24; beyond, they
+have float32's own rounding (6e-8). Rounding passes gradients straight through (arXiv 1308.3432), as if it were not
+there, inside the range, and none outside of it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.quantization.convolution_calls import ConvolutionCall, along
+
+LEVELS = 128
+"""Steps from 0 to the end of a range, 2^7; codes lie in [-127, 127].
+
+Source: TVM's relay.quantize divides thresholds by 2^(bits - 1) and clips at ±(2^(bits - 1) - 1).
+"""
+HIGHEST_CODE = LEVELS - 1
+LOWEST_CODE = -LEVELS
+"""Of engines that use the whole range of a signed byte, as onnxruntime does; see `ConvolutionGrid`."""
+HIGHEST_BIAS_CODE = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ConvolutionGrid:
+    """The steps between neighbouring codes of one convolution."""
+
+    input_step: Tensor
+    """Of the input, scalar: symmetric and one for the whole tensor."""
+    weight_step: Tensor
+    """Of the weight, [out_channels]."""
+    output_step: Tensor | None = None
+    """Of the output, scalar, for targets that store it in 8 bits; None leaves the accumulators as they are."""
+    lowest_code: int = -HIGHEST_CODE
+    """Where activations are clipped; weights never go below -127."""
+
+
+def power_of_two_step(largest: Tensor) -> Tensor:
+    """Step of a range that is rounded up to a power of two.
+
+    Args:
+        largest: Largest absolute value, any shape, at least 0.
+
+    Returns:
+        2^⌈log2(largest)⌉ / 128, of the same shape; 1 / 128 where everything is 0.
+
+    Source: `weight_scale: power2` of TVM's relay.quantize.
+    """
+    # frexp instead of log2, whose rounding could take an exact power of two to the next one.
+    mantissa, exponent = torch.frexp(largest)
+    exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+    power = torch.ldexp(torch.ones_like(largest), exponent)
+    return torch.where(largest > 0, power, torch.ones_like(largest)) / LEVELS
+
+
+def weight_steps(weight: Tensor, out_dim: int) -> Tensor:
+    """Power-of-two steps [out_channels] of a weight, from the largest value of each output channel."""
+    return power_of_two_step(weight.detach().abs().amax(dim=[d for d in range(weight.ndim) if d != out_dim]))
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Rounds half to even, with the gradient of the identity.
+
+    Source: arXiv 1308.3432 section 4.
+    """
+    return x + (x.round() - x).detach()
+
+
+def codes(x: Tensor, step: Tensor, lowest: int = -HIGHEST_CODE) -> Tensor:
+    """Integer codes of values, as floats.
+
+    Args:
+        x: Values of any shape.
+        step: Between neighbouring codes, broadcastable to x.
+        lowest: The lowest code; the highest is 127.
+
+    Returns:
+        round(x / step), clipped; the gradient is 1 / step inside the range and 0 outside.
+    """
+    return round_straight_through((x / step).clamp(lowest, HIGHEST_CODE))
+
+
+def bias_codes(bias: Tensor, step: Tensor) -> Tensor:
+    """32-bit codes of a bias, whose step is that of the accumulators (input step times weight step)."""
+    return round_straight_through((bias / step).clamp(-HIGHEST_BIAS_CODE, HIGHEST_BIAS_CODE))
+
+
+def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tensor:
+    """Computes a convolution with 8-bit operands and 32-bit accumulators and biases.
+
+    Args:
+        call: The convolution.
+        grid: Its steps.
+
+    Returns:
+        [N, out_channels, H', W'], as the accumulators read in units of the network, on an 8-bit grid of their own where
+        the grid has an output step.
+
+    Source: arXiv 1712.05877 equation 4 with zero points of 0.
+    """
+    weight = codes(call.weight, along(grid.weight_step, call.out_dim))
+    accumulators = call.convolve(codes(call.x, grid.input_step, grid.lowest_code), weight)
+    step = grid.input_step * grid.weight_step
+    if call.bias is not None:
+        accumulators = accumulators + along(bias_codes(call.bias, step), 1)
+    y = accumulators * along(step, 1)
+    return y if grid.output_step is None else codes(y, grid.output_step, grid.lowest_code) * grid.output_step

@@ -1,1 +1,0 @@
-"""Studies: what they ask, which runs answer it, and carrying these out."""

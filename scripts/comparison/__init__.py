@@ -1,1 +1,0 @@
-"""Comparing finished runs and exported models: measuring them on the same faces and writing the report."""

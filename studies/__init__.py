@@ -1,0 +1,1 @@
+"""Questions answered by training: plans, their execution, measurement and comparison."""

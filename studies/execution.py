@@ -1,0 +1,175 @@
+"""Carrying runs out: one after another, side by side, or shared with other machines through locks in the folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from studies.plan import PlannedRun
+from studies.slots import Slot
+from train.reporting.console import duration
+from train.reporting.csv_log import read_table
+from train.run.checkpoints import ENDING_SIGNALS
+
+WAIT_SECONDS = 5.0
+"""Between two looks for a run that can be taken."""
+REPORT_SECONDS = 60.0
+"""Between two lines of progress."""
+
+
+@dataclass
+class Execution:
+    """Carries out what is not done yet.
+
+    Several of these, on one machine or on many that share the folder, divide the runs among themselves: each takes a
+    run whose start is done and whose lock is free. A lock falls with its process.
+
+    Args:
+        runs: In an order in which each finds its start done.
+        slots: One run at a time each.
+        say: Prints a line.
+    """
+
+    runs: Sequence[PlannedRun]
+    slots: Sequence[Slot]
+    say: Callable[[str], None]
+    failed: dict[str, str] = field(default_factory=dict)
+    """Fingerprint of runs that could not be done → reason."""
+    stopped_by: int = 0
+    """Number of the signal that ended it."""
+    _taken: set[str] = field(default_factory=set)
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def carry_out(self) -> None:
+        """Works until all runs are done or have failed, or a signal came.
+
+        Signals that end runs are passed on to them: they finish their step, save and can be continued.
+        """
+        before = {number: signal.signal(number, self._stop) for number in ENDING_SIGNALS}
+        try:
+            with ThreadPoolExecutor(len(self.slots)) as pool:
+                done = [pool.submit(self._work, slot) for slot in self.slots]
+                start = said = time.monotonic()
+                seen_before = self._images_seen()
+                while not all(future.done() for future in done):
+                    time.sleep(0.5)
+                    if time.monotonic() - said > REPORT_SECONDS:
+                        said = time.monotonic()
+                        self._report(said - start, seen_before)
+                for future in done:
+                    future.result()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _work(self, slot: Slot) -> None:
+        """One slot: takes run after run. Children inherit its cores from this thread."""
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, slot.cores)
+        while not self.stopped_by and (waiting := self._unfinished()):
+            run, lock = self._take(waiting)
+            if run is None or lock is None:
+                time.sleep(WAIT_SECONDS if not self.stopped_by else 0)
+                continue
+            try:
+                self._train(run, slot)
+            finally:
+                lock.release()
+
+    def _unfinished(self) -> list[PlannedRun]:
+        """Runs that are neither done nor failed, those that cannot begin since their start failed now being failed."""
+        unfinished = []
+        for run in self.runs:
+            if isinstance(run.start, PlannedRun) and run.start.fingerprint in self.failed:
+                self.failed.setdefault(run.fingerprint, f"{run.start.name} failed")
+            if run.fingerprint not in self.failed and not run.is_complete:
+                unfinished.append(run)
+        return unfinished
+
+    def _take(self, runs: Sequence[PlannedRun]) -> tuple[PlannedRun | None, FileLock | None]:
+        """The first run that can begin and that nobody else does."""
+        for run in runs:
+            if isinstance(run.start, PlannedRun) and not run.start.is_complete:
+                continue
+            with self._lock:
+                if run.fingerprint in self._taken:
+                    continue
+                self._taken.add(run.fingerprint)
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(run.folder.with_suffix(".lock"), blocking=False)
+            try:
+                lock.acquire()
+            except Timeout:
+                self._taken.discard(run.fingerprint)
+                continue
+            if not run.is_complete:  # by another machine in the meantime
+                return run, lock
+            lock.release()
+        return None, None
+
+    def _train(self, run: PlannedRun, slot: Slot) -> None:
+        """Begins or continues a run and waits for its end."""
+        self.say(f"{run.name}: {'continued at' if run.images_seen else 'begins,'} {run.images_seen:,} of "
+                 f"{run.total_images:,} images; log: {run.log}")  # fmt: skip
+        start = time.monotonic()
+        command = [sys.executable, *run.command(), *slot.options()]
+        with run.log.open("ab") as log:
+            child = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=slot.environment(),
+                start_new_session=True,  # Ctrl-C reaches it once, through _stop; a second one would cut it off
+            )
+            self._children[run.fingerprint] = child
+            if self.stopped_by:  # between the last look and the start
+                child.send_signal(self.stopped_by)
+            code = child.wait()
+        del self._children[run.fingerprint]
+        self._taken.discard(run.fingerprint)
+        if code == 0 and run.is_complete:
+            self.say(f"{run.name}: done after {duration(time.monotonic() - start)}")
+        elif not self.stopped_by:
+            reason = _last_line(run.log) or f"exit code {code}"
+            self.failed[run.fingerprint] = f"exit code {code}: {reason}"
+            self.say(f"{run.name}: failed, {self.failed[run.fingerprint]}")
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self.stopped_by:
+            return
+        self.stopped_by = number
+        self.say("ending: runs finish their step and save; the same command continues")
+        for child in list(self._children.values()):
+            child.send_signal(number)
+
+    def _images_seen(self) -> int:
+        return sum(min(_progress(run), run.total_images) for run in self.runs)
+
+    def _report(self, seconds: float, seen_before: int) -> None:
+        """A line of progress; the time left from the speed of this execution so far."""
+        seen = self._images_seen()
+        total = sum(run.total_images for run in self.runs if run.fingerprint not in self.failed)
+        speed = (seen - seen_before) / seconds
+        left = f"{duration((total - seen) / speed)} left" if speed else "time left not known yet"
+        num_done = sum(run.is_complete for run in self.runs)
+        self.say(f"{seen:,} of {total:,} images, {num_done} of {len(self.runs)} runs done, {left}")
+
+
+def _progress(run: PlannedRun) -> int:
+    """Images seen by a run, from its table, which is ahead of its checkpoints."""
+    return max(*read_table(run.folder / "train.csv"), run.images_seen, 0)
+
+
+def _last_line(log: Path) -> str:
+    """The end of a log, without what training prints before."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ")[:500] if lines else ""

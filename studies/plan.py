@@ -1,0 +1,238 @@
+"""The runs that answer a study's question: who starts from whom, and which are the same."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from data.faces.files import fingerprint, open_faces
+from studies.measurement import file_digest
+from studies.records import run_fingerprint
+from studies.study import Stage, Study, Variant
+from system.atomic_file import write_atomically
+from train.command import resolve
+from train.run.checkpoints import images_of, latest_checkpoint
+from train.run.settings import is_whole
+
+PRIOR, RESTORATION = "prior", "restoration"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a study does not fix: photographs, seeds, folder, options of the machine."""
+
+    faces: Path
+    """For training."""
+    validation_faces: Path
+    """For validation and the report, of other people."""
+    seeds: tuple[int, ...]
+    """Of the runs."""
+    folder: Path
+    """Of all studies; runs that several studies need are done once."""
+    prior: Path | None = None
+    """A finished prior in place of those that need no overlay of their own."""
+    options: tuple[str, ...] = ()
+    """More arguments of `python -m train fit`: precision, workers, tracking."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of one stage."""
+
+    stage: str
+    """prior or restoration."""
+    seed: int
+    """run.seed."""
+    arguments: tuple[str, ...]
+    """What follows `python -m train fit`, but for start and folder."""
+    overlay: str
+    """YAML of what the variant changes; empty for none."""
+    total_images: int
+    """Length."""
+    batch_size: int
+    """Images of an iteration."""
+    fingerprint: str
+    """Of resolved configuration and photographs."""
+    folder: Path
+    """Where it is done."""
+    start: "PlannedRun | Path | None" = None
+    """Of stage 2: the run or file that it starts from."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The latest."""
+        return latest_checkpoint(self.folder)
+
+    @property
+    def images_seen(self) -> int:
+        """Of the latest checkpoint."""
+        checkpoint = self.checkpoint
+        return 0 if checkpoint is None else images_of(checkpoint)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all images were seen."""
+        return is_whole(self.images_seen, self.batch_size, self.total_images)
+
+    @property
+    def log(self) -> Path:
+        """What the run prints."""
+        return self.folder.with_suffix(".log")
+
+    def command(self) -> list[str]:
+        """Arguments of `python`; writes the overlay beside the run's folder."""
+        words = ["-m", "train", "fit", *self.arguments]
+        if self.overlay:
+            path = self.folder.with_suffix(".yaml")
+            write_atomically(path, self.overlay)
+            words += ["--config", str(path)]
+        start = self.start.checkpoint if isinstance(self.start, PlannedRun) else self.start
+        if start is not None:
+            words += ["--model.init_args.start", str(start)]
+        return [*words, "--run.folder", str(self.folder)]
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """One variant with one seed."""
+
+    variant: str
+    """Its name."""
+    seed: int
+    """Of its runs."""
+    restoration: PlannedRun
+    """What is measured."""
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Those it needs, in order."""
+        start = self.restoration.start
+        return (start, self.restoration) if isinstance(start, PlannedRun) else (self.restoration,)
+
+
+def plan_members(study: Study, conditions: Conditions, variants: Sequence[str] = ()) -> list[PlannedMember]:
+    """Plans a study; seeds on the outside, so that a study that is stopped has compared all variants.
+
+    Args:
+        study: What to answer.
+        conditions: With what.
+        variants: Only these; none for all.
+
+    Raises:
+        ValueError: A config or option is wrong; the variant is named.
+    """
+    planner = _Planner(study, conditions)
+    names = variants or tuple(study.variants)
+    unknown = set(names) - set(study.variants)
+    if unknown:
+        raise ValueError(f"the study has the variants {', '.join(study.variants)}, got {', '.join(sorted(unknown))}")
+    return [planner.member(name, seed) for seed in conditions.seeds for name in names]
+
+
+def all_runs(members: Sequence[PlannedMember]) -> list[PlannedRun]:
+    """Every run once, those of one fingerprint being one, in an order in which each finds its start done."""
+    return list({run.fingerprint: run for member in members for run in member.runs}.values())
+
+
+class _Planner:
+    """Resolves configurations, each once."""
+
+    def __init__(self, study: Study, conditions: Conditions) -> None:
+        self.study, self.conditions = study, conditions
+        self.data = {
+            "fingerprint": fingerprint(open_faces(conditions.faces)),
+            "validation_fingerprint": fingerprint(open_faces(conditions.validation_faces)),
+        }
+        self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._digest_of = cache(file_digest)  # a prior may have gigabytes, and every variant asks
+
+    def member(self, name: str, seed: int) -> PlannedMember:
+        """Plans the runs of a variant."""
+        variant = self.study.variants[name]
+        try:
+            start = self._start(variant, seed)
+            stage = self.study.restoration
+            stage = replace(stage, configs=[*stage.configs, *variant.restoration_configs])
+            run = self._run(RESTORATION, stage, [variant.both, variant.restoration], seed, name, start)
+        except ValueError as error:
+            raise ValueError(f"variant {name}: {error}") from error
+        return PlannedMember(name, seed, run)
+
+    def _start(self, variant: Variant, seed: int) -> PlannedRun | Path | None:
+        if variant.start == "nothing":
+            return None
+        if self.conditions.prior is not None and not variant.both and not variant.prior:
+            return self.conditions.prior
+        return self._run(PRIOR, self.study.prior, [variant.both, variant.prior], seed)
+
+    def _run(
+        self,
+        name: str,
+        stage: Stage,
+        overlays: list[dict[str, Any]],
+        seed: int,
+        tag: str = PRIOR,
+        start: PlannedRun | Path | None = None,
+    ) -> PlannedRun:
+        seed = seed if stage.seed is None else stage.seed
+        overlay = _merged([stage.overlay, *overlays])
+        text = yaml.safe_dump(overlay, sort_keys=False) if overlay else ""
+        conditions = self.conditions
+        arguments = [word for config in stage.configs for word in ("--config", config)]
+        arguments += [
+            "--data.faces",
+            str(conditions.faces),
+            "--data.validation_faces",
+            str(conditions.validation_faces),
+        ]
+        arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
+        arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
+        config = self._resolve(arguments, text)
+        identity = run_fingerprint(config, self.data, self._start_fingerprint(start))
+        batch_size = config["data"]["batch_size"]
+        folder = conditions.folder / "runs" / f"{name}_seed{seed}_{identity[:10]}"
+        return PlannedRun(name, seed, tuple(arguments), text, stage.images, batch_size, identity, folder, start)
+
+    def _resolve(self, arguments: list[str], overlay: str) -> dict[str, Any]:
+        """Options of a run without writing anything; the overlay travels through a file."""
+        key = (*arguments, overlay)
+        if key not in self._resolved:
+            with TemporaryDirectory() as folder:  # several commands may plan in the folder of the studies at once
+                path = write_atomically(Path(folder) / "overlay.yaml", overlay)
+                self._resolved[key] = resolve([*arguments, *(["--config", str(path)] if overlay else [])])
+        return self._resolved[key]
+
+    def _start_fingerprint(self, start: PlannedRun | Path | None) -> str | None:
+        if isinstance(start, Path):
+            return self._digest_of(start)
+        return None if start is None else start.fingerprint
+
+
+def describe_plan(members: Sequence[PlannedMember]) -> str:
+    """A line per run: whether it is done, for whom, and its command."""
+    lines = []
+    for run in all_runs(members):
+        users = [f"{m.variant} seed {m.seed}" for m in members if run.fingerprint in {r.fingerprint for r in m.runs}]
+        state = "done" if run.is_complete else f"{run.images_seen:,} of {run.total_images:,} images"
+        lines.append(f"{run.name} ({', '.join(users)}): {state}\n  python {shlex.join(run.command())}")
+    return "\n".join(lines)
+
+
+def _merged(overlays: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Nested dictionaries merged, the later ones winning."""
+    result: dict[str, Any] = {}
+    for overlay in overlays:
+        for name, value in overlay.items():
+            both_nested = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = _merged([result[name], value]) if both_nested else value
+    return result

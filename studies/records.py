@@ -1,0 +1,111 @@
+"""What training cost: images, time and circumstances of every stage, from the runs' own records."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from data.degradation.presets import load_preset
+from studies.comparison import Member
+from train.reporting.csv_log import read_table
+from train.run.checkpoints import NAME, checkpoints_in, images_of
+from train.run.record import MAY_CHANGE, flat_settings
+from train.run.repetition import read_record
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of one member."""
+
+    run: Path
+    """Its folder."""
+    config: dict[str, Any]
+    """Resolved."""
+    data: dict[str, Any]
+    """What identifies the photographs."""
+    sessions: list[dict[str, Any]]
+    """One for each time that the run was begun or continued."""
+    images_seen: int
+    """Up to the checkpoint that was used."""
+    seconds: float | None
+    """Of training alone, without validation and start-up; None where train.csv has no row."""
+    seconds_note: str
+    """What is not as measured in `seconds`; empty for an uninterrupted run that was logged to its end."""
+
+
+def stage_records(member: Member) -> dict[str, StageRecord]:
+    """Reads the records of all stages of a member.
+
+    Raises:
+        FileNotFoundError: A folder holds no run.
+        ValueError: A record is damaged.
+    """
+    read = {stage: read_record(run) for stage, run in member.runs.items()}
+    starts = [config.get("model", {}).get("init_args", {}).get("start") for config, _ in read.values()]
+    used = [member.checkpoint, *(Path(start) for start in starts if start)]
+    return {stage: _stage_record(member.runs[stage], config, record, used) for stage, (config, record) in read.items()}
+
+
+def _stage_record(run: Path, config: dict[str, Any], record: dict[str, Any], used: list[Path]) -> StageRecord:
+    folder = (run / "checkpoints").resolve()
+    own = [path for path in used if path.resolve().parent == folder and NAME.fullmatch(path.name)]
+    rows = read_table(run / "train.csv")
+    last = max([*rows, *(images_of(p) for p in checkpoints_in(folder))], default=0)
+    images_seen = images_of(own[0]) if own else last
+    seconds, note = training_seconds(rows, images_seen)
+    if len(record["sessions"]) > 1:
+        note = f"{len(record['sessions'])} sessions, work lost between them not counted" + (f"; {note}" if note else "")
+    return StageRecord(run, config, record["data"], record["sessions"], images_seen, seconds, note)
+
+
+def training_seconds(rows: Mapping[int, Mapping[str, float]], images_seen: int) -> tuple[float | None, str]:
+    """Time from the speeds in train.csv.
+
+    Args:
+        rows: Of train.csv by images seen; each holds the speed since the row before it, or since its session began.
+        images_seen: Up to where.
+
+    Returns:
+        Seconds, and what of them was extrapolated; None without any row.
+    """
+    seconds, before = 0.0, 0
+    for images, row in rows.items():
+        if images <= images_seen and row.get("speed/images_per_second"):
+            seconds += (images - before) / row["speed/images_per_second"]
+            before = images
+    if not before:
+        return None, ""
+    rest = images_seen - before
+    note = f"the last {rest:,} images at the mean speed of the others" if rest > 0 else ""
+    return seconds * images_seen / before, note
+
+
+DECIDED_ELSEWHERE = ("model.init_args.start", "model.init_args.degradation", "model.init_args.perceptual.")
+"""Options whose value is a file: its content counts, or, for the networks of `perceptual`, their own checksums."""
+LENGTH = "run.total_images"
+
+
+def run_fingerprint(config: Mapping[str, Any], data: Mapping[str, str], start: str | None) -> str:
+    """Identifies a run whatever the machine, the folders and the tracking.
+
+    Args:
+        config: Resolved: all options of `python -m train fit`.
+        data: Fingerprints of the photographs.
+        start: Fingerprint of what stage 2 starts from; None for nothing and in stage 1.
+
+    Returns:
+        Hexadecimal SHA-256; equal runs have equal ones. Precision counts, number of processes and threads do not.
+    """
+    options = flat_settings(dict(config))
+    decides = {name: value for name, value in options.items() if not name.startswith((*MAY_CHANGE, *DECIDED_ELSEWHERE))}
+    decides |= {name: options[name] for name in (LENGTH, "trainer.precision")}
+    degradation = options.get("model.init_args.degradation")
+    content = {
+        "options": decides,
+        "degradation": None if degradation is None else asdict(load_preset(degradation)),
+        "data": dict(data),
+        "start": start,
+    }
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,159 @@
+"""The report from top to bottom."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from evaluation.reports.report import Report
+from studies.comparison import Comparison, file_name
+from studies.report.example_faces import examples_picture
+from studies.report.findings import Findings
+from studies.report.protocol_section import add_protocol
+from studies.report.tables import difference_table, quality_table, training_table
+from studies.report.training_curves import add_training_curves
+from studies.settings import differences_within, differing_settings, public_config
+from train.run.checkpoints import images_of
+
+CONFIGS_FOLDER = "configs"
+
+
+def comparison_page(findings: Findings, with_photographs: bool) -> Report:
+    """Puts everything together.
+
+    Args:
+        findings: Of the comparison.
+        with_photographs: False leaves out degraded and target faces.
+
+    Returns:
+        The page, complete.
+    """
+    comparison = findings.comparison
+    page = Report(comparison.title)
+    for text in (comparison.question, comparison.notes):
+        if text:
+            page.add_paragraph(text)
+    _add_variants(page, comparison)
+    _add_answers(page, findings)
+    page.add_heading("Results")
+    for degradation, table in findings.results.items():
+        first = next(iter(table.values()))[0].protocol
+        caption = (
+            f"Degradation {degradation}: {first['num_faces']:,} faces at {first['resolution']} pixels; mean ± standard "
+            "deviation over seeds"
+        )
+        page.add_table(*quality_table(findings, degradation), caption)
+    _add_differences(page, findings)
+    _add_faces(page, findings, with_photographs)
+    _add_training(page, findings)
+    _add_settings(page, findings)
+    add_protocol(page, findings)
+    if comparison.commands:
+        page.add_heading("Commands that repeat it")
+        page.add_commands(comparison.commands)
+    return page
+
+
+def config_texts(findings: Findings) -> dict[str, tuple[str, str]]:
+    """File of each variant's and stage's configuration to its title and text: of the first member, paths shortened."""
+    texts: dict[str, tuple[str, str]] = {}
+    for variant in findings.comparison.measured():
+        member = variant.members[0].name
+        for stage, record in findings.records[variant.name][member].items():
+            file = f"{CONFIGS_FOLDER}/{file_name(variant.name)}_{file_name(stage)}.yaml"
+            text = yaml.safe_dump(public_config(record.config), sort_keys=False)
+            texts[file] = f"{variant.name}, {stage} ({member})", text
+    return texts
+
+
+def _add_variants(page: Report, comparison: Comparison) -> None:
+    described = [(variant.name, variant.description) for variant in comparison.variants if variant.description]
+    if described:
+        page.add_table(("variant", "what it is"), described)
+    if comparison.missing:
+        page.add_heading("What is missing")
+        page.add_table(("what", "why"), list(comparison.missing.items()))
+
+
+def _add_answers(page: Report, findings: Findings) -> None:
+    """PSNR in words; all other metrics stand in the table of differences."""
+    page.add_heading("In words")
+    said = [difference.sentence() for difference in findings.differences if difference.metric == "psnr"]
+    if said:
+        page.add_list(said)
+    elif len(findings.comparison.measured()) > 1:
+        page.add_paragraph(f"No differences: the reference {findings.comparison.reference} was not measured.")
+    else:
+        page.add_paragraph("No differences: one variant was measured.")
+
+
+def _add_differences(page: Report, findings: Findings) -> None:
+    differences = findings.differences
+    if not differences:
+        return
+    page.add_heading(f"Differences from {findings.comparison.reference}")
+    page.add_paragraph(
+        f"{len(differences)} differences were looked at. One is significant if both 95 % intervals exclude 0: for "
+        "these networks on other faces, and for training again with other seeds as well. Where a variant was trained "
+        "once, only the first exists and the claim is about these networks alone. Among so many, some differ by "
+        "chance: 'significant' means that a difference also withstands Holm's correction for all of them (adjusted p "
+        "at most 0.05)."
+    )
+    page.add_table(*difference_table(differences))
+    page.add_list([difference.sentence() for difference in differences if difference.metric != "psnr"])
+
+
+def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None:
+    page.add_heading("Faces")
+    for degradation, batch in findings.pairs.items():
+        restored = {name: one.restored[degradation] for name, one in findings.examples.items()}
+        picture = examples_picture(batch, restored, with_photographs)
+        columns = ["degraded", *restored, "target"] if with_photographs else list(restored)
+        seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))
+        left_out = "" if with_photographs else "; degraded and target faces may not be published"
+        caption = f"{degradation}: {' | '.join(columns)}; the first {len(batch.names)} faces by name, {seeds}{left_out}"
+        page.add_picture(picture, caption, name=file_name(f"faces_{degradation}"))
+
+
+def _add_training(page: Report, findings: Findings) -> None:
+    header, rows = training_table(findings.records)
+    if not rows:
+        return
+    page.add_heading("Training")
+    page.add_table(header, rows, "Time of training alone, as logged; see the protocol")
+    add_training_curves(page, findings.comparison)
+    shown: set[Path] = set()
+    for variant in findings.comparison.measured():
+        member = variant.members[0]
+        record = findings.records[variant.name][member.name].get("prior")
+        if record is None or record.run.resolve() in shown:
+            continue
+        shown.add(record.run.resolve())
+        samples = [
+            p for p in sorted((record.run / "samples").glob("images_*.png")) if images_of(p) <= record.images_seen
+        ]
+        if samples:
+            drawn = np.asarray(Image.open(samples[-1]).convert("RGB"))
+            caption = f"What the prior of {variant.name} ({member.name}) draws after {images_of(samples[-1]):,} images"
+            page.add_picture(drawn[: len(drawn) // 2], caption, name=file_name(f"prior_{variant.name}"))
+
+
+def _add_settings(page: Report, findings: Findings) -> None:
+    texts = config_texts(findings)
+    if not texts:
+        return
+    page.add_heading("Settings")
+    first = {v.name: findings.records[v.name][v.members[0].name] for v in findings.comparison.measured()}
+    rows = differing_settings(first)
+    if rows:
+        page.add_table(("setting", *first), rows, "What differs among the variants, but for seeds and folders")
+    else:
+        page.add_paragraph("All variants have the same settings, but for seeds and folders.")
+    for variant, members in findings.records.items():
+        names = differences_within(members)
+        if names:
+            page.add_paragraph(f"Attention: the members of {variant} differ in more than the seed: {', '.join(names)}.")
+    page.add_paragraph("Resolved configurations, folders of the machine left out:")
+    for file, (title, text) in texts.items():
+        page.add_folded(title, text, file)

@@ -1,0 +1,167 @@
+"""The numbers as tables to read and as tidy CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean, stdev
+
+from evaluation.metrics.choice import MetricName
+from evaluation.statistics import Values
+from evaluation.tables import METRIC_FORMS
+from export.static.cost import Cost
+from studies.differences import Difference, interval_text, signed
+from studies.records import StageRecord
+from studies.report.findings import Findings, Records
+from studies.results import seed_means
+
+Header = list[str]
+Rows = list[list[str]]
+NONE = "–"
+INPUT = "degraded input"
+
+
+def quality_table(findings: Findings, degradation: str) -> tuple[Header, Rows]:
+    """Means and standard deviations over seeds under one degradation, and what they cost; first the degraded faces."""
+    table, metrics = findings.results[degradation], findings.metrics
+    header = ["variant", "seeds", *(METRIC_FORMS[metric].heading for metric in metrics)]
+    first = next(iter(table.values()))[0]
+    rows = [[INPUT, NONE, *(_mean_text(metric, first.degraded.get(metric)) for metric in metrics), NONE, NONE, NONE]]
+    for variant, measured in table.items():
+        figures = [_spread_text(seed_means(measured, m), METRIC_FORMS[m].fine_digits) for m in metrics]
+        rows.append(
+            [
+                variant,
+                str(len(measured)),
+                *figures,
+                *_cost_texts(findings.costs[variant]),
+                _total_text(findings.records[variant]),
+            ]
+        )
+    return [*header, "parameters M", "GFLOPs", "training time"], rows
+
+
+def difference_table(differences: Sequence[Difference]) -> tuple[Header, Rows]:
+    """Every difference with both intervals and what may be said."""
+    header = [
+        "variant",
+        "degradation",
+        "metric",
+        "difference",
+        "95 % over faces",
+        "95 % over faces and seeds",
+        "p",
+        "adjusted p",
+        "verdict",
+    ]
+    rows = []
+    for one in differences:
+        digits = METRIC_FORMS[one.metric].fine_digits
+        shown = [
+            signed(one.found.mean, digits),
+            interval_text(one.found.over_faces, digits),
+            interval_text(one.found.over_faces_and_seeds, digits),
+            _p_text(one.found.p_value),
+            _p_text(one.adjusted_p_value),
+        ]
+        rows.append([one.variant, one.degradation, METRIC_FORMS[one.metric].heading, *shown, one.verdict()])
+    return header, rows
+
+
+def training_table(records: Records) -> tuple[Header, Rows]:
+    """Images and time of every stage, mean ± standard deviation over seeds."""
+    rows = []
+    for variant, members in records.items():
+        for stage in dict.fromkeys(stage for stages in members.values() for stage in stages):
+            found = {name: stages[stage] for name, stages in members.items() if stage in stages}
+            images = sorted({record.images_seen for record in found.values()})
+            times = [record.seconds for record in found.values()]
+            speeds = [r.images_seen / r.seconds for r in found.values() if r.seconds]
+            notes = [f"{name}: {record.seconds_note}" for name, record in found.items() if record.seconds_note]
+            rows.append([variant, stage, str(len(found)), " to ".join(f"{n:,}" for n in {images[0]: 0, images[-1]: 0}),
+                         time_text(times), _spread_text(speeds, 1), "; ".join(notes)])  # fmt: skip
+    return ["variant", "stage", "seeds", "images seen", "training time", "images/s", "of the time"], rows
+
+
+def time_text(seconds: Sequence[float | None]) -> str:
+    """Mean ± standard deviation in minutes, from three hours on in hours; a dash if one is unknown."""
+    known = [value for value in seconds if value is not None]
+    if not known or len(known) < len(seconds):
+        return NONE
+    divisor, unit = (3600, "h") if mean(known) >= 3 * 3600 else (60, "min")
+    return f"{_spread_text([value / divisor for value in known], 1)} {unit}"
+
+
+def tidy_csv(findings: Findings) -> str:
+    """One number a row: of variant × member × degradation × metric, and what each network cost (no degradation)."""
+    return _csv(["variant", "member", "degradation", "metric", "value"], _tidy_rows(findings))
+
+
+def _tidy_rows(findings: Findings) -> Iterator[Sequence[object]]:
+    for degradation, table in findings.results.items():
+        for metric, values in next(iter(table.values()))[0].degraded.items():
+            yield INPUT, "", degradation, metric, float(values.mean())
+        for name, measured in table.items():
+            for one in measured:
+                for metric, values in one.restored.items():
+                    yield name, one.member, degradation, metric, float(values.mean())
+    for variant in findings.comparison.measured():
+        cost = findings.costs[variant.name]
+        for member in variant.members:
+            if cost is not None:
+                yield variant.name, member.name, "", "parameters", cost.parameters
+                yield variant.name, member.name, "", "flops", cost.flops
+            for stage, record in findings.records[variant.name][member.name].items():
+                yield variant.name, member.name, "", f"{stage} images_seen", record.images_seen
+                if record.seconds is not None:
+                    yield variant.name, member.name, "", f"{stage} training_seconds", record.seconds
+
+
+def differences_csv(differences: Sequence[Difference]) -> str:
+    """Every difference at full precision; an empty field where there is no interval."""
+    header = ["variant", "reference", "degradation", "metric", "difference", "faces_low", "faces_high",
+              "faces_and_seeds_low", "faces_and_seeds_high", "p", "holm_p", "verdict"]  # fmt: skip
+    rows = []
+    for one in differences:
+        intervals = [*(one.found.over_faces or ("", "")), *(one.found.over_faces_and_seeds or ("", ""))]
+        p_values = ["" if p is None else p for p in (one.found.p_value, one.adjusted_p_value)]
+        names = [one.variant, one.reference, one.degradation, one.metric]
+        rows.append([*names, one.found.mean, *intervals, *p_values, one.verdict()])
+    return _csv(header, rows)
+
+
+def _csv(header: Sequence[str], rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _spread_text(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation of a sample; a dash for the latter where there is one value, for all without values."""
+    if not values:
+        return NONE
+    deviation = f"{stdev(values):.{digits}f}" if len(values) > 1 else NONE
+    return f"{mean(values):.{digits}f} ± {deviation}"
+
+
+def _mean_text(metric: MetricName, values: Values | None) -> str:
+    return NONE if values is None else f"{values.mean():.{METRIC_FORMS[metric].fine_digits}f}"
+
+
+def _cost_texts(cost: Cost | None) -> tuple[str, str]:
+    return (NONE, NONE) if cost is None else (f"{cost.parameters / 1e6:.3f}", f"{cost.flops / 1e9:.3f}")
+
+
+def _total_text(members: Mapping[str, Mapping[str, StageRecord]]) -> str:
+    """Training time of all stages together."""
+    totals: list[float | None] = []
+    for stages in members.values():
+        seconds = [record.seconds for record in stages.values()]
+        known = [value for value in seconds if value is not None]
+        totals.append(sum(known) if seconds and len(known) == len(seconds) else None)
+    return time_text(totals)
+
+
+def _p_text(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"

@@ -1,0 +1,132 @@
+"""What a study is: a question, variants of the two stages' configs, a budget, and how the results are measured."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from data.degradation.presets import load_preset
+from system.plain_yaml import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What all variants share in one stage."""
+
+    configs: list[str]
+    """Config files of `python -m train fit`, the later ones overlays."""
+    images: int
+    """Budget: length of a run of this stage."""
+    overlay: dict[str, Any] = field(default_factory=dict)
+    """On the configs, for all variants."""
+    seed: int | None = None
+    """Of the runs of this stage, whatever the study's seeds; null takes those."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One answer to the question: what it changes."""
+
+    description: str
+    """In the report."""
+    both: dict[str, Any] = field(default_factory=dict)
+    """Overlay on both stages."""
+    prior: dict[str, Any] = field(default_factory=dict)
+    """Overlay on stage 1; variants that agree here and in `both` share their priors."""
+    restoration: dict[str, Any] = field(default_factory=dict)
+    """Overlay on stage 2."""
+    restoration_configs: list[str] = field(default_factory=list)
+    """More config files of stage 2, before the overlay."""
+    start: Literal["prior", "nothing"] = "prior"
+    """What stage 2 starts from: the prior of stage 1, or new weights."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How finished restorers are measured."""
+
+    degradations: list[str] = field(default_factory=lambda: ["released"])
+    """Presets or YAML files."""
+    seed: int = 0
+    """Of the degradation."""
+    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "identity"])
+    """As of scripts.evaluate; what cannot be had here is named in the report."""
+    max_faces: int | None = None
+    """Only the first faces by name."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A file of configs/ablations.
+
+    Raises:
+        ValueError: Something does not fit together; all problems are named.
+    """
+
+    question: str
+    """What is to be found out."""
+    reference: str
+    """Variant that the others are compared with."""
+    prior: Stage
+    """Stage 1."""
+    restoration: Stage
+    """Stage 2."""
+    variants: dict[str, Variant]
+    """By name."""
+    measurement: Measurement = Measurement()
+    """Of the restorers."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if len(self.variants) < 2:
+            problems.append(f"a study needs at least two variants, got {len(self.variants)}")
+        if self.reference not in self.variants:
+            problems.append(f"reference must be one of {', '.join(self.variants)}, got {self.reference}")
+        for stage in (self.prior, self.restoration):
+            if stage.images < 1:
+                problems.append(f"images must be at least 1, got {stage.images}")
+            if not stage.configs:
+                problems.append("configs must name at least one file of configs/, got none")
+        files = [*self.prior.configs, *self.restoration.configs]
+        files += [name for variant in self.variants.values() for name in variant.restoration_configs]
+        problems += [f"there is no config {name}" for name in dict.fromkeys(files) if not (ROOT / name).is_file()]
+        for degradation in self.measurement.degradations:
+            try:
+                load_preset(degradation)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def read_study(path: Path) -> Study:
+    """Reads a study.
+
+    Args:
+        path: YAML file.
+
+    Returns:
+        The study, with existing config files and presets.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a study.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no study {path}; the ones that come along are in configs/ablations")
+    content = read_yaml(path)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--study", type=Study)
+    try:
+        study = parser.instantiate_classes(parser.parse_object(Namespace(study=content))).study
+    except (ArgumentError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no study: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(study, Study):
+        raise ValueError(f"{path} is no study: it must have question, reference, prior, restoration and variants")
+    return study

@@ -1,0 +1,187 @@
+"""What becomes of image files of every mode and format, usable or not."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.faces import decoding
+from data.faces.decoding import decode
+from data.faces.files import open_faces
+
+
+def _read_saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> np.ndarray:
+    image.save(tmp_path / name, **options)
+    return np.asarray(open_faces(tmp_path).read(0))
+
+
+def _saved(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def test_lossless_formats_give_their_pixels_unchanged(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    for ending, options in {"png": {}, "bmp": {}, "tif": {}, "webp": {"lossless": True}}.items():
+        folder = tmp_path / ending
+        folder.mkdir()
+        assert np.array_equal(_read_saved(folder, Image.fromarray(pixels), f"x.{ending}", **options), pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_the_picture_upright(tmp_path: Path, orientation: int) -> None:
+    upright = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    # How a camera stores an upright scene for each value of the tag (EXIF 2.3, table of 0x0112).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    assert np.array_equal(_read_saved(tmp_path, image, "x.png", exif=exif), upright)
+
+
+def test_palette_and_grey_images_keep_their_colours(tmp_path: Path) -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 100, 50])
+    palette.putpixel((1, 0), 1)
+    (tmp_path / "palette").mkdir()
+    assert _read_saved(tmp_path / "palette", palette, "x.png").tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    (tmp_path / "grey").mkdir()
+    assert _read_saved(tmp_path / "grey", Image.new("L", (1, 1), 77), "x.png").tolist() == [[[77, 77, 77]]]
+    (tmp_path / "bit").mkdir()
+    assert _read_saved(tmp_path / "bit", Image.new("1", (1, 1), 1), "x.png").tolist() == [[[255, 255, 255]]]
+
+
+def test_sixteen_bit_grey_is_scaled_to_eight_bits_with_rounding(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257, 32896, 65535]], dtype=np.uint16)
+    read = _read_saved(tmp_path, Image.fromarray(values), "x.png")
+    assert read[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_cmyk_becomes_the_complement(tmp_path: Path) -> None:
+    read = _read_saved(tmp_path, Image.new("CMYK", (1, 1), (255, 0, 51, 0)), "x.tif")
+    assert read.tolist() == [[[0, 255, 204]]]
+
+
+def test_transparent_images_are_laid_over_black(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (3, 1))
+    for column, alpha in enumerate((0, 51, 255)):
+        image.putpixel((column, 0), (200, 100, 50, alpha))
+    assert _read_saved(tmp_path, image, "x.png").tolist() == [[[0, 0, 0], [40, 20, 10], [200, 100, 50]]]
+
+
+def test_a_transparent_colour_of_an_rgb_image_becomes_black(tmp_path: Path) -> None:
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    assert _read_saved(tmp_path, image, "x.png", transparency=(1, 2, 3)).tolist() == [[[0, 0, 0], [9, 9, 9]]]
+
+
+def test_float_images_are_refused_because_their_range_is_unknown(tmp_path: Path) -> None:
+    Image.new("F", (2, 2), 0.5).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match="mode F"):
+        open_faces(tmp_path).read(0)
+
+
+# --- refusing
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only the header is whole: decoding would complain about the missing pixels instead.
+    (tmp_path / "huge.png").write_bytes(_saved(Image.new("RGB", (100, 100)), "PNG")[:60])
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 9_999)
+    with pytest.raises(ValueError, match="100 x 100 pixels, more than the 9999 allowed"):
+        open_faces(tmp_path).read(0)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 10_000)
+    with pytest.raises(ValueError, match="truncated"):
+        open_faces(tmp_path).read(0)
+
+
+def test_formats_that_would_start_another_program_are_refused_under_any_name(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "disguised.jpg", "EPS")
+    with pytest.raises(ValueError, match="cannot identify image file"):
+        open_faces(tmp_path).read(0)
+
+
+# --- every kind of file that may lie among faces
+
+
+def _animation(format: str) -> bytes:
+    frames = [Image.new("RGB", (8, 8), (red, 0, 0)) for red in (10, 20)]
+    return _saved(frames[0], format, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_animations_are_refused_because_they_are_no_photographs(format: str) -> None:
+    with pytest.raises(ValueError, match="it is animated; store one frame as an image"):
+        decode(_animation(format))
+
+
+@pytest.mark.parametrize("format", ["MPO", "TIFF"])
+def test_of_a_file_with_previews_behind_the_photograph_the_first_picture_is_taken(format: str) -> None:
+    photograph = decode(_animation(format))
+    assert photograph.format == format
+    assert photograph.image.getpixel((0, 0))[0] in range(8, 13)
+
+
+def test_formats_and_modes_are_told_as_they_are_stored() -> None:
+    for mode, format, stored in (
+        ("RGB", "JPEG", "RGB"),
+        ("CMYK", "JPEG", "CMYK"),
+        ("L", "PNG", "L"),
+        ("P", "PNG", "P"),
+        ("I;16", "PNG", "I;16"),
+        ("RGBA", "WEBP", "RGBA"),
+    ):
+        photograph = decode(_saved(Image.new(mode, (4, 4)), format))
+        assert photograph.image.mode == "RGB"
+        assert (photograph.format, photograph.mode) == (format, stored)
+
+
+def _png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header)
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 8), (8, 0), (0, 0)])
+def test_an_image_without_pixels_is_refused(width: int, height: int) -> None:
+    content = _png_header(width, height) + _png_chunk(b"IDAT", zlib.compress(b"")) + _png_chunk(b"IEND", b"")
+    with pytest.raises(ValueError, match="header is damaged"):
+        decode(content)
+
+
+def test_decompression_bombs_are_refused_before_memory_is_taken() -> None:
+    rows = zlib.compress(bytes(50_000_000), 9)  # 48 kB of the 50 GB that the header announces
+    gigapixels = _png_header(130_000, 130_000) + _png_chunk(b"IDAT", rows) + _png_chunk(b"IEND", b"")
+    bitmap = bytearray(_saved(Image.new("RGB", (8, 8)), "BMP"))
+    bitmap[18:26] = struct.pack("<ii", 10_000, 10_000)
+    for content, reason in ((gigapixels, "decompression bomb"), (bytes(bitmap), "more than the 80000000 allowed")):
+        with pytest.raises(ValueError, match=reason):
+            decode(content)
+
+
+def test_compressed_text_beside_the_pixels_is_not_expanded() -> None:
+    text = _png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 1))
+    pixels = _png_chunk(b"IDAT", zlib.compress(bytes(8 * 25))) + _png_chunk(b"IEND", b"")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="Decompressed data too large"):
+        decode(_png_header(8, 8) + text + pixels)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()

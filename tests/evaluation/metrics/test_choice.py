@@ -1,0 +1,87 @@
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data.dataset import FaceImages
+from data.faces.files import open_faces
+from evaluation.metrics import fid
+from evaluation.metrics.choice import choose_metrics
+from evaluation.metrics.fid import FrechetDistance, load_inception
+
+
+class _ChannelMeans(nn.Module):
+    """Features whose distribution is known: the mean of each channel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().mean((2, 3))
+
+
+def test_the_frechet_distance_of_shifted_features_is_the_squared_shift() -> None:
+    targets = torch.randint(0, 200, (40, 3, 8, 8), dtype=torch.uint8)
+    distance = FrechetDistance(_ChannelMeans())
+    for start in (0, 10):
+        part = targets[start : start + 30] if start else targets[:10]
+        distance.add(part + 7, part)
+    assert distance.value() == pytest.approx(3 * 7**2, rel=1e-5)
+
+
+def test_the_frechet_distance_of_one_image_is_refused() -> None:
+    distance = FrechetDistance(_ChannelMeans())
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    distance.add(image, image)
+    with pytest.raises(ValueError, match="at least two images"):
+        distance.value()
+
+
+def test_metrics_that_cannot_be_had_are_listed_with_their_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("GPEN_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    metrics = choose_metrics(["ssim", "lpips", "fid", "identity"])
+    assert [metric.name for metric in metrics.per_face] == ["psnr", "psnr_torchmetrics", "ssim", "ssim_torchmetrics"]
+    assert metrics.inception is None
+    assert set(metrics.unavailable) == {"lpips", "fid", "identity"}
+    assert "https://" in metrics.unavailable["lpips"] and str(tmp_path) in metrics.unavailable["lpips"]
+    assert "torch-fidelity" in metrics.unavailable["fid"] or "https://" in metrics.unavailable["fid"]
+    assert "pip install dlib-bin" in metrics.unavailable["identity"]
+
+
+def test_weights_that_were_named_and_are_missing_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="weights must be an existing file"):
+        choose_metrics(["lpips"], lpips_weights=tmp_path / "none.pth")
+
+
+def test_inception_weights_with_another_checksum_or_with_code_inside_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch_fidelity")
+    file = tmp_path / "weights.pth"
+    torch.save({"module": nn.Linear(1, 1)}, file)
+    with pytest.raises(ValueError, match="its SHA-256 begins with"):
+        load_inception(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(fid, "INCEPTION_WEIGHTS", replace(fid.INCEPTION_WEIGHTS, sha256=digest))
+    with pytest.raises(ValueError, match="state dict"):
+        load_inception(file)
+
+
+def test_identity_is_zero_for_the_same_face_small_for_a_blurred_one_and_large_for_strangers(photographs: Path) -> None:
+    pytest.importorskip("dlib")
+    faces = FaceImages(open_faces(photographs), 64)
+    images = torch.stack([faces[index] for index in range(5)])
+    distance = {metric.name: metric for metric in choose_metrics(["identity"]).per_face}["identity"].measure
+    blurred = nn.functional.avg_pool2d(images.float(), 3, 1, padding=1, count_include_pad=False).byte()
+    assert distance(images, images).abs().max() == 0
+    assert distance(blurred, images).mean() < 0.45
+    assert distance(images.roll(1, 0), images).mean() > 0.65

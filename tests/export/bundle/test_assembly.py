@@ -1,0 +1,244 @@
+"""The command and what it leaves behind."""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
+from data.ranges import uint8_to_model
+from evaluation.pairs import degraded_pairs
+from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
+from export.__main__ import main
+from export.bundle import assembly as bundle_module
+from export.formats.parity import LARGEST_DIFFERENCE, Difference, check_difference, measure_difference
+from models import GPEN, NoiseMode, load_generator, save_release
+from system import command_line
+
+ARTEFACTS = ("generator.safetensors", "generator.torchscript.pt", "generator.onnx", "generator_opset11.onnx")
+TEXTS = {"README.md", "report.json", "report.html", "SHA256SUMS", "layer_map.json", "absolute_paths.py"}
+
+
+def run_command(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["export", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(main)
+    return int(caught.value.code or 0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_command_writes_a_complete_bundle(
+    checkpoint: Path,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "deep" / "bundle"
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(output), "--faces", str(faces), "--opset", "13"]
+    arguments += ["--precision", "float32"]
+    assert run_command([*arguments, "--degradation", "released", "--seed", "3"], monkeypatch) == 0
+    report = json.loads((output / "report.json").read_text())
+    assert {path.name for path in output.iterdir()} == {*ARTEFACTS, *TEXTS, "golden", "vacc"}
+    assert [path.name for path in output.parent.iterdir()] == ["bundle"]
+    assert report["safetensors_max_difference"] == 0
+    for name in ("torchscript", "onnx", "compiler_onnx"):
+        assert 0 < report[f"{name}_mean_difference"] < report[f"{name}_max_difference"] < 2e-5
+    assert report["images"] == {"kind": "degraded faces", "number": 3, "degradation": "released", "seed": 3}
+    assert (report["opset"], report["resolution"], report["card"]) == (13, 64, {"data": "none"})
+    assert report["parameters"] == sum(p.numel() for p in load_generator(checkpoint).parameters())
+    assert report["architecture"]["noise_mode"] == "concat"
+    for name in ARTEFACTS:
+        assert report["sha256"][name] == hashlib.sha256((output / name).read_bytes()).hexdigest()
+    printed = capsys.readouterr().out
+    assert f"{report['parameters']:,}" in printed
+    assert "3 degraded faces (preset released, seed 3)" in printed
+
+
+def test_reported_differences_are_those_a_fresh_comparison_gives(
+    checkpoint: Path, faces: Path, generators: dict[NoiseMode, GPEN], tmp_path: Path
+) -> None:
+    settings = ParityFaces(faces, "released", 1, 2)
+    report = export_bundle(checkpoint, tmp_path / "bundle", settings)
+    # The last faces are for measuring, the first ones for calibration.
+    ranges, files = load_preset("released"), open_faces(faces)
+    last = files.take(slice(-2, None))
+    images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
+    fresh = measure_difference(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
+    assert fresh == Difference(report.onnx_max_difference, report.onnx_mean_difference)
+
+
+def test_weights_of_the_checkpoint_are_what_every_artefact_restores_with(
+    checkpoint: Path, generators: dict[NoiseMode, GPEN], images: torch.Tensor, tmp_path: Path
+) -> None:
+    changed = load_generator(checkpoint)
+    with torch.no_grad():
+        changed.decoder.synthesis.blocks[0].to_rgb.bias.add_(0.25)
+        expected = changed(images)
+        assert not torch.allclose(expected, generators["concat"](images), atol=0.1)
+    save_release(tmp_path / "changed.safetensors", changed, half=False)
+    export_bundle(tmp_path / "changed.safetensors", tmp_path / "bundle")
+    for name in ARTEFACTS:
+        torch.testing.assert_close(load_restorer(tmp_path / "bundle" / name)(images), expected, rtol=0, atol=2e-5)
+
+
+def test_without_faces_the_report_says_that_images_were_drawn(checkpoint: Path, tmp_path: Path) -> None:
+    report = export_bundle(checkpoint, tmp_path / "bundle", ParityFaces(num_images=1, seed=4))
+    used = json.loads((tmp_path / "bundle" / "report.json").read_text())["images"]
+    assert used == {"kind": "smooth synthetic images", "number": 1, "degradation": None, "seed": 4}
+    assert isinstance(report, ExportReport)
+
+
+def test_python_in_the_readme_of_a_bundle_runs(
+    checkpoint: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "bundle"
+    export_bundle(checkpoint, output, ParityFaces(num_images=1))
+    (faces / "0.png").rename(output / "face.png")
+    monkeypatch.chdir(output)
+    namespace: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (output / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    with pytest.warns(FutureWarning, match="deprecated"):
+        for block in blocks:
+            exec(block, namespace)
+    read_face = namespace["read_face"]
+    assert callable(read_face)
+    onnx, script, ours = (read_face(f"restored_{name}.png") for name in ("onnx", "torchscript", "safetensors"))
+    assert abs(onnx - ours).max() <= 2.1 / 255  # one step of 8 bits
+    assert abs(script - ours).max() <= 2.1 / 255
+    assert ours.std() > 0.05
+
+
+def test_an_existing_folder_is_refused_and_replaced_only_when_asked(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="add --overwrite"):
+        export_bundle(checkpoint, output)
+    assert [path.name for path in output.iterdir()] == ["notes.txt"]
+    half = ExportSettings(("float32", "fp16"), opset=11)
+    export_bundle(checkpoint, output, ParityFaces(num_images=1), half, overwrite=True)
+    assert (output / "vacc" / "fp16.yaml").is_file()
+    export_bundle(checkpoint, output, ParityFaces(num_images=1), ExportSettings(opset=14), overwrite=True)
+    assert not (output / "vacc" / "fp16.yaml").exists()
+    assert json.loads((output / "report.json").read_text())["opset"] == 14
+    assert (output / "notes.txt").read_text() == "mine"
+
+
+def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_was(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "bundle"
+    export_bundle(checkpoint, output, ParityFaces(num_images=1))
+    before = contents(output)
+
+    def write_wrong(path: Path, generator: GPEN, card: dict[str, str]) -> None:
+        with torch.no_grad():
+            wrong = load_generator(checkpoint)
+            wrong.encoder.from_rgb.bias.add_(0.5)
+        save_release(path, wrong, half=False)
+
+    monkeypatch.setattr(bundle_module, "write_safetensors", write_wrong)
+    for target in (output, tmp_path / "new"):
+        with pytest.raises(ValueError, match="differs from the network"):
+            export_bundle(checkpoint, target, overwrite=True)
+    assert contents(output) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", checkpoint.name}
+
+
+def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> None:
+    check_difference("x", Difference(LARGEST_DIFFERENCE, 0))
+    for largest in (1.1 * LARGEST_DIFFERENCE, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="x differs"):
+            check_difference("x", Difference(largest, 0))
+
+    def broken_second(image: torch.Tensor) -> torch.Tensor:
+        return image if torch.equal(image, images[:1]) else image * float("nan")
+
+    assert torch.isnan(torch.tensor(measure_difference(lambda image: image, broken_second, images).largest))
+    shifted = measure_difference(lambda image: image, lambda image: image + 0.5, images)
+    assert (shifted.largest, shifted.mean) == (pytest.approx(0.5, abs=1e-6), pytest.approx(0.5, abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"--checkpoint": "missing.ckpt"}, "there is no checkpoint at missing.ckpt"),
+        ({"--faces": "missing"}, "missing"),
+        ({"--opset": "42"}, "from 11 to 20, got 42"),
+        ({"--degradation": "nonsense", "--faces": "faces"}, "nonsense"),
+        ({"--images": "0"}, "at least 1, got 0"),
+        ({"--output": "trained.safetensors"}, "must be a folder"),
+        ({"--opset": "many"}, "invalid int value"),
+        ({"--precision": "int8"}, "int8 needs faces"),
+        ({"--calibration": "faces", "--precision": "fp16"}, "serve int8 only"),
+        ({"--calibration": "faces", "--faces": "faces"}, "64 x 64 pixels"),
+        ({"--calibration": "empty", "--faces": "faces"}, "at least one face image"),
+        ({"--calibration-faces": "0", "--faces": "faces"}, "at least 1, got 0"),
+        ({"--largest-float-flops": "7", "--faces": "faces"}, "7"),
+    ],
+)
+def test_wrong_options_end_in_one_line_and_exit_code_2(
+    checkpoint: Path,
+    faces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    options = {"--checkpoint": checkpoint.name, "--output": "bundle"} | wrong
+    assert run_command([word for option in options.items() for word in option], monkeypatch) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: state.popitem(), "does not fit the network"),
+        (lambda state: next(iter(state.values())).fill_(float("nan")), "not finite"),
+    ],
+)
+def test_missing_and_non_finite_tensors_of_a_checkpoint_are_named(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[dict[str, torch.Tensor]], object],
+    message: str,
+) -> None:
+    with safe_open(checkpoint, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(checkpoint)
+    damage(state)
+    save_file(state, tmp_path / "broken.safetensors", metadata)
+    arguments = ["--checkpoint", str(tmp_path / "broken.safetensors"), "--output", str(tmp_path / "bundle")]
+    assert run_command(arguments, monkeypatch) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert message in line
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_full_disk_leaves_the_folder_empty(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle_module, "write_onnx", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_bundle(checkpoint, tmp_path / "new" / "bundle")
+    assert list((tmp_path / "new").iterdir()) == []

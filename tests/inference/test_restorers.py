@@ -1,0 +1,114 @@
+"""Whatever restores faces, loaded from files."""
+
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.formats.artefacts import write_onnx, write_torchscript
+from export.static.network import StaticGPEN
+from inference.restorers import accepted_deprecations, load_restorer
+from models import GPEN, Architecture, NoiseMode, Prior, save_release
+from models.files.public_format import public_generator_name
+
+
+@pytest.fixture(scope="module")
+def files(generators: dict[NoiseMode, GPEN], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    generator = generators["concat"]
+    network = StaticGPEN(generator)
+    save_release(folder / "release.safetensors", generator, half=False)
+    public = {
+        public_generator_name(name): tensor[None] if name.endswith("convolution.weight") else tensor
+        for name, tensor in generator.state_dict().items()
+    }
+    torch.save({"g_ema": public}, folder / "public.pt")
+    write_torchscript(folder / "script.pt", network)
+    write_onnx(folder / "network.onnx", network)
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["release", "public", "script", "network"])
+def test_every_kind_of_file_restores_the_same_images_in_batches_of_any_size(
+    files: dict[str, Path], generators: dict[NoiseMode, GPEN], images: Tensor, kind: str
+) -> None:
+    restorer = load_restorer(files[kind])
+    assert restorer.resolution == 64
+    assert "GPEN 64" in restorer.description
+    with torch.no_grad():
+        expected = generators["concat"](images)
+    for batch in (images, images[1:2], images[:0]):
+        restored = restorer(batch)
+        assert restored.dtype == torch.float32
+        assert not restored.requires_grad
+        torch.testing.assert_close(
+            restored, expected[: len(batch)] if len(batch) != 1 else expected[1:2], rtol=0, atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("kind", ["release", "script", "network"])
+@pytest.mark.parametrize(
+    "batch", [torch.zeros(3, 64, 64), torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 64, 64).double()]
+)
+def test_images_of_another_shape_or_type_are_refused(files: dict[str, Path], kind: str, batch: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"float32 \[N, 3, 64, 64\]"):
+        load_restorer(files[kind])(batch)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
+        load_restorer(tmp_path / "nowhere.onnx")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_restorer(tmp_path)
+
+
+def test_files_of_other_kinds_get_one_line(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no network")
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "text.pt").write_text("no network")
+    (tmp_path / "half.onnx").write_bytes(files["network"].read_bytes()[:5000])
+    (tmp_path / "half.pt").write_bytes(files["script"].read_bytes()[:-5000])
+    with zipfile.ZipFile(tmp_path / "photographs.pt", "w") as archive:
+        archive.writestr("readme.txt", "no network")
+    save_release(tmp_path / "prior.safetensors", Prior(Architecture(64, 1, 0.0625, style_dim=64)))
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match=path.name) as caught:
+            load_restorer(path)
+        assert "\n" not in str(caught.value), path
+
+
+def test_a_damaged_torchscript_archive_gets_one_line(files: dict[str, Path], tmp_path: Path) -> None:
+    with zipfile.ZipFile(files["script"]) as good, zipfile.ZipFile(tmp_path / "bad.pt", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, b"nonsense" if name.endswith("constants.pkl") else good.read(name))
+    with pytest.raises(ValueError, match=r"bad\.pt is a damaged TorchScript file"):
+        load_restorer(tmp_path / "bad.pt")
+
+
+def test_networks_of_other_programs_are_refused(images: Tensor, tmp_path: Path) -> None:
+    with accepted_deprecations():
+        torch.jit.trace(nn.Conv2d(3, 3, 1), images).save(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="does not say what it restores"):
+        load_restorer(tmp_path / "other.pt")
+    value = onnx.helper.make_tensor_value_info
+    kind = onnx.TensorProto.FLOAT
+    for name, shape in (("vector", [1, 3]), ("any", ["batch", 3, 64, 64])):
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", kind, shape)], [value("y", kind, shape)]
+        )
+        opset = onnx.helper.make_opsetid("", 17)
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / f"{name}.onnx")
+        with pytest.raises(ValueError, match="must map one float32 image"):
+            load_restorer(tmp_path / f"{name}.onnx")
+
+
+def test_devices_that_cannot_be_used_get_one_line(files: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="use cpu or a GPU"):
+        load_restorer(files["release"], "cuda:77")
+    with pytest.raises(ValueError, match="use cpu or a GPU"):
+        load_restorer(files["script"], "nonsense")
+    with pytest.raises(ValueError, match="on the CPU only"):
+        load_restorer(files["network"], "meta")

@@ -1,0 +1,200 @@
+"""A prior becomes the decoder tensor for tensor, and what does not fit is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import GPEN, Architecture, Discriminator, Prior, save_release
+from models.gpen import noises_from_features
+from train.stages.embedding import Transfer, describe, start_networks
+
+State = dict[str, Tensor]
+Write = Callable[..., Path]
+
+
+def state_of(network: nn.Module) -> State:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(network: nn.Module, state: State) -> list[bool]:
+    current = network.state_dict()
+    assert current.keys() == state.keys()
+    return [torch.equal(current[name], state[name]) for name in state]
+
+
+def randomize(network: nn.Module) -> nn.Module:
+    """Makes every parameter differ from any initial value."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.fixture
+def architecture(tiny: Architecture) -> Architecture:
+    """That of the run."""
+    return tiny
+
+
+@pytest.fixture
+def networks(architecture: Architecture) -> tuple[GPEN, Discriminator]:
+    """The new networks of stage 2."""
+    torch.manual_seed(5)
+    return GPEN(architecture), Discriminator(architecture, 2)
+
+
+@pytest.fixture
+def write(tmp_path: Path, architecture: Architecture) -> Write:
+    """Writes a prior or a GPEN with changes to its architecture, maybe with a discriminator."""
+
+    def make(make_network: Callable[[Architecture], Any], with_discriminator: bool = True, **changes: Any) -> Path:
+        stored = replace(architecture, **changes)
+        generator = randomize(make_network(stored))
+        discriminator = randomize(Discriminator(stored, 2)) if with_discriminator else None
+        save_release(tmp_path / "start.safetensors", generator, discriminator, half=False)  # type: ignore[arg-type]
+        torch.save([state_of(generator), state_of(discriminator) if discriminator else None], tmp_path / "states.pt")
+        return tmp_path / "start.safetensors"
+
+    return make
+
+
+def states_beside(path: Path) -> tuple[State, State]:
+    generator, discriminator = torch.load(path.with_name("states.pt"))
+    return generator, discriminator
+
+
+def test_a_prior_becomes_the_decoder_tensor_for_tensor_and_the_encoder_stays_new(
+    networks: tuple[GPEN, Discriminator], write: Write
+) -> None:
+    generator, discriminator = networks
+    path, encoder = write(Prior), state_of(generator.encoder)
+    transfers = start_networks(path, generator, discriminator)
+    prior, judge = states_beside(path)
+    assert all(same(generator.decoder, prior))
+    assert all(same(generator.encoder, encoder))
+    assert all(same(discriminator, judge))
+    assert transfers == [
+        Transfer("encoder", "new weights", len(encoder)),
+        Transfer("decoder", str(path), len(prior)),
+        Transfer("discriminator", str(path), len(judge)),
+    ]
+    assert describe(transfers) == (
+        f"start: encoder from new weights ({len(encoder)} tensors); decoder from {path} ({len(prior)} tensors); "
+        f"discriminator from {path} ({len(judge)} tensors)"
+    )
+
+
+def test_an_embedded_prior_still_draws_what_it_drew(
+    networks: tuple[GPEN, Discriminator], write: Write, architecture: Architecture
+) -> None:
+    generator, discriminator = networks
+    path = write(Prior)
+    start_networks(path, generator, discriminator)
+    prior = Prior(architecture)
+    prior.load_state_dict(states_beside(path)[0])
+    with torch.no_grad():
+        latent, features = generator.encoder(torch.rand(2, 3, 32, 32))
+        restored = generator.decoder(latent, noises_from_features(features))
+        assert torch.equal(restored, prior(latent, noises_from_features(features)))
+
+
+def test_the_discriminator_stays_new_where_that_is_asked_for(
+    networks: tuple[GPEN, Discriminator], write: Write
+) -> None:
+    generator, discriminator = networks
+    before = state_of(discriminator)
+    transfers = start_networks(write(Prior), generator, discriminator, take_discriminator=False)
+    assert all(same(discriminator, before))
+    assert transfers[-1] == Transfer("discriminator", "new weights", len(before))
+
+
+def test_a_finished_restoration_network_goes_on_with_all_its_weights(
+    networks: tuple[GPEN, Discriminator], write: Write
+) -> None:
+    generator, discriminator = networks
+    path = write(GPEN)
+    transfers = start_networks(path, generator, discriminator)
+    stored, judge = states_beside(path)
+    assert all(same(generator, stored)) and all(same(discriminator, judge))
+    assert [t.part for t in transfers] == ["encoder and decoder", "discriminator"]
+
+
+def test_without_a_checkpoint_all_weights_stay_new(networks: tuple[GPEN, Discriminator]) -> None:
+    generator, discriminator = networks
+    before = state_of(generator), state_of(discriminator)
+    transfers = start_networks(None, generator, discriminator)
+    assert all(same(generator, before[0])) and all(same(discriminator, before[1]))
+    assert [t.part for t in transfers] == ["encoder", "decoder", "discriminator"]
+    assert {t.origin for t in transfers} == {"new weights"}
+    assert sum(t.num_tensors for t in transfers) == len(before[0]) + len(before[1])
+
+
+@pytest.mark.parametrize("make_network", [Prior, GPEN])
+def test_a_missing_discriminator_is_named_with_the_way_out(
+    networks: tuple[GPEN, Discriminator], write: Write, make_network: Callable[[Architecture], nn.Module]
+) -> None:
+    path = write(make_network, with_discriminator=False)
+    with pytest.raises(ValueError) as raised:
+        start_networks(path, *networks)
+    expected = f"{path} holds no discriminator; take a new one: --model.init_args.take_discriminator false"
+    assert str(raised.value) == expected
+    start_networks(path, *networks, take_discriminator=False)
+
+
+@pytest.mark.parametrize("make_network", [Prior, GPEN])
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"narrow": 0.03125}, "narrow 0.03125 instead of 0.0625"),
+        ({"resolution": 64}, "resolution 64 instead of 32"),
+        ({"noise_mode": "none"}, "noise_mode none instead of concat"),
+        ({"style_dim": 16, "num_mapping_layers": 1}, "style_dim 16 instead of 32, num_mapping_layers 1 instead of 2"),
+    ],
+)
+def test_another_architecture_is_refused_with_the_difference(
+    networks: tuple[GPEN, Discriminator],
+    write: Write,
+    make_network: Callable[[Architecture], nn.Module],
+    changes: dict[str, Any],
+    difference: str,
+) -> None:
+    path, before = write(make_network, **changes), state_of(networks[0])
+    with pytest.raises(ValueError) as raised:
+        start_networks(path, *networks)
+    assert str(raised.value) == f"{path} has {difference}; change the run's architecture or take another checkpoint"
+    assert all(same(networks[0], before))
+
+
+def test_a_prior_with_added_noise_is_widened_and_draws_the_same(
+    networks: tuple[GPEN, Discriminator], write: Write, architecture: Architecture
+) -> None:
+    generator, discriminator = networks
+    path = write(Prior, noise_mode="add")
+    start_networks(path, generator, discriminator)
+    prior = Prior(replace(architecture, noise_mode="add"))
+    prior.load_state_dict(states_beside(path)[0])
+    latent = torch.randn(2, architecture.style_dim)
+    silent = [torch.zeros(2, *shape) for shape in prior.synthesis.noise_shapes()]
+    features = [torch.randn(2, *shape) for shape in generator.decoder.synthesis.noise_shapes()]
+    with torch.no_grad():
+        expected = prior(latent, silent)
+        assert float(expected.std()) > 0.1
+        torch.testing.assert_close(generator.decoder(latent, features), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_prior_with_added_noise_of_another_size_is_refused_with_the_difference(
+    networks: tuple[GPEN, Discriminator], write: Write
+) -> None:
+    path = write(Prior, noise_mode="add", narrow=0.125)
+    with pytest.raises(ValueError, match=r"has narrow 0\.125 instead of 0\.0625; change"):
+        start_networks(path, *networks)
+
+
+def test_a_missing_file_is_named(networks: tuple[GPEN, Discriminator], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint at"):
+        start_networks(tmp_path / "nothing.safetensors", *networks)

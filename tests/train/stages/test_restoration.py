@@ -1,0 +1,432 @@
+"""Stage 2: who is trained by what, equal to hand-written iterations; the average is what is validated and exported."""
+
+import csv
+import shutil
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn.functional import softplus
+
+import train.stages.restoration
+import train.stages.restoration_losses
+from data.dataset import FaceBatch
+from data.randomness import draw_normal
+from export.bundle.assembly import export_bundle
+from export.formats.artefacts import SAFETENSORS_NAME
+from export.formats.parity import ParityFaces, parity_images
+from models import GPEN, Architecture, Discriminator, load_generator
+from models.files.checkpoint_file import write_sealed
+from train.stages.restoration import RestorationOptimization, RestorationTraining
+from train.stages.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
+from train.updates.adversarial import Regularization
+from train.updates.moving_average import MovingAverage
+from train.updates.parts import Recomputed
+
+Train = Callable[..., None]
+Fit = Callable[..., LightningModule]
+MakeBatch = Callable[[Sequence[int]], FaceBatch]
+OFF = Regularization(r1_interval=0, path_length_interval=0)
+L1_ALONE = RestorationLossWeights(adversarial=0.0, l1=1.0)
+
+
+def values(network: torch.nn.Module) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in network.state_dict().values()]
+
+
+def are_equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("noise_mode", ["concat", "add", "none"])
+def test_every_parameter_receives_a_gradient_within_one_lazy_period(
+    noise_mode: Any, fit: Fit, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = RestorationTraining(
+        Architecture(32, 1, 0.0625, noise_mode, 32, 2),
+        degradation="small",
+        regularization=Regularization(r1_interval=2, path_length_interval=2),
+    )
+    names = {id(p): name for name, p in module.named_parameters() if not name.startswith("ema.")}
+    received: set[str] = set()
+    step = torch.optim.Adam.step
+
+    def recording(self: torch.optim.Adam, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            received.update(names[id(p)] for p in group["params"] if p.grad is not None and p.grad.abs().sum() > 0)
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recording)
+    fit(module, [make_batch(range(4)), make_batch(range(4, 8))])
+    assert set(names.values()) - received == set()
+
+
+def test_each_update_changes_its_own_network_only(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        loss_weights=RestorationLossWeights(feature_matching=1.0),
+        regularization=Regularization(r1_interval=1, path_length_interval=1),
+    )
+    watched = {
+        "update_discriminator": (module.discriminator, module.generator),
+        "regularize_discriminator": (module.discriminator, module.generator),
+        "regularize_generator": (module.generator, module.discriminator),
+        "update": (module.generator, module.discriminator),
+    }
+    called = []
+
+    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        own, other = watched[name]
+
+        def watching(*arguments: Any) -> Any:
+            before_own, before_other = values(own), values(other)
+            result = function(*arguments)
+            assert not are_equal(values(own), before_own) and are_equal(values(other), before_other)
+            assert all(p.grad is None for p in other.parameters())
+            called.append(name)
+            return result
+
+        return watching
+
+    for name in watched:
+        monkeypatch.setattr(train.stages.restoration, name, watch(name, getattr(train.stages.restoration, name)))
+    fit(module, [make_batch(range(4))])
+    assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
+
+
+class Textbook:
+    """Stage 2 written down once more: every loss by its formula, a restored image of its own for every update."""
+
+    def __init__(self, generator: GPEN, discriminator: Discriminator, weights: dict[str, float], rates: list[float]):
+        self.generator, self.discriminator, self.weights = generator, discriminator, weights
+        encoder, decoder, judge, generator_ratio, judge_ratio = rates
+        groups: list[dict[str, Any]] = [
+            {"params": list(generator.encoder.parameters()), "lr": encoder * generator_ratio},
+            {"params": list(generator.decoder.parameters()), "lr": decoder * generator_ratio},
+        ]
+        self.adam = torch.optim.Adam(groups, betas=(0.0, 0.99**generator_ratio), fused=False)
+        self.judge = torch.optim.Adam(
+            discriminator.parameters(), judge * judge_ratio, (0.0, 0.99**judge_ratio), fused=False
+        )
+        self.mean_path_length = 0.0
+
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def train_discriminator(self, degraded: Tensor, target: Tensor) -> None:
+        with torch.no_grad():
+            restored = self.generator(degraded)  # the first of two passes
+        real, generated = self.discriminator(target).logits, self.discriminator(restored).logits
+        self.step(self.judge, softplus(-real).mean() + softplus(generated).mean())
+
+    def penalize_discriminator(self, target: Tensor, gamma: float, interval: int) -> None:
+        target = target.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.discriminator(target).logits.sum(), target, create_graph=True)
+        self.step(self.judge, gamma / 2 * interval * gradient.square().sum((1, 2, 3)).mean())
+
+    def train_generator(self, degraded: Tensor, target: Tensor) -> None:
+        restored = self.generator(degraded)  # the second
+        judgement, features = self.discriminator(restored), self.discriminator(target).features
+        matching = [(a - b.detach()).abs().mean() for a, b in zip(judgement.features, features, strict=True)]
+        difference = restored - target
+        terms = {
+            "adversarial": softplus(-judgement.logits).mean(),
+            "l1": difference.abs().mean(),
+            "smooth_l1": torch.where(difference.abs() < 1, difference**2 / 2, difference.abs() - 0.5).mean(),
+            "feature_matching": sum(matching) / len(matching),
+        }
+        self.step(self.adam, sum(self.weights[name] * term for name, term in terms.items()))
+
+    def penalize_generator(self, degraded: Tensor, direction: Tensor, weight: float, interval: int) -> None:
+        latent, features = self.generator.encoder(degraded)
+        w = self.generator.decoder.mapping(latent)
+        styles = torch.stack([w] * 8, 1)
+        noises = [features[0]] + [features[i] for i in (1, 1, 2, 2, 3, 3)]
+        image = self.generator.decoder.synthesis(styles, noises)
+        (gradient,) = torch.autograd.grad((image * direction).sum() / 32, styles, create_graph=True)
+        lengths = gradient.square().sum(2).mean(1).sqrt()
+        mean = self.mean_path_length + 0.01 * (lengths.mean() - self.mean_path_length)
+        self.step(self.adam, weight * interval * (lengths - mean).square().mean())
+        self.mean_path_length = mean.item()
+
+
+@pytest.mark.parametrize("num_iterations", [1, 3])
+def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, num_iterations: int
+) -> None:
+    weights = {"adversarial": 0.1, "l1": 1.0, "smooth_l1": 0.5, "feature_matching": 0.2}
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        loss_weights=RestorationLossWeights(**weights),
+        optimization=RestorationOptimization(2e-3, 1e-3, None, 5e-4),
+        regularization=Regularization(3.0, 2, 2.0, 2),
+        seed=5,
+    )
+    textbook = Textbook(
+        deepcopy(module.generator), deepcopy(module.discriminator), weights, [2e-3, 1e-3, 5e-4, 2 / 3, 2 / 3]
+    )
+    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    batches = [make_batch(range(first, first + 4)) for first in (0, 4, 8)[:num_iterations]]
+    for iteration, batch in enumerate(batches):
+        degraded, target = module.degrade(batch)
+        textbook.train_discriminator(degraded, target)
+        if iteration in (0, 2):
+            textbook.penalize_discriminator(target, gamma=3.0, interval=2)
+        textbook.train_generator(degraded, target)
+        if iteration in (0, 2):
+            indices = batch.image_indices[::2]
+            direction = draw_normal((3, 32, 32), 5, "path length direction", indices, "cpu")
+            textbook.penalize_generator(degraded[::2], direction, weight=2.0, interval=2)
+    fit(module, batches)
+    assert module.mean_path_length.item() == pytest.approx(textbook.mean_path_length, rel=1e-4)
+    for part, expected in (("generator", textbook.generator), ("discriminator", textbook.discriminator)):
+        state = getattr(module, part).state_dict()
+        if num_iterations == 1:
+            torch.testing.assert_close(state, expected.state_dict(), rtol=2e-7, atol=3e-6)
+        # Adam amplifies the rounding of gradients near 0, so later iterations are compared by what they changed.
+        error = sum((state[n] - t).square().sum() for n, t in expected.state_dict().items())
+        changed = sum((state[n] - start[f"{part}.{n}"]).square().sum() for n in state)
+        assert error < 4e-6 * changed  # two thousandths of the change
+
+
+def test_computing_the_restored_image_once_is_exact(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same iteration, once with a second pass of the generator after the discriminator's update."""
+
+    def build() -> RestorationTraining:
+        return RestorationTraining(
+            tiny, degradation="small", regularization=Regularization(r1_interval=1, path_length_interval=0)
+        )
+
+    once, twice = build(), build()
+    batches = [make_batch(range(4)), make_batch(range(4, 8))]
+    fit(once, batches)
+    passes = []
+    twice.generator.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(train.stages.restoration, "Recomputed", lambda compute, _: Recomputed(compute, False))
+    fit(twice, batches)
+    assert len(passes) == 4
+    torch.testing.assert_close(twice.state_dict(), once.state_dict(), rtol=0, atol=1e-6)
+
+
+def test_two_images_are_learned_by_heart(tiny: Architecture, fit: Fit, make_batch: MakeBatch) -> None:
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        loss_weights=L1_ALONE,
+        optimization=RestorationOptimization(1e-2, 1e-2),
+        regularization=OFF,
+    )
+    batch = make_batch([0, 1])
+
+    def loss() -> float:
+        with torch.no_grad():
+            degraded, target = module.degrade(batch)
+            return (module.generator(degraded) - target).abs().mean().item()
+
+    start = loss()
+    fit(module, [batch] * 100)
+    assert loss() < 0.3 * start
+
+
+TERMS = {
+    "adversarial": "generator_logistic_loss",
+    "l1": "l1_loss",
+    "smooth_l1": "smooth_l1_loss",
+    "feature_matching": "feature_matching_loss",
+}
+
+
+@pytest.mark.parametrize("left_out", TERMS)
+def test_a_term_of_weight_0_is_not_computed(left_out: str, tiny: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError(f"{left_out} was computed")
+
+    monkeypatch.setattr(train.stages.restoration_losses, TERMS[left_out], refuse)
+    weights = RestorationLossWeights(**{name: float(name != left_out) for name in TERMS})
+    losses = RestorationLosses(weights, PerceptualWeights())
+    image = torch.rand(4, 3, 32, 32)
+    terms = losses(image, image.flip(0), Discriminator(tiny))
+    assert set(terms) == set(TERMS) - {left_out}
+    torch.testing.assert_close(losses.total(terms), sum(terms.values()))
+
+
+def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a network of weight 0 was loaded")
+
+    monkeypatch.setattr("losses.perceptual.LpipsLoss", refuse)
+    monkeypatch.setattr("losses.identity.IdentityLoss", refuse)
+    RestorationLosses(RestorationLossWeights(), PerceptualWeights())
+    for weights in (RestorationLossWeights(lpips=1.0), RestorationLossWeights(identity=1.0)):
+        with pytest.raises(AssertionError):
+            RestorationLosses(weights, PerceptualWeights())
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.25, l1=2.0), PerceptualWeights())
+    total = losses.total({"adversarial": torch.tensor(4.0), "l1": torch.tensor(3.0)})
+    assert total.item() == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("wrong", [{"l1": -1.0}, {"l1": float("nan")}, {"adversarial": float("inf")}])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"loss weights must be 0 or more, got {name} "):
+        RestorationLossWeights(**wrong)
+
+
+def test_a_loss_without_any_term_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one loss weight must be above 0"):
+        RestorationLossWeights(adversarial=0.0, l1=0.0)
+
+
+def test_without_terms_that_need_it_the_discriminator_is_neither_called_nor_changed(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        loss_weights=L1_ALONE,
+        regularization=Regularization(r1_interval=1, path_length_interval=1),
+    )
+    before = values(module.discriminator)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the discriminator was called")
+
+    monkeypatch.setattr(Discriminator, "forward", refuse)
+    fit(module, [make_batch(range(4))])
+    assert are_equal(values(module.discriminator), before)
+
+
+@pytest.mark.parametrize("path_length_interval", [0, 1])
+def test_a_decoder_with_learning_rate_0_is_frozen_while_the_encoder_learns(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, path_length_interval: int
+) -> None:
+    module = RestorationTraining(
+        tiny,
+        degradation="small",
+        optimization=RestorationOptimization(decoder_learning_rate=0.0),
+        regularization=Regularization(r1_interval=1, path_length_interval=path_length_interval),
+    )
+    trained = {id(p) for group in module.configure_optimizers()[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in module.generator.encoder.parameters()}
+    decoder, encoder, average = (
+        values(n) for n in (module.generator.decoder, module.generator.encoder, module.ema.decoder)
+    )
+    fit(module, [make_batch(range(4)), make_batch(range(4, 8))])
+    assert are_equal(values(module.generator.decoder), decoder)
+    assert are_equal(values(module.ema.decoder), average)
+    before = dict(zip(module.generator.encoder.state_dict(), encoder, strict=True))
+    assert all(not torch.equal(p, before[name]) for name, p in module.generator.encoder.named_parameters())
+
+
+def test_the_degradation_of_an_image_does_not_depend_on_its_batch(tiny: Architecture, make_batch: MakeBatch) -> None:
+    module = RestorationTraining(tiny, degradation="small", seed=2)
+    indices = [7, 0, 12, 5, 3, 20]
+    together = module.degrade(make_batch(indices))
+    for group in ([7], [0, 12], [3, 5, 20], [20, 12, 7]):
+        parts = module.degrade(make_batch(group))
+        places = [indices.index(index) for index in group]
+        torch.testing.assert_close(parts.degraded, together.degraded[places], rtol=0, atol=2e-6)
+        torch.testing.assert_close(parts.target, together.target[places], rtol=0, atol=0)
+
+
+def test_another_seed_or_image_index_is_another_degradation(tiny: Architecture, make_batch: MakeBatch) -> None:
+    one, other = (RestorationTraining(tiny, degradation="small", seed=seed) for seed in (0, 1))
+    batch = make_batch([0, 1])
+    moved = FaceBatch(batch.target, [2, 3])
+    assert (one.degrade(batch).degraded - other.degrade(batch).degraded).abs().mean() > 0.01
+    assert (one.degrade(batch).degraded - one.degrade(moved).degraded).abs().mean() > 0.01
+
+
+@pytest.fixture(scope="module")
+def options() -> list[object]:
+    """Validation after every iteration, and an average that one iteration does not change."""
+    return [
+        "--run.validate_every_images",
+        4,
+        "--model.init_args.average.half_life_images",
+        "1e12",
+        "--model.init_args.average.ramp_up",
+        "1e12",
+    ]
+
+
+def change(folder: Path, part: str, factor: float, read: Callable[[Path], dict[str, Any]]) -> Path:
+    """Multiplies the first convolution of the encoder and ToRGB of a network in a run's only checkpoint."""
+    content = read(folder)
+    for name, tensor in content["state_dict"].items():
+        if name.startswith(f"{part}.") and ("to_rgb" in name or "from_rgb" in name):
+            tensor.mul_(factor)
+    path = folder / "checkpoints" / "images_000000000004.ckpt"
+    write_sealed(content, path)
+    return path
+
+
+def test_validation_pictures_loading_and_export_show_the_average_and_not_the_trained_weights(
+    train: Train, tmp_path: Path, options: list[object], read_checkpoint_file: Callable[[Path], dict[str, Any]]
+) -> None:
+    first = tmp_path / "first"
+    train("restoration", first, "--run.total_images", 4, *options)
+    image = parity_images(ParityFaces(num_images=2), 32)
+    loaded: dict[str, Tensor] = {}
+    pictures: dict[str, bytes] = {}
+    figures: dict[str, list[str]] = {}
+    for changed in ("nothing", "ema", "generator"):
+        folder = tmp_path / changed
+        shutil.copytree(first, folder)
+        path = change(folder, changed, 2.0, read_checkpoint_file)
+        with torch.no_grad():
+            loaded[changed] = load_generator(path)(image)
+        train("restoration", folder, "--run.total_images", 8, *options)
+        pictures[changed] = (folder / "pictures" / "images_000000000008.png").read_bytes()
+        with (folder / "validation.csv").open(newline="") as file:
+            figures[changed] = list(csv.reader(file))[-1]
+    assert torch.equal(loaded["generator"], loaded["nothing"])
+    assert pictures["generator"] == pictures["nothing"] and figures["generator"] == figures["nothing"]
+    assert not torch.allclose(loaded["ema"], loaded["nothing"], atol=1e-2)
+    assert pictures["ema"] != pictures["nothing"] and figures["ema"] != figures["nothing"]
+
+
+def test_the_exported_bundle_holds_the_average_and_nothing_of_the_trained_weights(
+    train: Train, tmp_path: Path, options: list[object], read_checkpoint_file: Callable[[Path], dict[str, Any]]
+) -> None:
+    train("restoration", tmp_path / "run", "--run.total_images", 4, *options)
+    change(tmp_path / "run", "ema", 1.25, read_checkpoint_file)
+    path = change(tmp_path / "run", "generator", float("nan"), read_checkpoint_file)
+    average = {
+        name.removeprefix("ema."): tensor
+        for name, tensor in read_checkpoint_file(path)["state_dict"].items()
+        if name.startswith("ema.")
+    }
+    report = export_bundle(path, tmp_path / "bundle", ParityFaces(num_images=2))
+    exported = load_generator(tmp_path / "bundle" / SAFETENSORS_NAME)
+    torch.testing.assert_close(exported.state_dict(), average, rtol=0, atol=0)
+    assert max(report.torchscript_max_difference, report.onnx_max_difference) < 1e-3
+
+
+def test_the_average_follows_encoder_and_decoder_by_the_closed_form(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch
+) -> None:
+    module = RestorationTraining(
+        tiny, degradation="small", regularization=OFF, average=MovingAverage(half_life_images=8.0, ramp_up=None)
+    )
+    starts = [p.detach().clone() for p in module.ema.parameters()]
+    fit(module, [make_batch(range(4))])
+    decay = 0.5 ** (4 / 8)
+    for start, averaged, trained in zip(starts, module.ema.parameters(), module.generator.parameters(), strict=True):
+        torch.testing.assert_close(averaged, decay * start + (1 - decay) * trained.detach(), rtol=1e-6, atol=1e-6)

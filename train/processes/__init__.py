@@ -1,0 +1,1 @@
+"""Processes of a run: strategy, collectives, memory, watching each other."""

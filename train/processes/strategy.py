@@ -1,0 +1,56 @@
+"""Several processes without Lightning's wrapper around the networks."""
+
+from typing import Any
+
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+
+from train.processes.peer_watch import PeerWatch
+
+
+class ExplicitAveraging(DDPStrategy):
+    """Starts processes as DDP does, but leaves gradients alone: `train.optimization.update` averages them.
+
+    Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them
+    (Lightning issue 20866) and cannot follow a gradient penalty's double backward.
+    """
+
+    watch: PeerWatch | None = None
+
+    def setup_distributed(self) -> None:
+        """Connects the processes, for collectives and for the watch over each other."""
+        super().setup_distributed()
+        launcher: Any = self.launcher
+        children = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+        if children:
+            launcher.procs.clear()  # whose observer would kill this process without a word
+        assert self.cluster_environment is not None  # Lightning chose one
+        address = self.cluster_environment.main_address
+        self.watch = PeerWatch(self.global_rank, self.world_size, address, self.broadcast, children)
+
+    def configure_ddp(self) -> None:
+        """Wraps nothing; the processes start from equal weights because these depend on the seed alone."""
+
+
+def strategy_for(num_processes: int) -> Strategy | str:
+    """The strategy for so many processes; a single one needs none."""
+    return ExplicitAveraging() if num_processes > 1 else "auto"
+
+
+def num_processes(trainer_options: Any, environment: dict[str, str]) -> int:
+    """How many processes a run will have, from the options of the trainer and the environment of a launcher."""
+    launched = int(environment.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in environment else 1
+    slurm = int(environment.get("SLURM_NTASKS", "1")) if "SLURM_JOB_NAME" in environment else 1
+    if slurm > 1 and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return slurm
+    devices = trainer_options.devices
+    if isinstance(devices, str) and devices not in ("auto", "-1"):
+        # As Lightning reads it: "2" is a number of devices, "0,1" and "2," are devices by index.
+        devices = len([d for d in devices.split(",") if d.strip()]) if "," in devices else int(devices)
+    if devices in ("auto", "-1", -1):
+        import torch
+
+        on_gpu = trainer_options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        devices = torch.cuda.device_count() if on_gpu else 1
+    per_node = len(devices) if isinstance(devices, list) else int(devices)
+    return max(launched, per_node * int(trainer_options.num_nodes))

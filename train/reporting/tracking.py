@@ -1,0 +1,132 @@
+"""What trackers get of a run beside its own files: rows, pictures, faces and checkpoints."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import SummaryWriter
+
+from evaluation.protocol import FacePictures
+from evaluation.reports.pictures import Picture
+from train.reporting.csv_log import read_table
+from train.reporting.wandb_run import WandbRun
+from train.run.checkpoints import RunCheckpoints, checkpoint_path
+from train.run.settings import RunSettings, is_whole
+
+
+class Tracking(Callback):
+    """Hands on what is logged, in the first process of a run; comes behind `RunCheckpoints`.
+
+    Args:
+        settings: Of the run.
+        config: Resolved configuration of the run.
+        checkpoints: Those of the run.
+    """
+
+    def __init__(self, settings: RunSettings, config: Mapping[str, Any], checkpoints: RunCheckpoints) -> None:
+        self.settings = settings
+        self.config = config
+        self.checkpoints = checkpoints
+        self._wandb: WandbRun | None = None
+        self._tensorboard: SummaryWriter | None = None
+        self._told_checkpoint = -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the trackers."""
+        module: Any = pl_module
+        folder = self.settings.folder
+        if not trainer.is_global_zero:
+            return
+        if self.settings.wandb != "off":
+            self._wandb = WandbRun(self.settings, {**self.config, **_description(folder, module)})
+        if self.settings.tensorboard:
+            images_seen = module.progress.images_seen
+            # What a killed run wrote beyond its checkpoint is dropped.
+            self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
+
+    def log_row(self, values: Mapping[str, float], images_seen: int) -> None:
+        """A row of train.csv, or figures that join it."""
+        if self._wandb is not None:
+            self._wandb.log(values, images_seen)
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, images_seen)
+
+    def log_validation(
+        self,
+        values: Mapping[str, float],
+        name: str,
+        picture: Picture,
+        images_seen: int,
+        faces: Sequence[FacePictures] = (),
+    ) -> None:
+        """A validation: its figures, its picture and the same faces each time."""
+        self.log_row(values, images_seen)
+        if self._wandb is not None:
+            self._wandb.log_picture(name, picture, images_seen)
+            if faces:
+                self._wandb.log_faces(faces, images_seen)
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, picture, images_seen, dataformats="HWC")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Hands on a checkpoint that was just written, if all are wanted."""
+        if self.settings.wandb_checkpoints == "all" and self.checkpoints.written > self._told_checkpoint:
+            self._log_checkpoints(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hands on the best and the last checkpoint of a complete run."""
+        wanted = self.settings.wandb_checkpoints
+        if wanted == "all" or (wanted == "final" and self._is_complete(pl_module)):
+            self._log_checkpoints(pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Ends the trackers of a run that is complete or was interrupted."""
+        self._end("complete" if self._is_complete(pl_module) else "interrupted", pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the trackers of a run that broke off."""
+        self._end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", pl_module)
+
+    def _is_complete(self, module: Any) -> bool:
+        return is_whole(module.progress.images_seen, self.checkpoints.batch_size, self.settings.total_images)
+
+    def _log_checkpoints(self, module: Any) -> None:
+        """The best one, unless W&B has it, and the last one, which thus becomes the latest."""
+        if self._wandb is None:
+            return
+        last = self.checkpoints.written
+        best = self.checkpoints.best[1] if self.checkpoints.best is not None else -1
+        for images_seen in sorted({best, last}):
+            path = checkpoint_path(self.checkpoints.folder, images_seen)
+            if images_seen > self._told_checkpoint and path.is_file():
+                aliases = ["best"] if images_seen == best else []
+                metadata = {"architecture": asdict(module.architecture), "images_seen": images_seen}
+                self._wandb.log_checkpoint(path, aliases, metadata | self._last_validation(images_seen))
+        self._told_checkpoint = last
+
+    def _last_validation(self, images_seen: int) -> dict[str, float]:
+        """The figures that were known when the run had seen so many images."""
+        rows = read_table(self.settings.folder / "validation.csv")
+        last = max((images for images in rows if images <= images_seen), default=None)
+        return {} if last is None else {"validated_images_seen": last, **rows[last]}
+
+    def _end(self, status: str, module: Any) -> None:
+        if self._wandb is not None:
+            self._wandb.end(status, module.progress.images_seen)
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        self._wandb = self._tensorboard = None
+
+
+def _description(folder: Path, module: Any) -> dict[str, Any]:
+    """What the configuration does not say: photographs, code, machine, sizes of the networks."""
+    record = json.loads((folder / "run.json").read_text())
+    networks = {"generator": module.generator, "discriminator": module.discriminator}
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    return {"photographs": record["data"], "session": record["sessions"][-1], "parameters": sizes}

@@ -1,0 +1,1 @@
+"""A run as a thing that lasts: settings, record, checkpoints, progress, ending."""

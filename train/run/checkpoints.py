@@ -1,0 +1,182 @@
+"""Checkpoints of a run: written whole or not at all, with a checksum, found again by the same command."""
+
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from models.files.checkpoint_file import check_seal, write_sealed
+from system.atomic_file import replacing
+from train.run.settings import RunSettings, is_passed
+
+ITERATIONS_BETWEEN_QUESTIONS = 16
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""SIGUSR1 is the warning that SLURM gives with `--signal=USR1@120`."""
+NAME = re.compile(r"images_(\d{12})\.ckpt")
+
+
+class RunCheckpoints(Callback):
+    """Writes checkpoints by images seen, at the end and on SIGTERM; keeps the latest and the best.
+
+    Args:
+        settings: Of the run.
+        batch_size: Images per iteration over all processes.
+    """
+
+    def __init__(self, settings: RunSettings, batch_size: int) -> None:
+        self.settings = settings
+        self.batch_size = batch_size
+        self.folder = settings.folder / "checkpoints"
+        self.best: tuple[float, int] | None = None
+        self.written = -1
+        """Images seen when the last checkpoint of this session was written, -1 before."""
+        self._signal = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation figure so far and its images."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back `state_dict`."""
+        self.best = state_dict["best"]
+
+    def offer_best(self, figure: float, images_seen: int) -> None:
+        """Says how good the network is at this moment (higher is better); validation calls it before the checkpoint."""
+        if self.best is None or figure > self.best[0]:
+            self.best = (figure, images_seen)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on signals end the run after the iteration, with a checkpoint; removes what a kill left behind."""
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING_SIGNALS:
+                signal.signal(number, self._on_signal)
+        if trainer.is_global_zero:
+            for half_written in self.folder.glob(".images_*.ckpt"):
+                half_written.unlink()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Writes a checkpoint if a multiple of `checkpoint_every_images` was passed; ends the run after a signal."""
+        module: Any = pl_module
+        images_seen = module.progress.images_seen
+        is_due = is_passed(images_seen, self.batch_size, self.settings.checkpoint_every_images)
+        is_best_now = False
+        if is_passed(images_seen, self.batch_size, self.settings.validate_every_images):  # the first process validated
+            is_best_now = trainer.strategy.broadcast(self.best is not None and self.best[1] == images_seen)
+        if is_due or is_best_now:
+            self._write(trainer, images_seen)
+        signal_of_any = self._signal_of_any(trainer, images_seen // self.batch_size)
+        if signal_of_any:
+            self._signal = signal_of_any
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the last checkpoint."""
+        module: Any = pl_module
+        self._write(trainer, module.progress.images_seen)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 + the number of the signal that ended the run early."""
+        return 128 + self._signal if self._signal else 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if number == self._signal == signal.SIGINT:  # the user insists
+            raise KeyboardInterrupt
+        if not self._signal:
+            self._signal = number
+            print("\nending after this iteration; the same command continues the run", flush=True)
+
+    def _signal_of_any(self, trainer: Trainer, iteration: int) -> int:
+        """A signal that a process got, else 0; several ask each other now and then, as that waits for the GPU."""
+        if trainer.world_size == 1:
+            return self._signal
+        if iteration % ITERATIONS_BETWEEN_QUESTIONS:
+            return 0
+        own = torch.tensor(float(self._signal), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
+
+    def _write(self, trainer: Trainer, images_seen: int) -> None:
+        if images_seen == self.written:
+            return
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        problem = ""
+        if trainer.is_global_zero:
+            try:
+                with replacing(checkpoint_path(self.folder, images_seen)) as temporary:
+                    write_sealed(checkpoint, temporary)
+                self._remove_old(images_seen)
+            except OSError as error:
+                problem = f"{error.strerror or error}"
+        problem = trainer.strategy.broadcast(problem)  # the other processes wait here, and end as well
+        if problem:
+            raise OSError(
+                f"the checkpoint after {images_seen:,} images cannot be written to {self.folder}: {problem}; earlier "
+                "ones are untouched; make room or change the permissions and repeat the command"
+            )
+        self.written = images_seen
+
+    def _remove_old(self, images_seen: int) -> None:
+        """Keeps the latest and the best; what lies beyond the run's progress is damaged and stays."""
+        paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen]
+        best = checkpoint_path(self.folder, self.best[1]) if self.best else None
+        for path in paths[: -self.settings.keep_checkpoints]:
+            if path != best:
+                path.unlink()
+
+
+def checkpoint_path(folder: Path, images_seen: int) -> Path:
+    """Where the checkpoint after so many images lies."""
+    return folder / f"images_{images_seen:012}.ckpt"
+
+
+def images_of(path: Path) -> int:
+    """The images a checkpoint of `checkpoint_path` was written after."""
+    return int(path.stem.removeprefix("images_"))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
+
+
+def latest_checkpoint(run_folder: Path) -> Path | None:
+    """The latest checkpoint of a run, None for a new run."""
+    paths = checkpoints_in(run_folder / "checkpoints")
+    return paths[-1] if paths else None
+
+
+def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint a run continues from: the latest that is as it was written.
+
+    Returns:
+        Its path, None for a new run, and what is wrong with later ones.
+
+    Raises:
+        ValueError: There are checkpoints, and all are damaged.
+    """
+    paths = checkpoints_in(run_folder / "checkpoints")
+    problems: list[str] = []
+    for path in reversed(paths):
+        problem = _problem_of(path)
+        if problem is None:
+            return path, problems
+        problems.append(problem)
+    if problems:
+        raise ValueError(
+            f"all {len(paths)} checkpoints of {run_folder} are damaged ({problems[0]}); put a copy back, or remove "
+            "them to begin again"
+        )
+    return None, []
+
+
+def _problem_of(path: Path) -> str | None:
+    try:
+        return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
+    except ValueError as error:
+        return str(error)

@@ -1,0 +1,79 @@
+"""How a run ends: errors of one process reach the others, and a lost process is named in one line."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch.distributed
+from pytorch_lightning.strategies import Strategy
+
+from train.processes.peer_watch import LOST_PROCESS_CODE
+from train.processes.strategy import ExplicitAveraging
+from train.run.data_module import LOADER_TIMEOUT_SECONDS, FacesDataModule
+
+CONTINUE = "the same command continues from the last checkpoint"
+
+
+@contextmanager
+def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]:
+    """Inside, an error of this process ends the other processes of the run too.
+
+    Args:
+        strategy: Whose processes; those of `ExplicitAveraging` watch each other.
+        data: Whose workers end as well.
+
+    Raises:
+        ChildProcessError: A worker of the data loader or a process of the run was lost.
+    """
+    try:
+        yield
+    except BaseException as error:
+        watch = strategy.watch if isinstance(strategy, ExplicitAveraging) else None
+        has_hung = data.loader is not None and data.loader.has_hung
+        problem = plain_problem(RuntimeError("DataLoader timed out") if has_hung else error, data.being_read)
+        if watch is not None:
+            if _is_of_a_collective(error):
+                watch.wait_for_reason()  # which ends this process if it finds one
+            watch.fail(str(problem) or type(problem).__name__, exit_code_of(problem))
+        if problem is error:
+            raise
+        raise problem from None
+    finally:
+        data.end_workers()
+    if isinstance(strategy, ExplicitAveraging) and strategy.watch is not None:
+        strategy.watch.stop()
+
+
+def plain_problem(error: BaseException, being_read: Callable[[], list[str]]) -> BaseException:
+    """What an error of PyTorch about lost processes means."""
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "DataLoader" in text:
+        reading = f" while reading {', '.join(being_read()[:4]) or 'nothing'}"
+    if isinstance(error, RuntimeError) and "DataLoader timed out" in text:
+        return ChildProcessError(
+            f"no photographs arrived for {LOADER_TIMEOUT_SECONDS} seconds{reading}: a worker of the data loader hangs "
+            f"or the storage of --data.faces does not answer; {CONTINUE}"
+        )
+    if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
+        return ChildProcessError(
+            f"a worker of the data loader died{reading} ({text.partition('. ')[0]}); if memory ran out lower "
+            f"--data.num_workers or --data.cache_mebibytes; {CONTINUE}"
+        )
+    if _is_of_a_collective(error):
+        return ChildProcessError(f"the connection to another process of the run failed ({text[:200]}); {CONTINUE}")
+    return error
+
+
+def exit_code_of(problem: BaseException) -> int:
+    """The exit code that `command_line.run` gives to an error."""
+    if isinstance(problem, SystemExit) and isinstance(problem.code, int):
+        return problem.code
+    if isinstance(problem, ChildProcessError):
+        return LOST_PROCESS_CODE
+    if isinstance(problem, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(problem, ValueError | OSError) else 1
+
+
+def _is_of_a_collective(error: BaseException) -> bool:
+    is_dist_error = isinstance(error, torch.distributed.DistError)
+    return is_dist_error or (isinstance(error, RuntimeError) and "gloo" in str(error))

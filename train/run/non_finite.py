@@ -1,0 +1,68 @@
+"""What is kept of updates that were skipped because loss or gradient were not finite, so that they can be repeated."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytorch_lightning import Trainer
+
+from models.files.checkpoint_file import write_sealed
+from system import atomic_file
+from train.run.checkpoints import checkpoints_in, images_of
+from train.run.progress import Skipped
+
+MOST_DUMPS = 3
+"""Later ones of a run are only counted."""
+REPORT, STATE, BEFORE = "report.json", "state.ckpt", "before.ckpt"
+
+
+def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Skipped], images_seen: int) -> None:
+    """Writes `non_finite/images_…/` for the first update that was skipped since the last log row.
+
+    The images of an iteration, their degradation, latents and noise follow from its image indices, so these and a
+    state of the networks are all that is needed. Two states are kept: `state.ckpt`, the run when the skip was noticed,
+    set back to the iteration, which repeats it at once where it still occurs; and `before.ckpt`, the last checkpoint
+    before it (a link, which costs no space), from which the run gets there again bit for bit. All processes call it
+    together.
+
+    Args:
+        run_folder: Of the run.
+        trainer: Of the run.
+        skipped: Of each network since the last log row.
+        images_seen: Progress of the run.
+    """
+    beginnings = [first for updates in skipped.values() for first in updates.images_seen[:1]]
+    if not beginnings:
+        return
+    first = min(beginnings)
+    folder = run_folder / "non_finite" / f"images_{first:012}"
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    if not trainer.is_global_zero or folder.exists() or len(list(folder.parent.glob("images_*"))) >= MOST_DUMPS:
+        return
+    nothing = {"updates": [], "flags": [], "row": dict.fromkeys(skipped, 0)}
+    checkpoint |= {"images_seen": first, "meters": [], "skipped": nothing}
+    with atomic_file.replacing(folder / STATE) as temporary:
+        write_sealed(checkpoint, temporary)
+    earlier = [path for path in checkpoints_in(run_folder / "checkpoints") if images_of(path) <= first]
+    if earlier:
+        _link(earlier[-1], folder / BEFORE)
+    report = {
+        "skipped_updates_at_images_seen": {network: updates.images_seen for network, updates in skipped.items()},
+        "longest_row": {network: updates.longest_row for network, updates in skipped.items()},
+        "first": first,
+        "noticed_at": images_seen,
+        "before": earlier[-1].name if earlier else None,
+        "repeat_with": f"python -m scripts.replay_update {folder}",
+    }
+    atomic_file.write_atomically(folder / REPORT, json.dumps(report, indent=2) + "\n")
+    print(f"skipped updates: loss or gradient not finite from image {first:,} on; {report['repeat_with']}", flush=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file that stays when the first is removed; a copy where the file system knows no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

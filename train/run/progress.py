@@ -1,0 +1,176 @@
+"""What both stages share of a run's state: images seen, running means, the entry in the checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.architecture import Architecture
+from models.files.checkpoints import FORMAT, Kind, lightning_entry
+from train.processes.collectives import average_over_processes, gather_from_processes, rank_and_count
+from train.updates.optimization import Updated
+
+
+class Progress:
+    """Counts the images of a run and keeps what its updates logged.
+
+    Args:
+        seed: Of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.images_seen = 0
+        self.meters = Meters()
+        self.skipped = SkippedUpdates()
+
+    def log(self, network: str, updated: Updated) -> None:
+        """Notes an update of "generator" or "discriminator" in the iteration that began at `images_seen`."""
+        self.meters.add({f"{network}/{name}": value for name, value in updated.logged.items()})
+        self.skipped.add(network, self.images_seen, updated.skipped)
+
+    def to(self, device: torch.device) -> None:
+        """Moves what was restored: Lightning reads a checkpoint before it moves the networks."""
+        self.meters.to(device)
+        self.skipped.to(device)
+
+    def store(
+        self, checkpoint: dict[str, Any], kind: Kind, architecture: Architecture, minibatch_group_size: int | None
+    ) -> None:
+        """Writes itself and what `models.read_checkpoint` needs into a Lightning checkpoint."""
+        checkpoint["images_seen"] = self.images_seen
+        checkpoint["seed"] = self.seed
+        checkpoint["meters"] = self.meters.state()
+        checkpoint["skipped"] = self.skipped.state()
+        checkpoint[FORMAT] = lightning_entry(kind, architecture, minibatch_group_size)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back what `store` wrote.
+
+        Raises:
+            ValueError: The checkpoint belongs to a run with another seed.
+        """
+        if checkpoint["seed"] != self.seed:
+            raise ValueError(
+                f"the checkpoint belongs to a run with seed {checkpoint['seed']}, not {self.seed}; "
+                "use that seed or another run folder"
+            )
+        self.images_seen = checkpoint["images_seen"]
+        self.meters.restore(checkpoint["meters"])
+        self.skipped.restore(checkpoint["skipped"])
+        # Lightning would skip batches to the position it stored; our sampler starts at images_seen by itself.
+        checkpoint.pop("loops", None)
+
+
+Names = tuple[str, ...]
+
+
+class Meters:
+    """Sums of finite values and their counts, since the last reading; values that are added together share a tensor."""
+
+    def __init__(self) -> None:
+        self._totals: dict[Names, Tensor] = {}  # [2, names]: sums, counts
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one scalar per name, without waiting for the device; what is not finite is left out."""
+        stacked = torch.stack([value.detach().float() for value in values.values()])
+        is_finite = torch.isfinite(stacked)
+        new = torch.stack([stacked.where(is_finite, 0.0), is_finite.float()])
+        names = tuple(values)
+        self._totals[names] = self._totals[names] + new if names in self._totals else new
+
+    def read(self) -> dict[str, float]:
+        """Returns the means over the time since the last reading and over all processes, and starts again.
+
+        NaN where no value was finite.
+        """
+        if not self._totals:
+            return {}
+        totals = average_over_processes(torch.cat(list(self._totals.values()), dim=1))
+        by_name: dict[str, list[Tensor]] = {}
+        for name, column in zip((name for group in self._totals for name in group), totals.cpu().T, strict=True):
+            by_name.setdefault(name, []).append(column)
+        self._totals.clear()
+        sums = {name: torch.stack(columns).sum(0) for name, columns in sorted(by_name.items())}
+        return {name: (total / count).item() for name, (total, count) in sums.items()}
+
+    def state(self) -> list[tuple[Names, Tensor]]:
+        """For a checkpoint: the totals of every process, [processes, 2, names]. All processes call it together."""
+        return [(names, gather_from_processes(totals).cpu()) for names, totals in self._totals.items()]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """Takes back what `state` returned; another number of processes shares the totals evenly."""
+        rank, num_processes = rank_and_count()
+        for names, totals in state:
+            own = totals[rank] if len(totals) == num_processes else totals.mean(dim=0)
+            self._totals[tuple(names)] = own
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves what was restored to where values will be added."""
+        self._totals = {names: totals.to(device) for names, totals in self._totals.items()}
+
+
+NETWORKS = ("generator", "discriminator")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Updates of a network since the last reading."""
+
+    images_seen: list[int]
+    """Images seen at the start of the iterations in which updates were skipped."""
+    longest_row: int
+    """Most updates that were skipped one after the other, from before the last reading on."""
+
+
+class SkippedUpdates:
+    """Keeps the flags of all updates where they are, so that nothing waits for the device before somebody reads."""
+
+    def __init__(self) -> None:
+        self._updates: list[tuple[str, int]] = []
+        self._flags: list[Tensor] = []
+        self._row = dict.fromkeys(NETWORKS, 0)
+
+    def add(self, network: str, images_seen: int, skipped: Tensor) -> None:
+        """Notes an update.
+
+        Args:
+            network: Whose.
+            images_seen: At the start of the iteration.
+            skipped: Scalar, 1 or 0.
+        """
+        self._updates.append((network, images_seen))
+        self._flags.append(skipped.reshape(1))
+        if len(self._flags) == 256:  # a scalar on a GPU occupies 512 bytes
+            self._flags = [torch.cat(self._flags)]
+
+    def read(self) -> dict[str, Skipped]:
+        """Returns what was skipped since the last reading, by network, and starts again; waits for the device."""
+        skipped: dict[str, list[int]] = {network: [] for network in NETWORKS}
+        longest = dict.fromkeys(NETWORKS, 0)
+        for (network, images_seen), flag in zip(self._updates, self._values(), strict=True):
+            self._row[network] = self._row[network] + 1 if flag else 0
+            longest[network] = max(longest[network], self._row[network])
+            if flag:
+                skipped[network].append(images_seen)
+        self._updates, self._flags = [], []
+        return {network: Skipped(skipped[network], longest[network]) for network in NETWORKS}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"updates": list(self._updates), "flags": self._values(), "row": dict(self._row)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` returned."""
+        self._updates = [(network, images_seen) for network, images_seen in state["updates"]]
+        self._flags = [torch.tensor(state["flags"])] if self._updates else []
+        self._row = dict(state["row"])
+
+    def to(self, device: torch.device | str) -> None:
+        """Moves what was restored to where flags will be added."""
+        self._flags = [flags.to(device) for flags in self._flags]
+
+    def _values(self) -> list[float]:
+        return torch.cat(self._flags).tolist() if self._flags else []

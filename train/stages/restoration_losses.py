@@ -1,0 +1,118 @@
+"""The terms of the generator's loss in stage 2 and their weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.adversarial import generator_logistic_loss
+from losses.feature_matching import feature_matching_loss
+from losses.pixel import l1_loss, smooth_l1_loss
+from models import Discriminator
+from train.updates.optimization import frozen
+
+
+@dataclass(frozen=True)
+class RestorationLossWeights:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Source: arXiv 2105.06070 section 3.3 for adversarial, l1 and feature_matching; the released script for smooth_l1 and
+    identity.
+    """
+
+    adversarial: float = 1.0
+    """Non-saturating logistic loss."""
+    l1: float = 1.0
+    """Mean absolute difference."""
+    smooth_l1: float = 0.0
+    """Huber loss with beta 1, which is half the squared difference for images in [-1, 1]."""
+    lpips: float = 0.0
+    """Perceptual distance; needs ImageNet weights."""
+    feature_matching: float = 0.0
+    """L1 between the discriminator's features."""
+    identity: float = 0.0
+    """1 - cosine of ArcFace embeddings; needs ArcFace weights."""
+
+    def __post_init__(self) -> None:
+        negative = [f"{name} {value}" for name, value in vars(self).items() if not 0 <= value < float("inf")]
+        if negative:
+            raise ValueError(f"loss weights must be 0 or more, got {', '.join(negative)}")
+        if not any(vars(self).values()):
+            raise ValueError("at least one loss weight must be above 0")
+
+    @property
+    def needs_discriminator(self) -> bool:
+        """Whether a term reads the discriminator."""
+        return self.adversarial > 0 or self.feature_matching > 0
+
+
+@dataclass(frozen=True)
+class PerceptualWeights:
+    """Files of the frozen networks that some terms need."""
+
+    lpips_network: Literal["alex", "vgg"] = "vgg"
+    """Backbone of LPIPS as a loss."""
+    lpips_path: Path | None = None
+    """Its ImageNet weights; null looks in GPEN_WEIGHTS and the cache, then downloads."""
+    identity_path: Path | None = None
+    """IR-SE50 ArcFace weights; null looks in GPEN_WEIGHTS."""
+
+
+class RestorationLosses:
+    """Computes the terms that have a weight. Not a module: the frozen networks stay out of every checkpoint.
+
+    Args:
+        weights: Of the terms.
+        files: Of the frozen networks.
+
+    Raises:
+        FileNotFoundError: A term needs weights that are not to be had.
+    """
+
+    def __init__(self, weights: RestorationLossWeights, files: PerceptualWeights) -> None:
+        self.weights = weights
+        self._lpips: torch.nn.Module | None = None
+        self._identity: torch.nn.Module | None = None
+        if weights.lpips > 0:
+            from losses.perceptual import LpipsLoss  # three seconds that only those who use it pay
+
+            self._lpips = LpipsLoss(files.lpips_network, files.lpips_path)
+        if weights.identity > 0:
+            from losses.identity import IdentityLoss
+
+            self._identity = IdentityLoss(files.identity_path)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the frozen networks."""
+        for network in (self._lpips, self._identity):
+            if network is not None:
+                network.to(device)
+
+    def __call__(self, restored: Tensor, target: Tensor, discriminator: Discriminator) -> dict[str, Tensor]:
+        """Unweighted terms by name, for [N, 3, R, R] in [-1, 1]."""
+        terms = {}
+        w = self.weights
+        if w.l1 > 0:
+            terms["l1"] = l1_loss(restored, target)
+        if w.smooth_l1 > 0:
+            terms["smooth_l1"] = smooth_l1_loss(restored, target)
+        if self._lpips is not None:
+            terms["lpips"] = self._lpips(restored, target)
+        if self._identity is not None:
+            terms["identity"] = self._identity(restored, target)
+        if w.needs_discriminator:
+            with frozen(discriminator):
+                judgement = discriminator(restored)
+            if w.adversarial > 0:
+                terms["adversarial"] = generator_logistic_loss(judgement.logits)
+            if w.feature_matching > 0:
+                with torch.no_grad():
+                    features = discriminator(target).features
+                terms["feature_matching"] = feature_matching_loss(judgement.features, features)
+        return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum."""
+        return torch.stack([terms[name] * getattr(self.weights, name) for name in terms]).sum()

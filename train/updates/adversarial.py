@@ -1,0 +1,130 @@
+"""The updates both stages share: discriminator, R1 and path length."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.adversarial import discriminator_logistic_loss
+from losses.regularization import path_length_penalty, path_lengths, r1_penalty
+from models import Discriminator
+from models.operators.passes import features_only
+from train.processes.collectives import average_over_processes
+from train.updates.optimization import PartLoss, Updated, update
+from train.updates.parts import Recomputed
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """The lazy regularisers.
+
+    Source: StyleGAN2 (arXiv 1912.04958) appendix B.
+    """
+
+    r1_weight: float = 10.0
+    """γ of R1; the penalty is γ/2 · |gradient|²."""
+    r1_interval: int = 16
+    """Iterations between two R1 steps; 0 for none."""
+    path_length_weight: float = 2.0
+    """Weight of the path length penalty."""
+    path_length_interval: int = 4
+    """Iterations between two path length steps; 0 for none."""
+    path_length_decay: float = 0.01
+    """Share of a new batch in the running mean of the path length."""
+    path_length_batch_shrink: int = 2
+    """The path length is computed on one image of this many."""
+
+    def __post_init__(self) -> None:
+        if self.path_length_batch_shrink < 1 or min(self.r1_interval, self.path_length_interval) < 0:
+            raise ValueError(
+                "regularization: intervals must be 0 or more and path_length_batch_shrink at least 1, got "
+                f"{self.r1_interval}, {self.path_length_interval} and {self.path_length_batch_shrink}"
+            )
+
+
+def update_discriminator(
+    discriminator: Discriminator, optimizer: torch.optim.Optimizer, pairs: Iterable[tuple[Tensor, Tensor]]
+) -> Updated:
+    """One step of the logistic loss.
+
+    Args:
+        discriminator: To update.
+        optimizer: Its own.
+        pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
+            stage 2 gives targets and restored faces.
+    """
+
+    def part(real: Tensor, generated: Tensor) -> PartLoss:
+        real_logits, generated_logits = discriminator(torch.cat([real, generated]), num_batches=2).logits.chunk(2)
+        loss = discriminator_logistic_loss(real_logits, generated_logits)
+        scores = {"real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
+        return PartLoss(loss, {"adversarial": loss, **scores})
+
+    return update(optimizer, (part(*pair) for pair in pairs))
+
+
+def regularize_discriminator(
+    discriminator: Discriminator, optimizer: torch.optim.Optimizer, reals: Iterable[Tensor], weights: Regularization
+) -> Updated:
+    """One R1 step in float32; arguments and result as for `update_discriminator`."""
+
+    def part(real: Tensor) -> PartLoss:
+        real = real.detach().requires_grad_()
+        logits = discriminator(real).logits
+        with features_only():
+            penalty = r1_penalty(logits, real)
+        return PartLoss(penalty * (weights.r1_weight / 2 * weights.r1_interval), {"r1_penalty": penalty})
+
+    with torch.autocast(next(discriminator.parameters()).device.type, enabled=False):
+        return update(optimizer, map(part, reals), "r1_gradient_norm")
+
+
+class StyledImages(NamedTuple):
+    """What the path length is computed from."""
+
+    image: Tensor
+    """[N, 3, R, R] in the graph of the styles."""
+    styles: Tensor
+    """[N, L, D]."""
+    direction: Tensor
+    """N(0, 1) of the images' shape."""
+
+
+def regularize_generator(
+    draws: Sequence[Callable[[], StyledImages]],
+    optimizer: torch.optim.Optimizer,
+    mean_path_length: Tensor,
+    weights: Regularization,
+) -> Updated:
+    """One path length step in float32.
+
+    The running mean contains the mean over the whole batch, so that several parts are drawn twice: for that mean, and
+    for their gradients.
+
+    Args:
+        draws: One for each part of the batch.
+        optimizer: Of the generator.
+        mean_path_length: Running mean, scalar; changed in place.
+        weights: Weight, interval, decay.
+    """
+
+    def measure(draw: Callable[[], StyledImages]) -> Tensor:
+        with features_only():
+            return path_lengths(*draw())
+
+    def part(lengths: Tensor) -> PartLoss:
+        penalty = path_length_penalty(lengths, batch_mean, running_mean, weights.path_length_decay)
+        loss = penalty * (weights.path_length_weight * weights.path_length_interval)
+        return PartLoss(loss, {"path_length_penalty": penalty, "path_length": lengths.mean()})
+
+    with torch.autocast(mean_path_length.device.type, enabled=False):
+        lengths_of = [Recomputed(partial(measure, draw), len(draws) == 1) for draw in draws]
+        batch_mean = torch.stack([lengths().detach().mean() for lengths in lengths_of]).mean()
+        batch_mean = average_over_processes(batch_mean)
+        running_mean = mean_path_length.lerp(batch_mean, weights.path_length_decay)
+        updated = update(optimizer, (part(lengths()) for lengths in lengths_of), "path_length_gradient_norm")
+    mean_path_length.copy_(torch.where(updated.skipped > 0, mean_path_length, running_mean))
+    return updated
