@@ -1,1 +1,0 @@
-"""Degradation synthesis: parameters sampled by image index, presets, and the operators that apply them."""

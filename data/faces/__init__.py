@@ -1,1 +1,0 @@
-"""Faces in files: folders and zips, decoding, what is broken."""

@@ -1,1 +1,0 @@
-"""Measures of restored images against their targets."""

@@ -1,1 +1,0 @@
-"""Evaluations, runs and degradations as pages, charts and pictures."""

@@ -1,1 +1,0 @@
-"""A folder for deployment: its faces, forms, settings and pages."""

@@ -1,1 +1,0 @@
-"""What came back from the card, and the layer at fault."""

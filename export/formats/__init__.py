@@ -1,1 +1,0 @@
-"""Files that other programs run, and their comparison with the network."""

@@ -1,1 +1,0 @@
-"""Networks in files: release files, Lightning checkpoints, the public formats, read without running code."""

@@ -1,1 +1,0 @@
-"""Differentiable operators of the networks: activation, convolution, resampling, and what a backward pass computes."""

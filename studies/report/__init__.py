@@ -1,1 +1,0 @@
-"""A comparison as a page: findings, tables, curves, faces."""

@@ -1,1 +1,0 @@
-"""Processes of a run: strategy, collectives, memory, watching each other."""

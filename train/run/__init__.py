@@ -1,1 +1,0 @@
-"""A run as a thing that lasts: settings, record, checkpoints, progress, ending."""

@@ -1,1 +1,0 @@
-"""What is trained: prior and restoration, their losses, validation and how one starts from the other."""

@@ -1,1 +1,0 @@
-"""What changes weights: optimizers, adversarial updates, parts of a batch, the moving average."""
