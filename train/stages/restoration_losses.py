@@ -28,8 +28,10 @@ class RestorationLossWeights:
     """Mean absolute difference."""
     smooth_l1: float = 0.0
     """Huber loss with beta 1, which is half the squared difference for images in [-1, 1]."""
+    perceptual: float = 0.0
+    """Distance of EfficientNet-Lite0's features, whose weights come with the packages."""
     lpips: float = 0.0
-    """Perceptual distance; needs ImageNet weights."""
+    """Perceptual distance of papers; its backbone's ImageNet weights are a download."""
     feature_matching: float = 0.0
     """L1 between the discriminator's features."""
     identity: float = 0.0
@@ -73,8 +75,13 @@ class RestorationLosses:
 
     def __init__(self, weights: RestorationLossWeights, files: PerceptualWeights) -> None:
         self.weights = weights
+        self._perceptual: torch.nn.Module | None = None
         self._lpips: torch.nn.Module | None = None
         self._identity: torch.nn.Module | None = None
+        if weights.perceptual > 0:
+            from losses.imagenet_features import PerceptualLoss
+
+            self._perceptual = PerceptualLoss()
         if weights.lpips > 0:
             from losses.perceptual import LpipsLoss  # three seconds that only those who use it pay
 
@@ -86,7 +93,7 @@ class RestorationLosses:
 
     def to(self, device: torch.device) -> None:
         """Moves the frozen networks."""
-        for network in (self._lpips, self._identity):
+        for network in (self._perceptual, self._lpips, self._identity):
             if network is not None:
                 network.to(device)
 
@@ -98,6 +105,8 @@ class RestorationLosses:
             terms["l1"] = l1_loss(restored, target)
         if w.smooth_l1 > 0:
             terms["smooth_l1"] = smooth_l1_loss(restored, target)
+        if self._perceptual is not None:
+            terms["perceptual"] = self._perceptual(restored, target)
         if self._lpips is not None:
             terms["lpips"] = self._lpips(restored, target)
         if self._identity is not None:
