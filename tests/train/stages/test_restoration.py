@@ -267,12 +267,22 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a network of weight 0 was loaded")
 
+    monkeypatch.setattr("losses.imagenet_features.PerceptualLoss", refuse)
     monkeypatch.setattr("losses.perceptual.LpipsLoss", refuse)
     monkeypatch.setattr("losses.identity.IdentityLoss", refuse)
     RestorationLosses(RestorationLossWeights(), PerceptualWeights())
-    for weights in (RestorationLossWeights(lpips=1.0), RestorationLossWeights(identity=1.0)):
+    for name in ("perceptual", "lpips", "identity"):
         with pytest.raises(AssertionError):
-            RestorationLosses(weights, PerceptualWeights())
+            RestorationLosses(RestorationLossWeights(**{name: 1.0}), PerceptualWeights())
+
+
+def test_the_perceptual_term_runs_without_any_download(tiny: Architecture) -> None:
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, perceptual=0.5), PerceptualWeights())
+    restored, target = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    terms = losses(restored.requires_grad_(), target, Discriminator(tiny))
+    assert set(terms) == {"l1", "perceptual"} and 0 < float(terms["perceptual"]) < 4
+    losses.total(terms).backward()
+    assert restored.grad is not None and bool(restored.grad.isfinite().all())
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
