@@ -1,10 +1,9 @@
 """One evaluation: under which protocol, how every face did, and what that means for all of them."""
 
 import hashlib
-import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from evaluation.metrics.choice import Metrics
 from evaluation.metrics.fid import FrechetDistance
 from evaluation.pairs import PairBatch
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
+from system import machine
 
 INPUT_DEFINITION = (
     "the network gets the degraded face rounded to 8 bits, as it would be stored; its output is clamped and rounded to "
@@ -55,7 +55,7 @@ class Protocol:
     """Definition of every metric. Set by `evaluate`."""
     interval: str = INTERVAL_DEFINITION
     """How the confidence intervals are computed."""
-    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
     """Of the libraries that numbers may depend on."""
 
 
@@ -238,14 +238,3 @@ def _update_digest(digest: "hashlib._Hash", batch: PairBatch) -> None:
     for name, degraded, target in zip(*batch, strict=True):
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
         digest.update(degraded.contiguous().numpy().tobytes() + target.contiguous().numpy().tobytes())
-
-
-def _versions() -> dict[str, str]:
-    """Versions of Python and of the installed libraries that numbers may depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -2,10 +2,7 @@
 
 import argparse
 import json
-import os
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from rich.table import Table
 from benchmarks import growth
 from benchmarks.contenders import Timing, time_in_turns
 from benchmarks.rows import ROWS, Machine, Row
-from system import command_line
+from system import command_line, machine
 from system.atomic_file import write_atomically
 
 PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-headless")
@@ -31,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("rows", nargs="*", metavar="ROWS", help=f"which of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each contender (default: all)")
+    parser.add_argument("--threads", type=int, default=machine.num_cores(), help="of each contender (default: all)")
     parser.add_argument("--faces", type=Path, help="photographs for `loading` (default: drawn by the shipped prior)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--growth", type=Path, metavar="SVG", help="draw time and memory over size into it, and end")
@@ -53,26 +50,10 @@ def describe_machine(num_threads: int) -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": machine.processor(),
         "threads": num_threads,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": machine.versions(PACKAGES),
     }
-
-
-def _processor() -> str:
-    """Name and the vector extensions that matter for convolutions."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
-    values = {name.strip(): value.strip() for name, value in fields.items()}
-    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
-    extensions = [flag for flag in wanted if flag in values.get("flags", "").split()]
-    family = f"family {values.get('cpu family')}, model {values.get('model')}"
-    return f"{values.get('model name', platform.machine())} ({family}; {', '.join(extensions)})"
 
 
 def show(console: Console, name: str, timings: list[Timing]) -> None:
@@ -114,8 +95,8 @@ def main() -> None:
     """Times the rows and prints them one by one."""
     arguments = parse_arguments()
     console = Console()
-    machine = describe_machine(arguments.threads)
-    console.print(f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores, {machine['versions']}")
+    here = describe_machine(arguments.threads)
+    console.print(f"{here['processor']}, {here['threads']} threads, {here['versions']}")
     if arguments.growth is not None:
         measure_growth(console, arguments)
         return
@@ -126,7 +107,7 @@ def main() -> None:
             figures = [{**timing._asdict(), "median": timing.median} for timing in timings]
             results.append({"row": row.name, "contenders": figures})
             if arguments.output is not None:  # after every row, so that nothing is lost
-                text = json.dumps({"machine": machine, "rows": results}, indent=2)
+                text = json.dumps({"machine": here, "rows": results}, indent=2)
                 write_atomically(arguments.output, f"{text}\n")
 
 

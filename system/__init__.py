@@ -1,1 +1,1 @@
-"""What every program needs and no face: command lines, atomic files, plain YAML."""
+"""What every program needs and no face: command lines, atomic files, plain YAML, the machine."""

@@ -18,6 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from system import machine
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.processes.memory import keep_freed_memory
 from train.processes.strategy import num_processes, strategy_for
@@ -26,7 +27,7 @@ from train.reporting.tracking import Tracking
 from train.run.checkpoints import RunCheckpoints
 from train.run.data_module import FacesDataModule
 from train.run.ending import ending_together
-from train.run.record import begin_or_continue, check_inputs, only_command
+from train.run.record import begin_or_continue, check_inputs, only_command, settle_precision
 from train.run.settings import RunSettings
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationTraining
@@ -57,6 +58,22 @@ class TrainingCommand(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Only `fit`: evaluation and export have commands of their own."""
         return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"}}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds trainer, model and data, with a precision that may be left to the machine."""
+        parser.add_class_arguments(
+            Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True, skip={"precision"}
+        )
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(FacesDataModule, "data")
+        parser.add_argument(
+            "--trainer.precision",
+            type=str | int | None,
+            default=machine.AUTO,
+            help="32-true, bf16-mixed, or auto: that of the run that is continued, else the fastest that this machine "
+            "computes natively",
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `run` and the links."""
@@ -93,6 +110,10 @@ class TrainingCommand(LightningCLI):
         ]
         if problems:
             raise ValueError("; ".join(problems))
+        self.precision = settle_precision(
+            config.trainer.precision, config.run.folder, config.run.overwrite, self._is_on_gpu()
+        )
+        config.trainer.precision = self.precision.name
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -120,6 +141,8 @@ class TrainingCommand(LightningCLI):
         settings = self._settings()
         self._check_batches(settings)
         check_inputs(settings.folder, self.config_dump, settings.overwrite)
+        if self.trainer.is_global_zero:
+            self._warn_of_emulation()
         with only_command(settings.folder) if self.trainer.is_global_zero else nullcontext():
             self._train(settings)
 
@@ -155,6 +178,18 @@ class TrainingCommand(LightningCLI):
             raise ValueError(
                 f"run.total_images must be at least one batch of {batch_size} images, got {settings.total_images}; "
                 "raise it"
+            )
+
+    def _is_on_gpu(self) -> bool:
+        return self.config.fit.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+    def _warn_of_emulation(self) -> None:
+        on_gpu = self._is_on_gpu()
+        if self.precision.name not in machine.native_precisions(on_gpu):
+            print(
+                f"warning: this {'GPU' if on_gpu else 'processor'} emulates bf16: convolutions take "
+                f"{machine.bf16_factor(on_gpu):.2g} times as long as with --trainer.precision {machine.FLOAT32}",
+                flush=True,
             )
 
     def _settings(self) -> RunSettings:

@@ -2,12 +2,10 @@
 
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from torch import Tensor
@@ -43,6 +41,7 @@ from export.static.layer_map import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint
+from system import machine
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _report(folder: Path, checkpoint: str, exported: _Exported, settings: Export
         ranges=forms.ranges,
         warnings=(*faces.warnings, *forms.warnings),
         sha256={name: _digest(folder / name) for name in (*FLOAT_ARTEFACTS, *forms.artefacts)},
-        versions=_versions(),
+        versions=machine.versions(("torch", "onnx", "onnxruntime", "safetensors", "numpy")),
     )
 
 
@@ -206,11 +205,6 @@ def _move_in(folder: Path, output: Path) -> None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    libraries = ("torch", "onnx", "onnxruntime", "safetensors", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def _say_nothing(step: str) -> None:

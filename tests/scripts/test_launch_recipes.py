@@ -200,7 +200,7 @@ def run_folder(tmp_path: Path) -> Path:
         Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(faces / f"{index:02}.png")
     architecture = {"resolution": 32, "channel_multiplier": 1, "narrow": 0.0625, "style_dim": 32}
     config = {
-        "trainer": {"accelerator": "cpu"},
+        "trainer": {"accelerator": "cpu", "precision": "32-true"},
         "model": {
             "class_path": "train.stages.prior.PriorTraining",
             "init_args": {"architecture": architecture, "minibatch_group_size": 2, "fid_num_images": 0},

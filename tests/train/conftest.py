@@ -97,7 +97,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> dict[str, 
     for stage, model in MODELS.items():
         paths[stage] = folder / f"{stage}_32.yaml"
         content = {
-            "trainer": {"accelerator": "cpu", "devices": 1},
+            "trainer": {"accelerator": "cpu", "devices": 1, "precision": "32-true"},
             "model": model,
             "data": {"faces": str(faces), "batch_size": 4, "num_workers": 0},
             "run": RUN,

@@ -1,15 +1,12 @@
 """The files that say what a run was: resolved configuration, versions, data, command."""
 
 import json
-import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from system import atomic_file
-from train.run.checkpoints import images_of, sound_checkpoint
+from system import atomic_file, machine
+from train.run.checkpoints import images_of, latest_checkpoint, sound_checkpoint
 from train.run.settings import is_whole
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
@@ -108,6 +105,11 @@ def begin_or_continue(
     session = describe_session(start.images_seen, config, num_processes)
     if start.checkpoint is not None:
         record = json.loads((folder / "run.json").read_text())
+        before = record["sessions"][-1]["precision"]
+        if before != session["precision"]:
+            print(
+                f"precision: {before} up to now, {session['precision']} from image {start.images_seen:,} on, as asked"
+            )
         record["sessions"].append(session)
         _write_record(folder, record)
     else:
@@ -117,18 +119,43 @@ def begin_or_continue(
     return start
 
 
+def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_gpu: bool) -> machine.Precision:
+    """The precision of a run; "auto" keeps that of the run in the folder, else it is the machine's fastest.
+
+    Args:
+        asked: trainer.precision.
+        folder: Of the run; need not exist.
+        overwrite: Whether the run in the folder may be replaced: then its precision does not count.
+        on_gpu: Whether a GPU computes.
+
+    Raises:
+        ValueError: Another precision was asked for.
+    """
+    if asked == machine.AUTO:
+        is_continued = not overwrite and (folder / "run.json").is_file() and latest_checkpoint(folder) is not None
+        if not is_continued:
+            return machine.fastest_precision(on_gpu)
+        last_session = json.loads((folder / "run.json").read_text())["sessions"][-1]
+        return machine.Precision(last_session["precision"], "as this run has trained up to now")
+    name = machine.FLOAT32 if asked is None else str(asked)  # as Lightning takes null
+    if name not in (machine.FLOAT32, machine.BF16):
+        raise ValueError(
+            f"trainer.precision must be auto, {machine.FLOAT32} or {machine.BF16}, got {name}"
+            + ("; fp16 needs a gradient scaler, which is not supported" if "16" in name and "bf" not in name else "")
+        )
+    return machine.Precision(name, "as asked")
+
+
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     atomic_file.write_atomically(folder / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def describe_session(images_seen: int, config: dict[str, Any], num_processes: int) -> dict[str, Any]:
     """What else the bits of a run depend on: command, code, versions, machine, division of the batches."""
-    commit = _git("rev-parse", "HEAD")
     return {
         "images_seen": images_seen,
         "command": [sys.executable.rsplit("/", 1)[-1], *sys.argv],
-        "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit != "unknown" else None,
+        **machine.code_state(),
         "seed": config["run"]["seed"],
         "num_processes": num_processes,
         "num_parts": config["run"].get("num_parts", 1),
@@ -136,12 +163,11 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
         "num_threads": torch.get_num_threads(),
         "machine": {
             "system": platform.platform(),
-            "python": platform.python_version(),
-            "processor": _processor(),
+            "processor": machine.processor(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
             "cuda": torch.version.cuda,
         },
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": machine.versions(PACKAGES),
     }
 
 
@@ -207,24 +233,6 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         return {prefix[:-1]: values}
     return {k: v for name, value in values.items() for k, v in flat_settings(value, f"{prefix}{name}.").items()}
-
-
-def _git(*arguments: str) -> str:
-    """What git says about this code, "unknown" where there is no repository."""
-    try:
-        root = Path(__file__).resolve().parents[2]
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    """The processor's name: the bits of sums depend on its instructions."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 LOCK_NAME = "run.lock"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from models.files.checkpoint_file import write_sealed
-from train.run.record import Start, begin_or_continue, check_inputs
+from system.machine import Precision
+from train.run.record import Start, begin_or_continue, check_inputs, settle_precision
 
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
@@ -163,3 +164,29 @@ def test_a_run_that_ended_before_its_first_checkpoint_may_begin_again_with_other
     other = changed("data.batch_size", 8)
     begin_or_continue(tmp_path, other, DATA)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == other
+
+
+def test_auto_keeps_the_precision_of_a_run_that_is_continued_and_else_follows_the_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest = Precision("bf16-mixed", "of this machine")
+    monkeypatch.setattr("system.machine.fastest_precision", lambda on_gpu: fastest)
+    assert settle_precision("auto", tmp_path / "new", False, False) == fastest
+    assert settle_precision("auto", folder, False, False).name == "32-true"  # null in CONFIG
+    assert settle_precision("auto", folder, True, False) == fastest  # what is there may be replaced
+    begin_or_continue(folder, changed("trainer.precision", "bf16-mixed"), DATA)
+    monkeypatch.setattr("system.machine.fastest_precision", lambda on_gpu: Precision("32-true", ""))
+    assert settle_precision("auto", folder, False, False).name == "bf16-mixed"
+
+
+def test_a_precision_that_changes_on_resume_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin_or_continue(folder, CONFIG, DATA)
+    assert capsys.readouterr().out == ""
+    begin_or_continue(folder, changed("trainer.precision", "bf16-mixed"), DATA)
+    assert capsys.readouterr().out == "precision: 32-true up to now, bf16-mixed from image 8 on, as asked\n"
+
+
+@pytest.mark.parametrize("asked", ["16-mixed", "fp16", 16, "64-true", "bf16-true"])
+def test_precisions_that_training_does_not_have_are_refused(asked: str | int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.precision must be auto, 32-true or bf16-mixed, got"):
+        settle_precision(asked, tmp_path, False, False)
