@@ -1,7 +1,7 @@
 """One evaluation: under which protocol, how every face did, and what that means for all of them."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from data.degradation.parameters import DegradationRanges
+from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, fingerprint
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import Metrics
 from evaluation.metrics.fid import FrechetDistance
-from evaluation.pairs import PairBatch
+from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
 from system import machine
 
@@ -46,17 +46,57 @@ class Protocol:
     model_sha256: str | None = None
     """Of its file."""
     num_faces: int = 0
-    """How many faces were evaluated: the first ones by name. Set by `evaluate`."""
+    """How many faces were evaluated: the first ones by name."""
     images_fingerprint: str = ""
-    """SHA-256 over names and 8-bit pixels of all degraded and target images. Set by `evaluate`."""
+    """SHA-256 over names and 8-bit pixels of all degraded and target images; set by the evaluation."""
     input: str = INPUT_DEFINITION
     """In which range and precision images are passed on and compared."""
     metrics: dict[str, str] = field(default_factory=dict)
-    """Definition of every metric. Set by `evaluate`."""
+    """Definition of every metric; set by the evaluation."""
     interval: str = INTERVAL_DEFINITION
     """How the confidence intervals are computed."""
     versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
     """Of the libraries that numbers may depend on."""
+
+
+@dataclass(frozen=True)
+class FacePairs:
+    """Degraded faces and their targets, as often as they are wanted, and what a protocol says about them."""
+
+    targets: FaceFiles
+    """Clean aligned faces."""
+    resolution: int
+    """R in pixels."""
+    degradation: str | FaceFiles = "released"
+    """Preset or YAML file by which the targets are degraded, or their stored degraded images."""
+    seed: int = 0
+    """Of the degradation."""
+    batch_size: int = 16
+    """Faces at once; does not change any pair."""
+    max_faces: int | None = None
+    """Only the first faces by name; None takes all."""
+    kept: tuple[PairBatch, ...] = ()
+    """The pairs, where they are kept in memory; empty reads and degrades them in every pass."""
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        if self.kept:
+            return iter(self.kept)
+        sizes = self.batch_size, self.max_faces
+        if isinstance(self.degradation, FaceFiles):
+            return stored_pairs(self.degradation, self.targets, self.resolution, *sizes)
+        return degraded_pairs(self.targets, self.resolution, load_preset(self.degradation), self.seed, *sizes)
+
+    def __len__(self) -> int:
+        """How many faces there are."""
+        return min(len(self.targets), self.max_faces or len(self.targets))
+
+    def protocol(self) -> Protocol:
+        """What is known of an evaluation before it: faces and degradation."""
+        faces = str(self.targets.path), fingerprint(self.targets), self.resolution
+        if isinstance(self.degradation, FaceFiles):
+            return Protocol(*faces, f"stored images in {self.degradation.path}", num_faces=len(self))
+        values = asdict(load_preset(self.degradation))
+        return Protocol(*faces, self.degradation, values, self.seed, num_faces=len(self))
 
 
 class FaceRow(NamedTuple):
@@ -81,7 +121,7 @@ class FacePictures(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `evaluate`."""
+    """The result of `Evaluator.evaluate`."""
 
     protocol: Protocol
     """Under which the numbers hold."""
@@ -99,6 +139,8 @@ class Evaluation:
     """Faces of lowest restored PSNR, the lowest first."""
     best: list[FacePictures]
     """Faces of highest restored PSNR, the highest first."""
+    first: list[FacePictures]
+    """The first faces by name: the same at every evaluation."""
 
     def summary(self) -> dict[str, Any]:
         """All but rows and pictures as what JSON can hold."""
@@ -107,80 +149,104 @@ class Evaluation:
         return means | {"unavailable": self.unavailable, "protocol": asdict(self.protocol)}
 
 
-def faces_protocol(
-    faces: FaceFiles,
-    path: str,
-    resolution: int,
-    degradation: str,
-    ranges: DegradationRanges | None = None,
-    seed: int | None = None,
-) -> Protocol:
-    """Describes faces and their degradation; `evaluate` fills in the rest.
+class Evaluator:
+    """Compares restorers on the same pairs; what concerns the pairs alone is measured in the first pass only."""
 
-    Args:
-        faces: The targets.
-        path: Where they lie, as the user gave it.
-        resolution: R in pixels.
-        degradation: Name or path of the preset, or the folder of stored degraded images.
-        ranges: Values of the preset; None for stored images.
-        seed: Of the degradation; None for stored images.
+    def __init__(self, pairs: FacePairs, metrics: Metrics) -> None:
+        """Args:
+        pairs: Degraded and target faces.
+        metrics: What to measure, from `evaluation.metrics.choice.choose_metrics`.
+        """
+        self.pairs, self.metrics = pairs, metrics
+        self._degraded: list[list[dict[str, float]]] = []  # values of every face of the batches seen so far
+        self._degraded_means: dict[str, MeanInterval] = {}
+        self._digest = hashlib.sha256()
+        self._distance = None if metrics.inception is None else FrechetDistance(metrics.inception)
 
-    Returns:
-        The protocol, without model.
-    """
-    values = None if ranges is None else asdict(ranges)
-    return Protocol(path, fingerprint(faces), resolution, degradation, values, seed)
+    def evaluate(
+        self,
+        restore: Callable[[Tensor], Tensor],
+        num_extremes: int = 4,
+        num_first: int = 0,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Evaluation:
+        """Restores degraded faces and compares them with their targets.
 
+        Args:
+            restore: float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape, nominally [-1, 1].
+            num_extremes: How many worst and best faces to keep the images of.
+            num_first: How many first faces by name to keep the images of.
+            on_progress: Called with the number of faces done after each batch.
 
-def evaluate(
-    restore: Callable[[Tensor], Tensor],
-    pairs: Iterable[PairBatch],
-    metrics: Metrics,
-    protocol: Protocol,
-    num_pictures: int = 4,
-    on_progress: Callable[[int], None] | None = None,
-) -> Evaluation:
-    """Restores degraded faces and compares them with their targets.
+        Returns:
+            Values of every face, means with intervals, and the pictures.
 
-    Args:
-        restore: float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape, nominally [-1, 1].
-        pairs: Degraded and target faces, from `evaluation.pairs`.
-        metrics: What to measure, from `evaluation.metrics.choose_metrics`.
-        protocol: Under which; number of faces, fingerprint of the images and definitions of the metrics are filled in.
-        num_pictures: How many worst and best faces to keep the images of.
-        on_progress: Called with the number of faces done after each batch.
+        Raises:
+            ValueError: If there are no faces, or the restored images have another shape or are not finite.
+        """
+        rows: list[FaceRow] = []
+        worst: list[FacePictures] = []
+        best: list[FacePictures] = []
+        first: list[FacePictures] = []
+        distance = None if self.metrics.inception is None else FrechetDistance(self.metrics.inception)
+        for index, batch in enumerate(self.pairs):
+            if index == len(self._degraded):
+                self._measure_pairs(batch)
+            restored = _restore(restore, batch)
+            values = self._measure(restored, batch.target)
+            rows += [FaceRow(*row) for row in zip(batch.names, self._degraded[index], values, strict=True)]
+            if distance is not None:
+                distance.add_images(restored)
+            new = rows[-len(batch.names) :]
+            faces = [FacePictures(*face) for face in zip(new, batch.degraded, restored, batch.target, strict=True)]
+            worst = sorted(worst + faces, key=_restored_psnr)[:num_extremes]
+            best = sorted(best + faces, key=_restored_psnr, reverse=True)[:num_extremes]
+            first = (first + faces)[:num_first]
+            if on_progress is not None:
+                on_progress(len(rows))
+        protocol = replace(
+            self.pairs.protocol(), images_fingerprint=self._digest.hexdigest(), metrics=self.metrics.definitions()
+        )
+        return Evaluation(
+            protocol, rows, *self._means(rows, distance), dict(self.metrics.unavailable), worst, best, first
+        )
 
-    Returns:
-        Values of every face, means with intervals, and the pictures.
+    def _measure_pairs(self, batch: PairBatch) -> None:
+        """All that does not depend on a restorer; names and pixels are hashed face by face, whatever the batch size."""
+        self._degraded.append(self._measure(batch.degraded, batch.target))
+        for name, degraded, target in zip(*batch, strict=True):
+            self._digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+            self._digest.update(degraded.contiguous().numpy().tobytes() + target.contiguous().numpy().tobytes())
+        if self._distance is not None:
+            self._distance.add(batch.degraded, batch.target)
 
-    Raises:
-        ValueError: If there are no faces, or the restored images have another shape or are not finite.
-    """
-    rows: list[FaceRow] = []
-    worst: list[FacePictures] = []
-    best: list[FacePictures] = []
-    digest = hashlib.sha256()
-    distances = None
-    if metrics.inception is not None:
-        distances = FrechetDistance(metrics.inception), FrechetDistance(metrics.inception)
-    for batch in pairs:
-        restored = _restore(restore, batch)
-        new_rows = _measure(metrics, batch, restored)
-        for distance, images in zip(distances or (), (batch.degraded, restored), strict=False):
-            distance.add(images, batch.target)
-        _update_digest(digest, batch)
-        pictures = [
-            FacePictures(*images) for images in zip(new_rows, batch.degraded, restored, batch.target, strict=True)
-        ]
-        worst = sorted(worst + pictures, key=_restored_psnr)[:num_pictures]
-        best = sorted(best + pictures, key=_restored_psnr, reverse=True)[:num_pictures]
-        rows += new_rows
-        if on_progress is not None:
-            on_progress(len(rows))
-    complete = replace(
-        protocol, num_faces=len(rows), images_fingerprint=digest.hexdigest(), metrics=metrics.definitions()
-    )
-    return Evaluation(complete, rows, *_means(rows, distances), dict(metrics.unavailable), worst, best)
+    def _measure(self, images: Tensor, targets: Tensor) -> list[dict[str, float]]:
+        """All metrics of a batch, face by face."""
+        columns = {metric.name: metric.measure(images, targets).tolist() for metric in self.metrics.per_face}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(images))]
+
+    def _means(
+        self, rows: list[FaceRow], distance: FrechetDistance | None
+    ) -> tuple[dict[str, MeanInterval], dict[str, MeanInterval], dict[str, MeanInterval]]:
+        """Means of the degraded images, of the restored ones and of the difference."""
+        if not rows:
+            raise ValueError("an evaluation needs at least one face, got none")
+        if not self._degraded_means:
+            self._degraded_means = {
+                name: mean_interval([row.degraded[name] for row in rows]) for name in rows[0].degraded
+            }
+            if self._distance is not None:
+                self._degraded_means["fid"] = MeanInterval(self._distance.value(), None, None)
+        restored: dict[str, MeanInterval] = {}
+        difference: dict[str, MeanInterval] = {}
+        for name in rows[0].degraded:
+            before, after = [row.degraded[name] for row in rows], [row.restored[name] for row in rows]
+            restored[name], difference[name] = mean_interval(after), mean_difference_interval(after, before)
+        if distance is not None and self._distance is not None:
+            fid = distance.value(self._distance)
+            restored["fid"] = MeanInterval(fid, None, None)
+            difference["fid"] = MeanInterval(fid - self._degraded_means["fid"].mean, None, None)
+        return dict(self._degraded_means), restored, difference
 
 
 @torch.no_grad()
@@ -197,44 +263,5 @@ def _restore(restore: Callable[[Tensor], Tensor], batch: PairBatch) -> Tensor:
     return model_to_uint8(restored.cpu())
 
 
-def _measure(metrics: Metrics, batch: PairBatch, restored: Tensor) -> list[FaceRow]:
-    """All metrics of a batch as one row per face."""
-    values: list[list[dict[str, float]]] = []
-    for images in (batch.degraded, restored):
-        columns = {metric.name: metric.measure(images, batch.target).tolist() for metric in metrics.per_face}
-        values.append([{name: column[i] for name, column in columns.items()} for i in range(len(batch.names))])
-    return [FaceRow(*row) for row in zip(batch.names, *values, strict=True)]
-
-
-def _means(
-    rows: list[FaceRow], distances: tuple[FrechetDistance, FrechetDistance] | None
-) -> tuple[dict[str, MeanInterval], dict[str, MeanInterval], dict[str, MeanInterval]]:
-    """Means of the degraded images, of the restored ones and of the difference."""
-    if not rows:
-        raise ValueError("an evaluation needs at least one face, got none")
-    degraded: dict[str, MeanInterval] = {}
-    restored: dict[str, MeanInterval] = {}
-    difference: dict[str, MeanInterval] = {}
-    for name in rows[0].degraded:
-        before, after = [row.degraded[name] for row in rows], [row.restored[name] for row in rows]
-        degraded[name], restored[name] = mean_interval(before), mean_interval(after)
-        difference[name] = mean_difference_interval(after, before)
-    if distances is not None:
-        fid_degraded, fid_restored = (distance.value() for distance in distances)
-        degraded["fid"], restored["fid"] = (
-            MeanInterval(fid_degraded, None, None),
-            MeanInterval(fid_restored, None, None),
-        )
-        difference["fid"] = MeanInterval(fid_restored - fid_degraded, None, None)
-    return degraded, restored, difference
-
-
 def _restored_psnr(pictures: FacePictures) -> float:
     return pictures.row.restored["psnr"]
-
-
-def _update_digest(digest: "hashlib._Hash", batch: PairBatch) -> None:
-    """Adds names and pixels face by face, so that the batch size does not matter."""
-    for name, degraded, target in zip(*batch, strict=True):
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-        digest.update(degraded.contiguous().numpy().tobytes() + target.contiguous().numpy().tobytes())

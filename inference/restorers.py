@@ -1,5 +1,6 @@
 """Anything that restores faces behind one call: checkpoints, release files, TorchScript and ONNX."""
 
+import hashlib
 import json
 import warnings
 import zipfile
@@ -98,6 +99,23 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
     generator = load_generator(path).to(device).requires_grad_(False)
     architecture = generator.architecture
     return Restorer(architecture.resolution, f"{_words(architecture)}, {path.name}", device, generator, architecture)
+
+
+def default_device(path: Path) -> str:
+    """A GPU if there is one that can run the file, else the CPU; ONNX files run on the CPU only."""
+    return "cuda" if torch.cuda.is_available() and path.suffix.lower() != ".onnx" else "cpu"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint or exported model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _usable_device(device: torch.device | str) -> torch.device:

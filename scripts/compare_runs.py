@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -13,8 +14,8 @@ from evaluation.metrics.choice import ALL_METRICS
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.arguments import NamedModel, read_variants
-from studies.comparison import Comparison, Member, TestProtocol, Variant, file_name
-from studies.measurement import evaluate_checkpoint
+from studies.comparison import Comparison, Member, Variant, file_name
+from studies.measurement import MeasurementSettings, Measurer
 from studies.report.findings import Findings, gather
 from studies.report.report import write_findings
 from studies.report.tables import quality_table
@@ -29,20 +30,21 @@ def main() -> None:
     check_output(arguments.output, arguments.overwrite, arguments.faces)
     models = read_variants(arguments.models)
     check_resolutions(models)
-    protocol = TestProtocol(
-        arguments.faces, tuple(arguments.degradations), arguments.seed, tuple(arguments.metrics), arguments.max_faces
+    settings = MeasurementSettings(
+        tuple(arguments.degradations), arguments.seed, tuple(arguments.metrics), arguments.max_faces
     )
-    protocol.preset_names()
+    settings.preset_names()
     reference = arguments.reference or next(iter(models))
     if reference not in models:
         raise ValueError(f"--reference must be one of {', '.join(models)}, got {reference}")
-    variants = measure(models, protocol, arguments.output / EVALUATIONS_FOLDER)
+    variants = measure(models, arguments.faces, settings, arguments.output / EVALUATIONS_FOLDER)
     comparison = Comparison(
         title=f"Comparison of {', '.join(models)}",
         question="",
         variants=variants,
         reference=reference,
-        protocol=protocol,
+        faces=arguments.faces,
+        measurement=settings,
         missing={},
         commands=command(arguments),
     )
@@ -104,20 +106,28 @@ def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
         raise ValueError(f"compared networks must have one resolution, got {listed} pixels; compare them apart")
 
 
-def measure(models: dict[str, list[NamedModel]], protocol: TestProtocol, folder: Path) -> tuple[Variant, ...]:
+def measure(
+    models: dict[str, list[NamedModel]], faces: Path, settings: MeasurementSettings, folder: Path
+) -> tuple[Variant, ...]:
     """Measures what has not been measured yet, with the time left shown."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     variants = []
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=sum(map(len, models.values())))
+        task = progress.add_task("", total=1)
+
+        def show(degradation: str, done: int, number: int) -> None:
+            before = (num_measured * len(settings.degradations) + degradations.index(degradation)) * number
+            progress.update(task, completed=before + done, total=num_models * len(degradations) * number)
+
+        measurer = Measurer(faces, settings, show)
+        num_models, num_measured, degradations = sum(map(len, models.values())), 0, list(settings.preset_names())
         for name, members in models.items():
             measured = []
             for one in members:
-                progress.update(task, description=f"measuring {name}, {one.name}")
-                place = folder / file_name(name) / file_name(one.name)
-                results = evaluate_checkpoint(one.checkpoint, protocol, place)
+                progress.update(task, description=escape(f"measuring {name}, {one.name}"))
+                results = measurer.measure(one.checkpoint, folder / file_name(name) / file_name(one.name))
                 measured.append(Member(one.name, one.checkpoint, results, one.runs))
-                progress.advance(task)
+                num_measured += 1
             variants.append(Variant(name, "", tuple(measured)))
     return tuple(variants)
 
@@ -139,11 +149,11 @@ def print_results(findings: Findings, page: Path) -> None:
     console = Console()
     for degradation in findings.results:
         header, rows = quality_table(findings, degradation)
-        table = Table(title=f"degradation {degradation}, mean ± standard deviation over seeds")
+        table = Table(title=f"degradation {escape(degradation)}, mean ± standard deviation over seeds")
         for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left", overflow="fold")
+            table.add_column(escape(name), justify="right" if index else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(cell.replace(" ± ", "\n± ") for cell in row), end_section=True)
+            table.add_row(*(escape(cell).replace(" ± ", "\n± ") for cell in row), end_section=True)
         console.print(table)
     for difference in findings.differences:
         console.print(difference.sentence(), markup=False, highlight=False, soft_wrap=True)

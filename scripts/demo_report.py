@@ -11,7 +11,7 @@ from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import Picture, worst_and_best
 from evaluation.reports.report import Report
 from evaluation.reports.run_curves import run_curves
-from evaluation.tables import summary_rows
+from evaluation.reports.tables import summary_rows
 from export import ExportReport
 
 GO_ON = """make demo FACES=folder                                    # the same with your photographs

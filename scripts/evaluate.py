@@ -1,26 +1,20 @@
 """Measures a restorer on faces: python -m scripts.evaluate --checkpoint X --faces FOLDER --output FOLDER."""
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from evaluation.metrics.choice import ALL_METRICS, choose_metrics
-from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
-from evaluation.protocol import Evaluation, Protocol, evaluate, faces_protocol
-from evaluation.reports.pictures import worst_and_best, write_png
-from evaluation.tables import metrics_json, per_image_csv, summary_rows
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.reports.tables import summary_rows
 from inference.folders import check_output_folder
 from scripts.restorer_options import add_restorer_options, open_restorer
-from studies.measurement import file_digest
+from studies.measurement import evaluate_restorer
 from system import command_line
-from system.atomic_file import write_atomically
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -67,39 +61,26 @@ def main() -> None:
     for inputs in (arguments.faces, arguments.degraded_folder, arguments.target_folder):
         check_output_folder(arguments.output, arguments.overwrite, inputs)
     restorer = open_restorer(arguments)
-    pairs, protocol, num_faces = open_pairs(arguments, restorer.resolution)
+    pairs = open_pairs(arguments, restorer.resolution)
     metrics = choose_metrics(arguments.metrics, restorer.device, arguments.lpips_weights, arguments.inception_weights)
-    protocol = replace(protocol, model=restorer.description, model_sha256=file_digest(arguments.checkpoint))
     columns = TextColumn("restoring and measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=num_faces)
-        evaluation = evaluate(
-            restorer, pairs, metrics, protocol, on_progress=lambda done: progress.update(task, completed=done)
+        task = progress.add_task("", total=len(pairs))
+        evaluation = evaluate_restorer(
+            restorer,
+            arguments.checkpoint,
+            Evaluator(pairs, metrics),
+            arguments.output,
+            lambda done: progress.update(task, completed=done),
         )
-    write_results(arguments.output, evaluation)
     print_results(evaluation, arguments.output)
 
 
-def open_pairs(arguments: argparse.Namespace, resolution: int) -> tuple[Iterable[PairBatch], Protocol, int]:
-    """The pairs, what the protocol says about them, and how many there are."""
-    size, most = arguments.batch_size, arguments.max_faces
-    folder = arguments.target_folder if arguments.faces is None else arguments.faces
-    faces = open_faces(folder)
-    num_faces = len(faces) if most is None else min(len(faces), most)
-    if arguments.faces is None:
-        degraded = open_faces(arguments.degraded_folder)
-        protocol = faces_protocol(faces, str(folder), resolution, f"stored images in {arguments.degraded_folder}")
-        return stored_pairs(degraded, faces, resolution, size, most), protocol, num_faces
-    ranges, seed = load_preset(arguments.degradation), arguments.seed
-    protocol = faces_protocol(faces, str(folder), resolution, arguments.degradation, ranges, seed)
-    return degraded_pairs(faces, resolution, ranges, seed, size, most), protocol, num_faces
-
-
-def write_results(output: Path, evaluation: Evaluation) -> None:
-    """Writes metrics.json, per_image.csv and best_worst.png."""
-    write_atomically(output / "per_image.csv", per_image_csv(evaluation))
-    write_png(output / "best_worst.png", worst_and_best(evaluation))
-    write_atomically(output / "metrics.json", metrics_json(evaluation))
+def open_pairs(arguments: argparse.Namespace, resolution: int) -> FacePairs:
+    """The pairs that the options name."""
+    faces = open_faces(arguments.target_folder if arguments.faces is None else arguments.faces)
+    degraded = arguments.degradation if arguments.faces is not None else open_faces(arguments.degraded_folder)
+    return FacePairs(faces, resolution, degraded, arguments.seed, arguments.batch_size, arguments.max_faces)
 
 
 def print_results(evaluation: Evaluation, output: Path) -> None:

@@ -14,11 +14,11 @@ from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
-from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.charts import curves_svg
 from evaluation.reports.pictures import picture_grid, write_png
 from evaluation.reports.run_curves import run_curves
-from evaluation.tables import summary_rows
+from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
 from inference.folders import check_output_folder
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
@@ -147,8 +147,9 @@ def _figures(path: Path, faces_path: Path, degradation: str) -> str:
     lines = [
         f"### {path.name} under `{degradation}`",
         "",
-        f"{len(evaluation.rows)} held-out faces of {protocol.faces}, {protocol.resolution} pixels, seed {SEED}, 8-bit "
-        "RGB in and out, SSIM with Gaussian window 11 and σ 1.5; mean and 95 % bootstrap interval over faces.",
+        f"{len(evaluation.rows)} held-out faces of {'/'.join(faces_path.parts[-2:])}, {protocol.resolution} pixels, "
+        f"seed {SEED}, 8-bit RGB in and out, SSIM with Gaussian window 11 and σ 1.5; mean and 95 % bootstrap interval "
+        "over faces.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
@@ -159,10 +160,8 @@ def _figures(path: Path, faces_path: Path, degradation: str) -> str:
 
 
 def _measure(generator: GPEN, faces_path: Path, degradation: str) -> Evaluation:
-    faces, ranges, resolution = open_faces(faces_path), load_preset(degradation), generator.architecture.resolution
-    protocol = faces_protocol(faces, "/".join(faces_path.parts[-2:]), resolution, degradation, ranges, SEED)
-    pairs = degraded_pairs(faces, resolution, ranges, SEED)
-    return evaluate(generator, pairs, choose_metrics(("psnr", "ssim", "identity")), protocol)
+    pairs = FacePairs(open_faces(faces_path), generator.architecture.resolution, degradation, SEED)
+    return Evaluator(pairs, choose_metrics(("psnr", "ssim", "identity"))).evaluate(generator)
 
 
 @torch.no_grad()

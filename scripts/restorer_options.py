@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-import torch
-
-from inference.restorers import Restorer, load_restorer
+from inference.restorers import Restorer, default_device, load_restorer
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "weights" / "gpen_64.safetensors"
 """The restorer that comes with the repository."""
@@ -31,8 +29,4 @@ def open_restorer(arguments: argparse.Namespace) -> Restorer:
         FileNotFoundError: There is no such file.
         ValueError: The file is something else, or the device cannot be used.
     """
-    device = arguments.device
-    if device is None:
-        has_gpu = torch.cuda.is_available() and arguments.checkpoint.suffix.lower() != ".onnx"
-        device = "cuda" if has_gpu else "cpu"
-    return load_restorer(arguments.checkpoint, device)
+    return load_restorer(arguments.checkpoint, arguments.device or default_device(arguments.checkpoint))

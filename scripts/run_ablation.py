@@ -3,21 +3,24 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock
 
-from studies.comparison import Comparison, Member, TestProtocol, Variant
+from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution
-from studies.measurement import evaluate_checkpoint
+from studies.measurement import Measurer
 from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.report import write_comparison
 from studies.slots import Slot, share_machine
-from studies.study import Measurement, Study, read_study
+from studies.study import Study, read_study
 from system import command_line
+
+PROGRESS_SECONDS = 15.0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,11 +74,10 @@ def main() -> None:
         return
     slots = share_machine(arguments.at_once)
     failed = {} if arguments.report_only else carry_out(members, slots)
-    protocol = test_protocol(study.measurement, arguments.validation_faces)
     folder = arguments.output / arguments.study.stem
-    measured = measure(members, protocol, arguments.output / "evaluations", slots[0])
+    measured = measure_members(members, arguments.validation_faces, study, arguments.output / "evaluations")
     with FileLock(arguments.output / f"{arguments.study.stem}.lock"):
-        comparison = compare(study, members, measured, protocol, failed, arguments)
+        comparison = compare(study, members, measured, failed, arguments)
         report = write_comparison(comparison, folder, with_photographs=not arguments.without_photographs)
     say(f"report: {report}")
     if failed:
@@ -117,23 +119,13 @@ def carry_out(members: Sequence[PlannedMember], slots: Sequence[Slot]) -> dict[s
     return execution.failed
 
 
-def test_protocol(measurement: Measurement, faces: Path) -> TestProtocol:
-    """What the report's evaluation needs to know."""
-    return TestProtocol(
-        faces,
-        tuple(measurement.degradations),
-        measurement.seed,
-        tuple(measurement.metrics),
-        measurement.max_faces,
-    )
-
-
-def measure(
-    members: Sequence[PlannedMember], protocol: TestProtocol, folder: Path, slot: Slot
+def measure_members(
+    members: Sequence[PlannedMember], faces: Path, study: Study, folder: Path
 ) -> dict[PlannedMember, Member]:
     """Evaluates finished members where that was not done yet."""
     measured = {}
     finished = [member for member in members if member.restoration.is_complete]
+    measurer = Measurer(faces, study.measurement, progress_lines())
     for index, member in enumerate(finished):
         run, checkpoint = member.restoration, member.restoration.checkpoint
         assert checkpoint is not None  # a finished run has written one
@@ -141,7 +133,7 @@ def measure(
         own_folder = folder / run.name
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(own_folder.with_suffix(".lock")):
-            evaluations = evaluate_checkpoint(checkpoint, protocol, own_folder, slot.environment())
+            evaluations = measurer.measure(checkpoint, own_folder)
         runs = {planned.stage: planned.folder for planned in member.runs}
         measured[member] = Member(f"seed {member.seed}", checkpoint, evaluations, runs)
     if not measured:
@@ -149,11 +141,23 @@ def measure(
     return measured
 
 
+def progress_lines() -> Callable[[str, int, int], None]:
+    """Prints how far an evaluation is, at most every `PROGRESS_SECONDS`."""
+    said = time.monotonic()
+
+    def tell(degradation: str, done: int, number: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"{degradation}: {done:,} of {number:,} faces")
+
+    return tell
+
+
 def compare(
     study: Study,
     members: Sequence[PlannedMember],
     measured: dict[PlannedMember, Member],
-    protocol: TestProtocol,
     failed: dict[str, str],
     arguments: argparse.Namespace,
 ) -> Comparison:
@@ -175,7 +179,17 @@ def compare(
     reference = study.reference if study.reference in names else names[0]
     title = arguments.study.stem.replace("_", " ")
     command = repeating_command(arguments)
-    return Comparison(title, study.question, variants, reference, protocol, missing, command, budget)
+    return Comparison(
+        title,
+        study.question,
+        variants,
+        reference,
+        arguments.validation_faces,
+        study.measurement,
+        missing,
+        command,
+        notes=budget,
+    )
 
 
 def repeating_command(arguments: argparse.Namespace) -> str:

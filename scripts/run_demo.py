@@ -8,12 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, hold_out, open_faces
 from evaluation.metrics.choice import choose_metrics
-from evaluation.pairs import degraded_pairs
-from evaluation.protocol import Evaluation, evaluate, faces_protocol
-from evaluation.tables import summary_rows
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.reports.tables import summary_rows
 from export import ExportReport, ParityFaces, export_bundle
 from inference.drawing import render_faces
 from models import load_generator
@@ -123,10 +121,8 @@ def train(config: str, folder: Path, faces: Path, total_images: int, model: dict
 def measure(checkpoint: Path, faces: FaceFiles) -> Evaluation:
     """PSNR and SSIM of the averaged generator on degraded held-out faces."""
     generator = load_generator(checkpoint)
-    resolution, ranges = generator.architecture.resolution, load_preset(DEGRADATION)
-    protocol = faces_protocol(faces, str(faces.path), resolution, DEGRADATION, ranges, SEED)
-    pairs = degraded_pairs(faces, resolution, ranges, SEED)
-    return evaluate(generator, pairs, choose_metrics(("psnr", "ssim")), protocol)
+    pairs = FacePairs(faces, generator.architecture.resolution, DEGRADATION, SEED)
+    return Evaluator(pairs, choose_metrics(("psnr", "ssim"))).evaluate(generator)
 
 
 def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> dict[str, object]:

@@ -5,34 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class TestProtocol:
-    """On what every network is measured."""
-
-    faces: Path
-    """Folder or zip of clean aligned faces that no variant was trained on."""
-    degradations: tuple[str, ...]
-    """Names of presets or YAML files."""
-    seed: int = 0
-    """Of the degradation."""
-    metrics: tuple[str, ...] = ("psnr", "ssim", "lpips", "identity")
-    """PSNR is always among them."""
-    max_faces: int | None = None
-    """Only the first faces by name; None takes all."""
-
-    def preset_names(self) -> dict[str, str]:
-        """The degradations by the short names of tables and folders.
-
-        Raises:
-            ValueError: None is given, or two have the same short name.
-        """
-        names = {Path(degradation).stem: degradation for degradation in self.degradations}
-        if not names or len(names) < len(self.degradations):
-            raise ValueError(
-                f"degradations must be at least one, with different names, got {', '.join(self.degradations) or 'none'}"
-            )
-        return names
+from studies.measurement import MeasurementSettings
 
 
 @dataclass(frozen=True)
@@ -42,9 +15,9 @@ class Member:
     name: str
     """Such as "seed 0", or the name of its file."""
     checkpoint: Path
-    """What restores: any file that `export.restorers.load_restorer` reads."""
+    """What restores: any file that `inference.restorers.load_restorer` reads."""
     evaluations: Mapping[str, Path]
-    """Short name of the degradation to the folder that `scripts.evaluate` wrote."""
+    """Short name of the degradation to the folder of its results."""
     runs: Mapping[str, Path]
     """Stage, such as "prior" and "restoration", to the folder of its run; empty for a file without record."""
 
@@ -72,7 +45,10 @@ class Comparison:
     """In the order of the tables."""
     reference: str
     """Name of the variant from which differences are taken."""
-    protocol: TestProtocol
+    faces: Path
+    """Folder or zip of clean aligned faces that no variant was trained on."""
+    measurement: MeasurementSettings
+    """How every network was measured on them."""
     missing: Mapping[str, str]
     """What could not be run, and why."""
     commands: str

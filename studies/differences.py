@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from evaluation.metrics.choice import MetricName
+from evaluation.metrics.choice import METRIC_FORMS, MetricName
 from evaluation.statistics import TrainingDifference, holm_adjusted, training_difference
-from evaluation.tables import METRIC_FORMS
 from studies.results import Results, metrics_of, per_face
 
 LEVEL = 0.05

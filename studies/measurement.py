@@ -1,120 +1,196 @@
-"""Measuring one network on the faces of a protocol, once."""
+"""Measuring networks on the same faces, each once: results that are complete already are recognised."""
 
 import csv
-import hashlib
 import json
-import os
-import subprocess
+import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data.degradation.presets import PRESETS_FOLDER, load_preset
 from data.faces.files import fingerprint, open_faces
-from studies.comparison import TestProtocol
+from evaluation.metrics.choice import ALL_METRICS, MetricName, Metrics, choose_metrics
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.reports.tables import write_evaluation
+from inference.restorers import Restorer, default_device, file_digest, load_restorer
 
-ROOT = Path(__file__).resolve().parents[1]
+MOST_KEPT_BYTES = 2**30
+"""Pairs that need more are read and degraded anew for every network."""
 
 
-def evaluate_checkpoint(
-    checkpoint: Path, protocol: TestProtocol, folder: Path, environment: Mapping[str, str] | None = None
-) -> dict[str, Path]:
-    """Runs `python -m scripts.evaluate` for each degradation, unless its complete results are there already.
+@dataclass(frozen=True)
+class MeasurementSettings:
+    """How networks are measured, whatever the faces."""
 
-    Results count as complete if they are of the same file, faces (names and sizes), values of the degradation, seed,
-    metrics and number of faces. A metric that was unavailable then is not tried again; remove the folder for that.
+    degradations: tuple[str, ...] = ("released",)
+    """Presets or YAML files."""
+    seed: int = 0
+    """Of the degradation."""
+    metrics: tuple[MetricName, ...] = ("psnr", "ssim", "lpips", "identity")
+    """PSNR is always among them; what cannot be had here is named in the report."""
+    max_faces: int | None = None
+    """Only the first faces by name; None takes all."""
+
+    def preset_names(self) -> dict[str, str]:
+        """The degradations by the short names of tables and folders.
+
+        Raises:
+            ValueError: None is given, or two have the same short name.
+        """
+        names = {Path(degradation).stem: degradation for degradation in self.degradations}
+        if not names or len(names) < len(self.degradations):
+            raise ValueError(
+                f"degradations must be at least one, with different names, got {', '.join(self.degradations) or 'none'}"
+            )
+        return names
+
+
+def evaluate_restorer(
+    restorer: Restorer,
+    checkpoint: Path,
+    evaluator: Evaluator,
+    folder: Path,
+    on_progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Measures a restorer and writes metrics.json, per_image.csv and best_worst.png.
 
     Args:
-        checkpoint: What restores.
-        protocol: On what.
-        folder: Gets one folder for each degradation, named like its preset.
-        environment: Variables to add for the process, such as the number of threads.
+        restorer: Read from the checkpoint.
+        checkpoint: Its file, which the protocol names by its checksum.
+        evaluator: On what; may have measured others before.
+        folder: To write into; earlier results are replaced.
+        on_progress: Called with the number of faces done after each batch.
 
     Returns:
-        Short name of the degradation to the folder of its results.
+        What was written.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint, preset or folder of faces.
-        ValueError: The evaluation failed; holds the last line that it printed.
+        ValueError: A face cannot be read, or the restored faces cannot be compared with their targets.
+        OSError: The results cannot be written.
     """
-    digest = file_digest(checkpoint)
-    folders = {}
-    for name, degradation in protocol.preset_names().items():
-        folders[name] = folder / name
-        if not _is_complete(folders[name], _expected(protocol, degradation, digest), protocol.metrics):
-            _evaluate(checkpoint, protocol, degradation, folders[name], environment or {})
-    return folders
+    evaluation = evaluator.evaluate(restorer, on_progress=on_progress)
+    named = replace(evaluation.protocol, model=restorer.description, model_sha256=file_digest(checkpoint))
+    evaluation = replace(evaluation, protocol=named)
+    write_evaluation(folder, evaluation)
+    return evaluation
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a checkpoint or exported model.
+class Measurer:
+    """Measures one network after another; faces, degraded images and the networks of metrics are loaded once.
+
+    Args:
+        faces: Folder or zip of clean aligned faces.
+        settings: How to measure.
+        on_progress: Called with the short name of the degradation, the faces done and all of them.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There are no such faces or presets.
+        ValueError: They are damaged.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def __init__(
+        self, faces: Path, settings: MeasurementSettings, on_progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
+        self.settings = settings
+        self.on_progress = on_progress
+        self._faces = open_faces(faces.resolve())
+        self._fingerprint = fingerprint(self._faces)
+        self._metrics: dict[torch.device, Metrics] = {}
+        self._evaluators: dict[tuple[str, int, torch.device], Evaluator] = {}
+
+    def measure(self, checkpoint: Path, folder: Path) -> dict[str, Path]:
+        """Evaluates a network under each degradation, unless its complete results are there already.
+
+        Results count as complete if they are of the same file, faces (names and sizes), values of the degradation,
+        seed, metrics and number of faces. A metric that was unavailable then is not tried again; remove the folder for
+        that. SIGTERM ends as Ctrl-C does: locks and unfinished files go, what is complete stays.
+
+        Args:
+            checkpoint: What restores.
+            folder: Gets one folder for each degradation, named like its preset.
+
+        Returns:
+            Short name of the degradation to the folder of its results.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            ValueError: It cannot be measured; says why.
+        """
+        digest = file_digest(checkpoint)
+        restorer: Restorer | None = None
+        folders = {name: folder / name for name in self.settings.preset_names()}
+        for name, degradation in self.settings.preset_names().items():
+            if self._is_complete(folders[name], self._expected(degradation, digest)):
+                continue
+            try:
+                with _ended_in_order():
+                    restorer = restorer or load_restorer(checkpoint, default_device(checkpoint))
+                    evaluator = self._evaluator(degradation, restorer)
+                    evaluate_restorer(restorer, checkpoint, evaluator, folders[name], self._progress_of(name))
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{checkpoint.name} cannot be measured under {degradation}: {error}") from error
+        return folders
+
+    def _evaluator(self, degradation: str, restorer: Restorer) -> Evaluator:
+        """The one for this degradation, resolution and device."""
+        key = degradation, restorer.resolution, restorer.device
+        if key not in self._evaluators:
+            if restorer.device not in self._metrics:
+                self._metrics[restorer.device] = choose_metrics(self.settings.metrics, restorer.device)
+            is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
+            pairs = FacePairs(
+                self._faces,
+                restorer.resolution,
+                degradation if is_name else str(Path(degradation).resolve()),
+                self.settings.seed,
+                max_faces=self.settings.max_faces,
+            )
+            if 6 * len(pairs) * restorer.resolution**2 <= MOST_KEPT_BYTES:
+                pairs = replace(pairs, kept=tuple(pairs))
+            self._evaluators[key] = Evaluator(pairs, self._metrics[restorer.device])
+        return self._evaluators[key]
+
+    def _progress_of(self, name: str) -> Callable[[int], None] | None:
+        number = min(len(self._faces), self.settings.max_faces or len(self._faces))
+        tell = self.on_progress
+        return None if tell is None else lambda done: tell(name, done, number)
+
+    def _expected(self, degradation: str, digest: str) -> dict[str, Any]:
+        """What the protocol in metrics.json has to say."""
+        values = {
+            "model_sha256": digest,
+            "faces_fingerprint": self._fingerprint,
+            "degradation_values": asdict(load_preset(degradation)),
+            "seed": self.settings.seed,
+            "num_faces": min(len(self._faces), self.settings.max_faces or len(self._faces)),
+        }
+        stored: dict[str, Any] = json.loads(json.dumps(values))  # as JSON gives it back
+        return stored
+
+    def _is_complete(self, folder: Path, expected: Mapping[str, Any]) -> bool:
+        """Whether a folder holds whole results of exactly this evaluation."""
+        try:
+            summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
+                num_rows = sum(1 for _ in csv.DictReader(file))
+            found = {*summary["restored"], *summary["unavailable"]}.intersection(ALL_METRICS)
+            stored = summary["protocol"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False  # never finished, or damaged: it is measured again
+        is_same = all(stored.get(name) == value for name, value in expected.items())
+        return is_same and num_rows == expected["num_faces"] and found == {"psnr", *self.settings.metrics}
 
 
-def _expected(protocol: TestProtocol, degradation: str, digest: str) -> dict[str, Any]:
-    """What the protocol in metrics.json has to say."""
-    faces = open_faces(protocol.faces)
-    values = {
-        "model_sha256": digest,
-        "faces_fingerprint": fingerprint(faces),
-        "degradation_values": asdict(load_preset(degradation)),
-        "seed": protocol.seed,
-        "num_faces": min(len(faces), protocol.max_faces or len(faces)),
-    }
-    stored: dict[str, Any] = json.loads(json.dumps(values))  # as JSON gives it back
-    return stored
-
-
-def _is_complete(folder: Path, expected: Mapping[str, Any], metrics: tuple[str, ...]) -> bool:
-    """Whether a folder holds whole results of exactly this evaluation."""
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Inside it SIGTERM raises SystemExit(143), so that every `finally` is carried out."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
-            num_rows = sum(1 for _ in csv.DictReader(file))
-        found = set(summary["restored"]) | set(summary["unavailable"])
-        stored = summary["protocol"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False  # never finished, or damaged: it is measured again
-    is_same = all(stored.get(name) == value for name, value in expected.items())
-    wanted = {"psnr", *metrics}
-    return is_same and num_rows == expected["num_faces"] and wanted == {n for n in found if "_torchmetrics" not in n}
-
-
-def _evaluate(
-    checkpoint: Path, protocol: TestProtocol, degradation: str, folder: Path, environment: Mapping[str, str]
-) -> None:
-    """Measures in a process of its own."""
-    (folder / "metrics.json").unlink(missing_ok=True)  # written last: without it the folder is not complete
-    is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
-    options = {
-        "--checkpoint": checkpoint.resolve(),
-        "--faces": protocol.faces.resolve(),
-        "--degradation": degradation if is_name else Path(degradation).resolve(),
-        "--seed": protocol.seed,
-        "--output": folder.resolve(),
-        **({} if protocol.max_faces is None else {"--max-faces": protocol.max_faces}),
-    }
-    words = [str(word) for option in options.items() for word in option]
-    command = [sys.executable, "-m", "scripts.evaluate", "--overwrite", *words, "--metrics", *protocol.metrics]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ValueError(
-            f"{checkpoint.name} cannot be measured under {degradation}: {lines[-1].removeprefix('error: ')}"
-        )
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from data.faces.files import fingerprint, open_faces
-from studies.measurement import file_digest
+from inference.restorers import file_digest
 from studies.records import run_fingerprint
 from studies.study import Stage, Study, Variant
 from system.atomic_file import write_atomically

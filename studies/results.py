@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.choice import MetricName
+from evaluation.metrics.choice import METRIC_FORMS, MetricName
 from evaluation.statistics import Values
-from evaluation.tables import METRIC_FORMS
+from inference.restorers import file_digest
 from studies.comparison import Comparison, Member
-from studies.measurement import file_digest
 
 EQUAL = ("images_fingerprint", "num_faces", "resolution", "degradation_values", "seed", "input")
 """What two protocols must share for their numbers to be compared, face by face; definitions of metrics as well."""
@@ -45,7 +44,7 @@ def read_results(comparison: Comparison) -> Results:
         ValueError: A result is damaged, or two were not measured on the same pairs with the same definitions.
     """
     results: Results = {}
-    for degradation in comparison.protocol.preset_names():
+    for degradation in comparison.measurement.preset_names():
         results[degradation] = {}
         for variant in comparison.measured():
             measured = [_read(member, degradation) for member in variant.members]

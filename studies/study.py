@@ -7,6 +7,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from data.degradation.presets import load_preset
+from studies.measurement import MeasurementSettings
 from system.plain_yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,20 +46,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """How finished restorers are measured."""
-
-    degradations: list[str] = field(default_factory=lambda: ["released"])
-    """Presets or YAML files."""
-    seed: int = 0
-    """Of the degradation."""
-    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "identity"])
-    """As of scripts.evaluate; what cannot be had here is named in the report."""
-    max_faces: int | None = None
-    """Only the first faces by name."""
-
-
-@dataclass(frozen=True)
 class Study:
     """A file of configs/ablations.
 
@@ -76,8 +63,8 @@ class Study:
     """Stage 2."""
     variants: dict[str, Variant]
     """By name."""
-    measurement: Measurement = Measurement()
-    """Of the restorers."""
+    measurement: MeasurementSettings = MeasurementSettings()
+    """How the finished restorers are measured."""
 
     def __post_init__(self) -> None:
         problems = []

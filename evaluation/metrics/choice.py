@@ -18,6 +18,37 @@ ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
 @dataclass(frozen=True)
+class MetricForm:
+    """How a metric is written."""
+
+    name: str
+    """As people know it."""
+    unit: str
+    """Empty for a number without unit."""
+    higher_is_better: bool
+    """Direction of improvement."""
+    digits: int = 4
+    """After the point, in tables of one evaluation."""
+    fine_digits: int = 4
+    """After the point, where small differences are compared."""
+
+    @property
+    def heading(self) -> str:
+        """Name, unit and better direction, for the head of a column."""
+        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
+
+
+METRIC_FORMS: dict[MetricName, MetricForm] = {
+    "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
+    "ssim": MetricForm("SSIM", "", True),
+    "lpips": MetricForm("LPIPS", "", False),
+    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
+    "identity": MetricForm("identity", "", False),
+}
+"""Of every metric, in the order of the columns."""
+
+
+@dataclass(frozen=True)
 class FaceMetric:
     """A number for each pair of image and target."""
 
@@ -27,8 +58,6 @@ class FaceMetric:
     """What a protocol says about it."""
     measure: Callable[[Tensor, Tensor], Tensor]
     """Images and targets, uint8 [N, 3, R, R], to [N]."""
-    higher_is_better: bool
-    """Direction of improvement."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +86,7 @@ def choose_metrics(
     """Loads what the metrics need; one that lacks a package or weights is listed as unavailable with its reason.
 
     Args:
-        names: Metrics to compute. PSNR is always among them, for it ranks the faces; psnr and ssim each bring
-            torchmetrics' value of the same images as a column of its own.
+        names: Metrics to compute. PSNR is always among them, for it ranks the faces.
         device: Where the networks of LPIPS and FID run.
         lpips_weights: As in `evaluation.perceptual.LpipsDistance`.
         inception_weights: As in `evaluation.fid.load_inception`.
@@ -76,13 +104,15 @@ def choose_metrics(
     unknown = sorted(set(names) - set(ALL_METRICS))
     if unknown:
         raise ValueError(f"metrics must be among {', '.join(ALL_METRICS)}, got {', '.join(unknown)}")
-    per_face = [*_PSNR, *(_SSIM if "ssim" in names else ())]
+    per_face = [FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr)]
+    if "ssim" in names:
+        per_face.append(FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim))
     unavailable: dict[str, str] = {}
     inception = None
     if "lpips" in names:
         try:
             lpips = LpipsDistance(lpips_weights, device)
-            per_face.append(FaceMetric("lpips", LPIPS_DEFINITION, lpips.distance, higher_is_better=False))
+            per_face.append(FaceMetric("lpips", LPIPS_DEFINITION, lpips.distance))
         except (ImportError, OSError) as error:
             unavailable["lpips"] = _one_line(error)
     if "fid" in names:
@@ -93,7 +123,7 @@ def choose_metrics(
     if "identity" in names:
         try:
             identity = FaceEmbedding()
-            per_face.append(FaceMetric("identity", IDENTITY_DEFINITION, identity.distance, higher_is_better=False))
+            per_face.append(FaceMetric("identity", IDENTITY_DEFINITION, identity.distance))
         except (ImportError, OSError) as error:
             unavailable["identity"] = _one_line(error)
     return Metrics(tuple(per_face), inception, unavailable)
@@ -102,19 +132,3 @@ def choose_metrics(
 def _one_line(error: Exception) -> str:
     """Message of an error without its line breaks."""
     return " ".join(str(error).split())
-
-
-_SSIM_TORCHMETRICS = "torchmetrics' definition: as ssim but with a mirrored border, so that every pixel counts"
-_PSNR = (
-    FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr, higher_is_better=True),
-    FaceMetric(
-        "psnr_torchmetrics",
-        "the same value as computed by torchmetrics: an independent check",
-        image_metrics.psnr_torchmetrics,
-        higher_is_better=True,
-    ),
-)
-_SSIM = (
-    FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim, higher_is_better=True),
-    FaceMetric("ssim_torchmetrics", _SSIM_TORCHMETRICS, image_metrics.ssim_torchmetrics, higher_is_better=True),
-)

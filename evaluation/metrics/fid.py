@@ -22,6 +22,7 @@ INCEPTION_WEIGHTS = WeightsFile(
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
 """The file that defines FID in torchmetrics and torch-fidelity."""
+_TARGET_SUMS = ("real_features_sum", "real_features_cov_sum", "real_features_num_samples")
 
 
 class FrechetDistance:
@@ -45,15 +46,25 @@ class FrechetDistance:
             ValueError: If they are no uint8 RGB images of one shape.
         """
         check_pair(images, targets)
-        self._metric.update(images.to(self._metric.device), real=False)
+        self.add_images(images)
         self._metric.update(targets.to(self._metric.device), real=True)
 
-    def value(self) -> float:
+    def add_images(self, images: Tensor) -> None:
+        """Adds uint8 [N, 3, H, W] to the one set alone, where the other's targets are those of another distance."""
+        self._metric.update(images.to(self._metric.device), real=False)
+
+    def value(self, targets_of: "FrechetDistance | None" = None) -> float:
         """The distance between the images and the targets added so far, at least 0.
+
+        Args:
+            targets_of: Has the targets, so that they go through the network once; None for its own.
 
         Raises:
             ValueError: If there are fewer than two images.
         """
+        if targets_of is not None:
+            for name in _TARGET_SUMS:
+                setattr(self._metric, name, getattr(targets_of._metric, name).clone())
         if int(self._metric.real_features_num_samples) < 2:
             raise ValueError("FID needs at least two images; leave the metric out")
         return float(self._metric.compute())

@@ -1,9 +1,8 @@
-"""PSNR and SSIM per image: in the deployment zoo's definition, and torchmetrics' as an independent check."""
+"""PSNR and SSIM per image in the deployment zoo's definition."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 WINDOW_SIZE_PIXELS = 11
 WINDOW_SIGMA_PIXELS = 1.5
@@ -73,34 +72,6 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).flatten(1).mean(dim=1)  # [N]
-
-
-def psnr_torchmetrics(image: Tensor, target: Tensor) -> Tensor:
-    """`psnr` as torchmetrics computes it from the same 8-bit images, infinity bounded alike; float64 [N], dB."""
-    check_pair(image, target)
-    values = peak_signal_noise_ratio(
-        image.to(torch.float64), target.to(torch.float64), data_range=WHITE, reduction="none", dim=(1, 2, 3)
-    )
-    highest = 10 * torch.log10(torch.tensor(WHITE**2 * image[0].numel(), dtype=torch.float64))
-    return values.minimum(highest.to(values))
-
-
-def ssim_torchmetrics(image: Tensor, target: Tensor) -> Tensor:
-    """SSIM as torchmetrics defines it: `ssim` with a mirrored border, so that every pixel counts; float64 [N]."""
-    check_pair(image, target)
-    values = structural_similarity_index_measure(
-        image.to(torch.float64),
-        target.to(torch.float64),
-        sigma=WINDOW_SIGMA_PIXELS,
-        kernel_size=WINDOW_SIZE_PIXELS,
-        data_range=WHITE,
-        k1=K1,
-        k2=K2,
-        reduction="none",
-    )
-    if not isinstance(values, Tensor):
-        raise ValueError("torchmetrics returned a pair for SSIM; install the version of the lock file")
-    return values.reshape(-1)
 
 
 def check_pair(image: Tensor, target: Tensor) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.pairs import PairBatch, degraded_pairs
+from evaluation.pairs import PairBatch
+from evaluation.protocol import FacePairs
 from evaluation.reports.pictures import Picture, comparison_rows
 from export.static.cost import Cost, count_cost
 from inference.restorers import load_restorer
@@ -30,12 +30,12 @@ class Examples:
 
 def example_pairs(comparison: Comparison, resolution: int) -> dict[str, PairBatch]:
     """The first faces by name, degraded exactly as for the measurement."""
-    protocol = comparison.protocol
-    number = min(NUM_EXAMPLES, protocol.max_faces or NUM_EXAMPLES)
-    faces = open_faces(protocol.faces).take(slice(0, number))
+    settings = comparison.measurement
+    number = min(NUM_EXAMPLES, settings.max_faces or NUM_EXAMPLES)
+    faces = open_faces(comparison.faces)
     return {
-        name: next(degraded_pairs(faces, resolution, load_preset(degradation), protocol.seed, batch_size=number))
-        for name, degradation in protocol.preset_names().items()
+        name: next(iter(FacePairs(faces, resolution, degradation, settings.seed, number, number)))
+        for name, degradation in settings.preset_names().items()
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.metrics.choice import METRIC_FORMS
 from evaluation.reports.report import Report
 from evaluation.statistics import CONFIDENCE, NUM_DIFFERENCE_RESAMPLES
 from studies.report.findings import Findings, Records
@@ -39,8 +40,7 @@ def add_protocol(report: Report, findings: Findings) -> None:
         report.add_heading(f"Degradation {degradation}", level=3)
         report.add_commands(yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
     definitions = {name: text for t in results.values() for name, text in _first(t).protocol["metrics"].items()}
-    shown = [(name, text) for name, text in definitions.items() if not name.endswith("_torchmetrics")]
-    report.add_table(("metric", "definition"), shown)
+    report.add_table(("metric", "definition"), [(n, text) for n, text in definitions.items() if n in METRIC_FORMS])
     reasons = {reason: name for table in results.values() for row in table.values() for one in row
                for name, reason in one.unavailable.items()}  # fmt: skip
     for reason, name in reasons.items():
@@ -71,7 +71,7 @@ def _test_rows(findings: Findings) -> list[tuple[str, str]]:
                 for table in findings.results.values() for variant, row in table.items() for one in row]  # fmt: skip
     first = measured[0][1]
     rows = [
-        ("test faces", f"{findings.comparison.protocol.faces.name}: the first {first['num_faces']:,} by name"),
+        ("test faces", f"{findings.comparison.faces.name}: the first {first['num_faces']:,} by name"),
         ("fingerprint of the faces (names, sizes)", first["faces_fingerprint"][:SHOWN_DIGITS]),
         ("resolution", f"{first['resolution']} pixels"),
         ("seed of the degradation", str(first["seed"])),

@@ -5,9 +5,8 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
-from evaluation.metrics.choice import MetricName
+from evaluation.metrics.choice import METRIC_FORMS, MetricName
 from evaluation.statistics import Values
-from evaluation.tables import METRIC_FORMS
 from export.static.cost import Cost
 from studies.differences import Difference, interval_text, signed
 from studies.records import StageRecord

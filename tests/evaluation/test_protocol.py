@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from data.degradation.parameters import DegradationRanges
 from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, open_faces
-from evaluation.metrics.choice import Metrics, choose_metrics
+from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics
 from evaluation.metrics.image_metrics import psnr
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
-from evaluation.protocol import Evaluation, evaluate, faces_protocol
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.pictures import write_png
-from evaluation.tables import metrics_json, per_image_csv, summary_rows
+from evaluation.reports.tables import metrics_json, per_image_csv, summary_rows
 
 
 @pytest.fixture
@@ -28,9 +28,8 @@ def _smooth(degraded: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(degraded, 3, 1, padding=1, count_include_pad=False)
 
 
-def _evaluate(faces: FaceFiles, ranges: DegradationRanges, seed: int = 0, batch_size: int = 3) -> Evaluation:
-    protocol = faces_protocol(faces, "drawn", 32, "small", ranges, seed)
-    return evaluate(_smooth, degraded_pairs(faces, 32, ranges, seed, batch_size), choose_metrics(), protocol)
+def _evaluate(faces: FaceFiles, seed: int = 0, batch_size: int = 3) -> Evaluation:
+    return Evaluator(FacePairs(faces, 32, "small", seed, batch_size), choose_metrics()).evaluate(_smooth)
 
 
 def test_stored_pairs_give_the_numbers_of_the_preset_they_were_stored_from(
@@ -41,31 +40,28 @@ def test_stored_pairs_give_the_numbers_of_the_preset_they_were_stored_from(
             write_png(tmp_path / "stored" / "degraded" / name, degraded.permute(1, 2, 0).numpy())
             write_png(tmp_path / "stored" / "target" / name, target.permute(1, 2, 0).numpy())
     stored = [open_faces(tmp_path / "stored" / folder) for folder in ("degraded", "target")]
-    protocol = faces_protocol(stored[1], "target", 32, "stored")
-    from_files = evaluate(_smooth, stored_pairs(*stored, 32), choose_metrics(), protocol)
-    directly = _evaluate(drawn_faces, ranges, seed=5)
+    from_files = Evaluator(FacePairs(stored[1], 32, stored[0]), choose_metrics()).evaluate(_smooth)
+    directly = _evaluate(drawn_faces, seed=5)
     assert from_files.rows == directly.rows
     assert from_files.restored == directly.restored
     assert from_files.protocol.images_fingerprint == directly.protocol.images_fingerprint
 
 
 def test_the_batch_size_changes_nothing_and_the_seed_does(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
-    one_by_one = _evaluate(drawn_faces, ranges, batch_size=1)
-    together = _evaluate(drawn_faces, ranges, batch_size=7)
+    one_by_one = _evaluate(drawn_faces, batch_size=1)
+    together = _evaluate(drawn_faces, batch_size=7)
     assert one_by_one.rows == together.rows
     assert one_by_one.protocol == together.protocol
-    other = _evaluate(drawn_faces, ranges, seed=1)
+    other = _evaluate(drawn_faces, seed=1)
     assert other.protocol.images_fingerprint != together.protocol.images_fingerprint
 
 
 def test_the_first_faces_of_a_set_are_degraded_as_in_the_whole_set(
     drawn_faces: FaceFiles, ranges: DegradationRanges
 ) -> None:
-    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
-    pairs = degraded_pairs(drawn_faces, 32, ranges, 0, batch_size=2, max_faces=4)
-    few = evaluate(_smooth, pairs, choose_metrics(), protocol)
+    few = Evaluator(FacePairs(drawn_faces, 32, "small", batch_size=2, max_faces=4), choose_metrics()).evaluate(_smooth)
     assert few.protocol.num_faces == 4
-    assert few.rows == _evaluate(drawn_faces, ranges).rows[:4]
+    assert few.rows == _evaluate(drawn_faces).rows[:4]
 
 
 def test_the_network_gets_eight_bit_values_between_minus_one_and_one(
@@ -77,8 +73,7 @@ def test_the_network_gets_eight_bit_values_between_minus_one_and_one(
         seen.append(degraded)
         return degraded
 
-    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
-    evaluation = evaluate(restore, degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+    evaluation = Evaluator(FacePairs(drawn_faces, 32, "small"), choose_metrics()).evaluate(restore)
     levels = (torch.cat(seen) + 1) * 127.5
     assert torch.allclose(levels, levels.round(), atol=1e-3)
     assert levels.min() >= 0 and levels.max() <= 255
@@ -87,14 +82,14 @@ def test_the_network_gets_eight_bit_values_between_minus_one_and_one(
 
 
 def test_every_number_of_a_row_is_the_metric_of_that_face(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
-    evaluation = _evaluate(drawn_faces, ranges)
+    evaluation = _evaluate(drawn_faces)
     batch = next(iter(degraded_pairs(drawn_faces, 32, ranges, 0)))
     assert [row.name for row in evaluation.rows] == drawn_faces.names
     assert [row.degraded["psnr"] for row in evaluation.rows] == psnr(batch.degraded, batch.target).tolist()
 
 
 def test_the_mean_of_the_csv_is_the_mean_of_the_json(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
-    evaluation = _evaluate(drawn_faces, ranges)
+    evaluation = _evaluate(drawn_faces)
     table = list(csv.DictReader(io.StringIO(per_image_csv(evaluation))))
     summary = json.loads(metrics_json(evaluation))
     assert len(table) == summary["protocol"]["num_faces"] == 7
@@ -106,15 +101,53 @@ def test_the_mean_of_the_csv_is_the_mean_of_the_json(drawn_faces: FaceFiles, ran
 
 
 def test_the_protocol_names_everything_a_number_depends_on(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
-    protocol = json.loads(metrics_json(_evaluate(drawn_faces, ranges, seed=9)))["protocol"]
+    protocol = json.loads(metrics_json(_evaluate(drawn_faces, seed=9)))["protocol"]
     assert (protocol["degradation"], protocol["seed"], protocol["resolution"]) == ("small", 9, 32)
     assert protocol["degradation_values"]["first"]["downscale_range"] == list(ranges.first.downscale_range)
-    assert set(protocol["metrics"]) == {"psnr", "psnr_torchmetrics", "ssim", "ssim_torchmetrics"}
+    assert set(protocol["metrics"]) == {"psnr", "ssim"}
     assert protocol["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
+def test_what_concerns_the_pairs_alone_is_measured_once_and_a_failure_between_changes_nothing(
+    drawn_faces: FaceFiles,
+) -> None:
+    class ChannelMeans(nn.Module):
+        num_seen = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.num_seen += len(images)
+            return images.float().mean((2, 3))
+
+    measured: list[int] = []
+
+    def measure(images: Tensor, targets: Tensor) -> Tensor:
+        measured.append(len(images))
+        return psnr(images, targets)
+
+    inception = ChannelMeans()
+    evaluator = Evaluator(
+        FacePairs(drawn_faces, 32, "small", batch_size=3),
+        Metrics((FaceMetric("psnr", "", measure),), inception),
+    )
+    inception.num_seen = 0  # torchmetrics tries the network once
+    with pytest.raises(ValueError, match="must be finite"):
+        evaluator.evaluate(lambda x: x / 0)
+    found = [evaluator.evaluate(_smooth, num_first=2) for _ in range(3)]
+    assert sum(measured) == 7 + 3 * 7
+    assert [face.row for face in found[0].first] == found[0].rows[:2]
+    fresh = Evaluator(evaluator.pairs, Metrics(evaluator.metrics.per_face, ChannelMeans())).evaluate(_smooth)
+    for other in found:
+        assert (other.rows, other.degraded, other.restored, other.difference, other.protocol) == (
+            fresh.rows,
+            fresh.degraded,
+            fresh.restored,
+            fresh.difference,
+            fresh.protocol,
+        )
+
+
 def test_worst_and_best_faces_are_kept_in_order(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
-    evaluation = _evaluate(drawn_faces, ranges, batch_size=2)
+    evaluation = _evaluate(drawn_faces, batch_size=2)
     by_psnr = sorted(evaluation.rows, key=lambda row: row.restored["psnr"])
     assert [face.row for face in evaluation.worst] == by_psnr[:4]
     assert [face.row for face in evaluation.best] == by_psnr[::-1][:4]
@@ -125,7 +158,7 @@ def test_worst_and_best_faces_are_kept_in_order(drawn_faces: FaceFiles, ranges: 
 def test_the_printed_table_shows_means_intervals_and_the_gain(
     drawn_faces: FaceFiles, ranges: DegradationRanges
 ) -> None:
-    evaluation = _evaluate(drawn_faces, ranges)
+    evaluation = _evaluate(drawn_faces)
     header, rows = summary_rows(evaluation)
     gain = evaluation.difference["psnr"]
     assert header == ["", "PSNR dB ↑", "SSIM ↑"]
@@ -140,8 +173,8 @@ def test_fid_stands_beside_the_means_without_an_interval(drawn_faces: FaceFiles,
 
     metrics = Metrics(choose_metrics(["psnr"]).per_face, inception=ChannelMeans())
     batch = PairBatch(["a", "b", "c"], torch.zeros(3, 3, 32, 32).byte(), torch.full((3, 3, 32, 32), 4).byte())
-    protocol = faces_protocol(drawn_faces, "drawn", 32, "none")
-    evaluation = evaluate(lambda x: x + 2 / 127.5, [batch], metrics, protocol)
+    pairs = FacePairs(drawn_faces, 32, "small", kept=(batch,))
+    evaluation = Evaluator(pairs, metrics).evaluate(lambda x: x + 2 / 127.5)
     assert evaluation.degraded["fid"].mean == pytest.approx(3 * 4**2, rel=1e-6)
     assert evaluation.restored["fid"].mean == pytest.approx(3 * 2**2, rel=1e-6)
     assert evaluation.restored["fid"].low is None
@@ -151,11 +184,11 @@ def test_fid_stands_beside_the_means_without_an_interval(drawn_faces: FaceFiles,
 def test_restored_images_of_another_size_or_without_value_are_refused(
     drawn_faces: FaceFiles, ranges: DegradationRanges
 ) -> None:
-    protocol = faces_protocol(drawn_faces, "drawn", 32, "small", ranges, 0)
+    evaluator = Evaluator(FacePairs(drawn_faces, 32, "small"), choose_metrics())
     with pytest.raises(ValueError, match="resolution of the model"):
-        evaluate(lambda x: x[..., :16, :16], degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+        evaluator.evaluate(lambda x: x[..., :16, :16])
     with pytest.raises(ValueError, match="must be finite"):
-        evaluate(lambda x: x / 0, degraded_pairs(drawn_faces, 32, ranges, 0), choose_metrics(), protocol)
+        evaluator.evaluate(lambda x: x / 0)
 
 
 def test_pairs_with_different_names_are_refused_and_named(drawn_faces: FaceFiles, tmp_path: Path) -> None:

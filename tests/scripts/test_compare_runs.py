@@ -36,7 +36,7 @@ def test_runs_as_seeds_and_a_file_are_compared_with_numbers_of_their_evaluations
     make_run: MakeRun,
     other: Path,
     tmp_path: Path,
-    evaluations_in_process: list[list[str]],
+    evaluated: list[Path],
 ) -> None:
     runs = [make_run(f"run{seed}", seed) for seed in range(2)]
     code, out, err = run(main, f"concat={runs[0]},{runs[1]}", other, *options)
@@ -53,18 +53,18 @@ def test_runs_as_seeds_and_a_file_are_compared_with_numbers_of_their_evaluations
     assert words in out
     page = (tmp_path / "out" / "report.html").read_text()
     assert str(tmp_path) not in page and "run0" in page
-    assert len(evaluations_in_process) == 3
+    assert len(evaluated) == 3
 
 
 def test_an_interrupted_comparison_is_continued_and_a_finished_one_not_replaced(
-    run: Run, options: list[object], release: Path, tmp_path: Path, evaluations_in_process: list[list[str]]
+    run: Run, options: list[object], release: Path, tmp_path: Path, evaluated: list[Path]
 ) -> None:
-    assert run(main, release, *options)[0] == 0 and len(evaluations_in_process) == 1
+    assert run(main, release, *options)[0] == 0 and len(evaluated) == 1
     code, _, err = run(main, release, *options)
     assert code == 2 and "add --overwrite" in err
     (tmp_path / "out" / "report.html").unlink()
-    assert run(main, release, *options)[0] == 0 and len(evaluations_in_process) == 1
-    assert run(main, release, *options, "--overwrite", "--seed", 1)[0] == 0 and len(evaluations_in_process) == 2
+    assert run(main, release, *options)[0] == 0 and len(evaluated) == 1
+    assert run(main, release, *options, "--overwrite", "--seed", 1)[0] == 0 and len(evaluated) == 2
 
 
 def test_a_checkpoint_of_a_run_brings_its_record_up_to_there(make_run: MakeRun) -> None:

@@ -12,7 +12,7 @@ from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
-from evaluation.protocol import evaluate, faces_protocol
+from evaluation.protocol import Evaluator, FacePairs
 from evaluation.reports.pictures import write_png
 from models import load_generator
 from scripts.evaluate import main
@@ -32,10 +32,10 @@ def test_the_files_hold_what_the_package_computes(
         main, *options, "--faces", faces_folder, "--degradation", "small", "--seed", 3, "--batch-size", 2
     )
     assert code == 0 and "degraded" in out and "restored" in out and "PSNR" in out
-    faces, ranges = open_faces(faces_folder), load_preset("small")
-    protocol = faces_protocol(faces, str(faces_folder), 32, "small", ranges, 3)
-    generator = load_generator(release)
-    expected = evaluate(generator, degraded_pairs(faces, 32, ranges, 3), choose_metrics(["psnr", "ssim"]), protocol)
+    faces = open_faces(faces_folder)
+    expected = Evaluator(FacePairs(faces, 32, "small", 3), choose_metrics(["psnr", "ssim"])).evaluate(
+        load_generator(release)
+    )
     summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
     for state in ("degraded", "restored", "difference"):
         assert summary[state]["psnr"]["mean"] == pytest.approx(getattr(expected, state)["psnr"].mean, abs=0.01)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from studies.comparison import Comparison, Member, Variant
-from studies.comparison import TestProtocol as Protocol
+from studies.measurement import MeasurementSettings
 from studies.report.report import write_comparison
 
 MakeMember = Callable[..., Member]
@@ -55,7 +55,7 @@ def comparison(
 @pytest.fixture(scope="session")
 def written(comparison: Comparison) -> Path:
     """The folder of its report."""
-    return write_comparison(comparison, comparison.protocol.faces.parent / "out").parent
+    return write_comparison(comparison, comparison.faces.parent / "out").parent
 
 
 def write_member(
@@ -79,7 +79,12 @@ def write_member(
 def comparison_of(faces: Path, *variants: Variant, **more: Any) -> Comparison:
     """With the first variant as reference."""
     fields: dict[str, Any] = {"missing": {}, "commands": "python -m scripts.compare_runs …", "question": "Which?"}
-    fields |= {"variants": variants, "reference": variants[0].name, "protocol": Protocol(faces, ("small",))}
+    fields |= {
+        "variants": variants,
+        "reference": variants[0].name,
+        "faces": faces,
+        "measurement": MeasurementSettings(("small",)),
+    }
     return Comparison("A title", **fields | more)
 
 

@@ -1,45 +1,58 @@
 import json
+import os
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from studies import comparison as contents
-from studies.measurement import evaluate_checkpoint
+from evaluation.metrics.image_metrics import psnr
+from studies import measurement
+from studies.measurement import MeasurementSettings, Measurer
 
 
 @pytest.fixture
-def protocol(faces_folder: Path) -> contents.TestProtocol:
-    return contents.TestProtocol(faces_folder, ("small", "released"), seed=3, metrics=("psnr", "ssim"))
-
-
-def with_changes(protocol: contents.TestProtocol, **changes: object) -> contents.TestProtocol:
-    return contents.TestProtocol(**vars(protocol) | changes)
+def settings() -> MeasurementSettings:
+    return MeasurementSettings(("small", "released"), seed=3, metrics=("psnr", "ssim"))
 
 
 def test_results_are_made_once_and_again_only_where_something_differs(
-    protocol: contents.TestProtocol, release: Path, tmp_path: Path, evaluations_in_process: list[list[str]]
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
 ) -> None:
-    folders = evaluate_checkpoint(release, protocol, tmp_path / "out")
+    folders = Measurer(faces_folder, settings).measure(release, tmp_path / "out")
     assert folders == {name: tmp_path / "out" / name for name in ("small", "released")}
     assert json.loads((folders["small"] / "metrics.json").read_text())["protocol"]["seed"] == 3
-    assert len(evaluations_in_process) == 2
-    evaluate_checkpoint(release, protocol, tmp_path / "out")
-    assert len(evaluations_in_process) == 2
+    assert len(evaluated) == 2
+    Measurer(faces_folder, settings).measure(release, tmp_path / "out")
+    assert len(evaluated) == 2
     for number, changes in enumerate(({"seed": 4}, {"metrics": ("psnr",)}, {"max_faces": 2}), start=3):
-        evaluate_checkpoint(release, with_changes(protocol, degradations=("small",), **changes), tmp_path / "out")
-        assert len(evaluations_in_process) == number
+        changed = MeasurementSettings(**vars(settings) | {"degradations": ("small",)} | changes)
+        Measurer(faces_folder, changed).measure(release, tmp_path / "out")
+        assert len(evaluated) == number
     another = tmp_path / "another.safetensors"
     another.write_bytes(release.read_bytes())
-    evaluate_checkpoint(another, with_changes(protocol, degradations=("released",)), tmp_path / "out")
-    assert len(evaluations_in_process) == 5  # the same content under another name
+    Measurer(faces_folder, replace(settings, degradations=("released",))).measure(another, tmp_path / "out")
+    assert len(evaluated) == 5  # the same content under another name
+
+
+def test_results_with_the_check_columns_of_earlier_versions_are_complete(
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
+) -> None:
+    folders = Measurer(faces_folder, settings).measure(release, tmp_path / "out")
+    for folder in folders.values():
+        summary = json.loads((folder / "metrics.json").read_text())
+        summary["restored"]["psnr_torchmetrics"] = summary["restored"]["psnr"]
+        (folder / "metrics.json").write_text(json.dumps(summary))
+    Measurer(faces_folder, settings).measure(release, tmp_path / "out")
+    assert len(evaluated) == 2
 
 
 def test_an_evaluation_that_was_cut_short_is_repeated(
-    protocol: contents.TestProtocol, release: Path, tmp_path: Path, evaluations_in_process: list[list[str]]
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
 ) -> None:
-    protocol = with_changes(protocol, degradations=("small",))
-    folder = evaluate_checkpoint(release, protocol, tmp_path / "out")["small"]
+    measurer = Measurer(faces_folder, replace(settings, degradations=("small",)))
+    folder = measurer.measure(release, tmp_path / "out")["small"]
     whole = (folder / "per_image.csv").read_text()
     for damage in ("no end", "half a table", "half a summary"):
         if damage == "no end":
@@ -48,45 +61,76 @@ def test_an_evaluation_that_was_cut_short_is_repeated(
             (folder / "per_image.csv").write_text(whole[: len(whole) // 2])
         else:
             (folder / "metrics.json").write_text((folder / "metrics.json").read_text()[:100])
-        before = len(evaluations_in_process)
-        evaluate_checkpoint(release, protocol, tmp_path / "out")
-        assert len(evaluations_in_process) == before + 1, damage
+        before = len(evaluated)
+        measurer.measure(release, tmp_path / "out")
+        assert len(evaluated) == before + 1, damage
         assert (folder / "per_image.csv").read_text() == whole
 
 
 def test_an_own_preset_is_compared_by_its_values(
-    protocol: contents.TestProtocol, release: Path, tmp_path: Path, evaluations_in_process: list[list[str]]
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
 ) -> None:
     preset = tmp_path / "mine.yaml"
     for noise in (5.0, 6.0):
         preset.write_text(f"first:\n  noise_sigma_range: [0.0, {noise}]\n")
-        folders = evaluate_checkpoint(release, with_changes(protocol, degradations=(str(preset),)), tmp_path / "out")
+        measurer = Measurer(faces_folder, replace(settings, degradations=(str(preset),)))
+        folders = measurer.measure(release, tmp_path / "out")
     values = json.loads((folders["mine"] / "metrics.json").read_text())["protocol"]["degradation_values"]
-    assert values["first"]["noise_sigma_range"] == [0.0, 6.0] and len(evaluations_in_process) == 2
+    assert values["first"]["noise_sigma_range"] == [0.0, 6.0] and len(evaluated) == 2
     with pytest.raises(ValueError, match="different names"):
-        with_changes(protocol, degradations=(str(preset), "other/mine.yaml")).preset_names()
+        replace(settings, degradations=(str(preset), "other/mine.yaml")).preset_names()
 
 
 def test_a_failed_evaluation_is_told_in_its_own_words(
-    protocol: contents.TestProtocol, release: Path, tmp_path: Path, evaluations_in_process: list[list[str]]
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(release.read_bytes()[:500])
+    measurer = Measurer(faces_folder, settings)
     with pytest.raises(ValueError, match=r"^broken.safetensors cannot be measured under small: .*broken.safetensors"):
-        evaluate_checkpoint(broken, protocol, tmp_path / "out")
+        measurer.measure(broken, tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        evaluate_checkpoint(tmp_path / "none.ckpt", protocol, tmp_path / "out")
-    shutil.rmtree(protocol.faces)
+        measurer.measure(tmp_path / "none.ckpt", tmp_path / "out")
+    shutil.rmtree(faces_folder)
     with pytest.raises(FileNotFoundError, match="existing folder"):
-        evaluate_checkpoint(release, protocol, tmp_path / "out")
+        Measurer(faces_folder, settings)
 
 
-@pytest.mark.slow
-def test_the_process_gets_the_environment(
-    protocol: contents.TestProtocol, release: Path, tmp_path: Path, faces_folder: Path
+def test_faces_and_metrics_are_loaded_once_for_all_networks_of_a_study(
+    settings: MeasurementSettings,
+    faces_folder: Path,
+    release: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = with_changes(protocol, degradations=("small",), metrics=("psnr",))
-    folder = evaluate_checkpoint(release, one, tmp_path / "out", {"OMP_NUM_THREADS": "1"})["small"]
-    assert json.loads((folder / "metrics.json").read_text())["protocol"]["num_faces"] == 5
-    with pytest.raises(ValueError, match="cannot be measured"):
-        evaluate_checkpoint(release, one, tmp_path / "other", {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"})
+    chosen, measured = [], []
+    choose = measurement.choose_metrics
+    monkeypatch.setattr(measurement, "choose_metrics", lambda *given: chosen.append(given) or choose(*given))
+    monkeypatch.setattr(
+        "evaluation.metrics.image_metrics.psnr",
+        lambda image, target: measured.append(len(image)) or psnr(image, target),
+    )
+    measurer = Measurer(faces_folder, settings)
+    for number in range(3):
+        checkpoint = tmp_path / f"{number}.safetensors"
+        checkpoint.write_bytes(release.read_bytes())
+        measurer.measure(checkpoint, tmp_path / f"out{number}")
+    assert len(chosen) == 1
+    assert sum(measured) == 2 * (5 + 3 * 5)  # under two degradations the degraded faces once, the restored ones thrice
+    results = [(tmp_path / f"out{number}" / "small" / "metrics.json").read_text() for number in range(3)]
+    alone = Measurer(faces_folder, settings).measure(checkpoint, tmp_path / "alone")["small"]
+    assert results[2] == (alone / "metrics.json").read_text()
+    assert results[0].replace("0.safetensors", "2.safetensors") == results[2]
+
+
+def test_sigterm_ends_a_measurement_in_order(
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    measurer = Measurer(faces_folder, settings, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        measurer.measure(release, tmp_path / "out")
+    assert ended.value.code == 143 and not list(tmp_path.glob("out/**/*"))
+    assert signal.getsignal(signal.SIGTERM) == before
+    measurer.on_progress = None
+    assert measurer.measure(release, tmp_path / "out")["small"].is_dir()

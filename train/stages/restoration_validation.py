@@ -1,15 +1,14 @@
 """Validation of stage 2: PSNR, SSIM and LPIPS of the averaged generator on a fixed degraded set, and a picture."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.metrics.choice import Metrics, choose_metrics
-from evaluation.pairs import PairBatch, degraded_pairs
-from evaluation.protocol import Evaluation, FacePictures, evaluate, faces_protocol
+from evaluation.metrics.choice import choose_metrics
+from evaluation.protocol import Evaluator, FacePairs
 from evaluation.reports.pictures import comparison_rows, write_png
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
@@ -39,8 +38,7 @@ class RestorationValidation(Callback):
         self.batch_size = batch_size
         self.reporting = reporting
         self.checkpoints = checkpoints
-        self._pairs: list[PairBatch] = []
-        self._metrics: Metrics | None = None
+        self._evaluator: Evaluator | None = None
         self._log: CsvLog | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,13 +48,14 @@ class RestorationValidation(Callback):
         module: Any = pl_module
         data: Any = trainer
         faces = data.datamodule.usable_validation_faces
-        self._pairs = list(degraded_pairs(faces, module.architecture.resolution, module.ranges, SEED))
-        self._metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
-        for name, reason in self._metrics.unavailable.items():
+        pairs = FacePairs(faces, module.architecture.resolution, module.degradation, SEED)
+        metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
+        self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
+        for name, reason in metrics.unavailable.items():
             print(f"{name.upper()} is off: {reason}", flush=True)
         self._log = CsvLog(self.settings.folder / "validation.csv", module.progress.images_seen)
         if module.progress.images_seen == 0:
-            self._validate(trainer, module)
+            self._validate(module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,44 +65,25 @@ class RestorationValidation(Callback):
         if is_passed(module.progress.images_seen, self.batch_size, self.settings.validate_every_images):
             start = time.perf_counter()
             if trainer.is_global_zero:
-                self._validate(trainer, module)
+                self._validate(module)
             self.reporting.exclude_pause(time.perf_counter() - start)
 
-    def _validate(self, trainer: Trainer, module: Any) -> None:
-        assert self._metrics is not None and self._log is not None  # set by on_train_start
+    def _validate(self, module: Any) -> None:
+        assert self._evaluator is not None and self._log is not None  # set by on_train_start
         images_seen = module.progress.images_seen
-        evaluation = self._evaluate(trainer, module)
+        evaluation = self._evaluator.evaluate(
+            lambda x: module.restore(module.ema, x.to(module.device)), num_extremes=0, num_first=NUM_PICTURED
+        )
         values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
         self._log.append(images_seen, values)
-        faces = self._faces(module, evaluation)
-        columns = [torch.stack([getattr(face, state) for face in faces]) for state in STATES]
-        picture = comparison_rows(columns, STATES)
+        faces = evaluation.first
+        picture = comparison_rows([torch.stack([getattr(face, state) for face in faces]) for state in STATES], STATES)
         self.reporting.tracking.log_validation(values, "pictures", picture, images_seen, faces)
         write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
         line = "  ".join(
             f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
             for name, value in evaluation.restored.items()
-            if not name.endswith("_torchmetrics")
         )
         print(f"{images_seen:>11,} images: validation of {len(evaluation.rows)} faces  {line}", flush=True)
-
-    def _evaluate(self, trainer: Trainer, module: Any) -> Evaluation:
-        assert self._metrics is not None  # set by on_train_start
-        data: Any = trainer
-        faces = data.datamodule.usable_validation_faces
-        resolution = module.architecture.resolution
-        protocol = faces_protocol(faces, str(faces.path), resolution, module.degradation, module.ranges, SEED)
-        return evaluate(
-            lambda x: module.restore(module.ema, x.to(module.device)), self._pairs, self._metrics, protocol, 0
-        )
-
-    @torch.no_grad()
-    def _faces(self, module: Any, evaluation: Evaluation) -> list[FacePictures]:
-        """The first faces by name: the same at every validation."""
-        first = self._pairs[0]
-        degraded, target = first.degraded[:NUM_PICTURED], first.target[:NUM_PICTURED]
-        restored = model_to_uint8(module.restore(module.ema, uint8_to_model(degraded).to(module.device))).cpu()
-        rows = evaluation.rows[: len(degraded)]
-        return [FacePictures(*face) for face in zip(rows, degraded, restored, target, strict=True)]

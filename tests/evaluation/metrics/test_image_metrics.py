@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from evaluation.metrics.image_metrics import psnr, psnr_torchmetrics, ssim, ssim_torchmetrics
+from evaluation.metrics.image_metrics import psnr, ssim
 
 
 def _noisy_pair(num_images: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -14,6 +14,22 @@ def _noisy_pair(num_images: int, height: int, width: int, seed: int = 0) -> tupl
     target = torch.randint(0, 256, (num_images, 3, height, width), generator=generator)
     noise = torch.randint(-60, 61, target.shape, generator=generator)
     return (target + noise).clamp(0, 255).to(torch.uint8), target.to(torch.uint8)
+
+
+def psnr_torchmetrics(image: Tensor, target: Tensor) -> Tensor:
+    """As torchmetrics computes it from the same 8-bit images, infinity bounded alike; float64 [N], dB."""
+    values = peak_signal_noise_ratio(image.double(), target.double(), data_range=255.0, reduction="none", dim=(1, 2, 3))
+    highest = 10 * torch.log10(torch.tensor(255.0**2 * image[0].numel(), dtype=torch.float64))
+    return values.minimum(highest.to(values))
+
+
+def ssim_torchmetrics(image: Tensor, target: Tensor) -> Tensor:
+    """As torchmetrics defines it: with a mirrored border, so that every pixel counts; float64 [N]."""
+    values = structural_similarity_index_measure(
+        image.double(), target.double(), sigma=1.5, kernel_size=11, data_range=255.0, k1=0.01, k2=0.03, reduction="none"
+    )
+    assert isinstance(values, Tensor)
+    return values.reshape(-1)
 
 
 def _slow_ssim(image: np.ndarray, target: np.ndarray) -> float:

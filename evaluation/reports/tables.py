@@ -3,42 +3,21 @@
 import csv
 import io
 import json
-from dataclasses import dataclass
+from pathlib import Path
 
-from evaluation.metrics.choice import MetricName
+from evaluation.metrics.choice import METRIC_FORMS, MetricForm
 from evaluation.protocol import Evaluation
+from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.statistics import MeanInterval
+from system.atomic_file import write_atomically
 
 
-@dataclass(frozen=True)
-class MetricForm:
-    """How a metric is written."""
-
-    name: str
-    """As people know it."""
-    unit: str
-    """Empty for a number without unit."""
-    higher_is_better: bool
-    """Direction of improvement."""
-    digits: int = 4
-    """After the point, in tables of one evaluation."""
-    fine_digits: int = 4
-    """After the point, where small differences are compared."""
-
-    @property
-    def heading(self) -> str:
-        """Name, unit and better direction, for the head of a column."""
-        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
-
-
-METRIC_FORMS: dict[MetricName, MetricForm] = {
-    "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
-    "ssim": MetricForm("SSIM", "", True),
-    "lpips": MetricForm("LPIPS", "", False),
-    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
-    "identity": MetricForm("identity", "", False),
-}
-"""Of every metric, in the order of the columns."""
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Writes per_image.csv, best_worst.png and, last, metrics.json: a folder that has it is complete."""
+    (folder / "metrics.json").unlink(missing_ok=True)
+    write_atomically(folder / "per_image.csv", per_image_csv(evaluation))
+    write_png(folder / "best_worst.png", worst_and_best(evaluation))
+    write_atomically(folder / "metrics.json", metrics_json(evaluation))
 
 
 def metrics_json(evaluation: Evaluation) -> str:
@@ -59,10 +38,7 @@ def per_image_csv(evaluation: Evaluation) -> str:
 
 
 def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table people read: metrics in columns; degraded, restored and their difference in rows.
-
-    torchmetrics' columns, which repeat the same numbers as a check, stay in the files.
-    """
+    """Header and rows of the table people read: metrics in columns; degraded, restored and their difference in rows."""
     metrics = [name for name in METRIC_FORMS if name in evaluation.degraded]
     tables = {"degraded": evaluation.degraded, "restored": evaluation.restored, "difference": evaluation.difference}
     rows = [
