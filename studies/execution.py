@@ -1,9 +1,6 @@
 """Carrying runs out: one after another, side by side, or shared with other machines through locks in the folder."""
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +12,9 @@ from filelock import FileLock, Timeout
 
 from studies.plan import PlannedRun
 from studies.slots import Slot
+from system.child_processes import Children
 from train.reporting.console import duration
 from train.reporting.csv_log import read_table
-from train.run.checkpoints import ENDING_SIGNALS
 
 WAIT_SECONDS = 5.0
 """Between two looks for a run that can be taken."""
@@ -43,33 +40,35 @@ class Execution:
     say: Callable[[str], None]
     failed: dict[str, str] = field(default_factory=dict)
     """Fingerprint of runs that could not be done → reason."""
-    stopped_by: int = 0
-    """Number of the signal that ended it."""
     _taken: set[str] = field(default_factory=set)
-    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._children = Children(
+            lambda: self.say("ending: runs finish their step and save; the same command continues")
+        )
+
+    @property
+    def stopped_by(self) -> int:
+        """Number of the signal that ended it, 0 for none."""
+        return self._children.stopped_by
 
     def carry_out(self) -> None:
         """Works until all runs are done or have failed, or a signal came.
 
         Signals that end runs are passed on to them: they finish their step, save and can be continued.
         """
-        before = {number: signal.signal(number, self._stop) for number in ENDING_SIGNALS}
-        try:
-            with ThreadPoolExecutor(len(self.slots)) as pool:
-                done = [pool.submit(self._work, slot) for slot in self.slots]
-                start = said = time.monotonic()
-                seen_before = self._images_seen()
-                while not all(future.done() for future in done):
-                    time.sleep(0.5)
-                    if time.monotonic() - said > REPORT_SECONDS:
-                        said = time.monotonic()
-                        self._report(said - start, seen_before)
-                for future in done:
-                    future.result()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with self._children, ThreadPoolExecutor(len(self.slots)) as pool:
+            done = [pool.submit(self._work, slot) for slot in self.slots]
+            start = said = time.monotonic()
+            seen_before = self._images_seen()
+            while not all(future.done() for future in done):
+                time.sleep(0.5)
+                if time.monotonic() - said > REPORT_SECONDS:
+                    said = time.monotonic()
+                    self._report(said - start, seen_before)
+            for future in done:
+                future.result()
 
     def _work(self, slot: Slot) -> None:
         """One slot: takes run after run. Children inherit its cores from this thread."""
@@ -121,20 +120,9 @@ class Execution:
         self.say(f"{run.name}: {'continued at' if run.images_seen else 'begins,'} {run.images_seen:,} of "
                  f"{run.total_images:,} images; log: {run.log}")  # fmt: skip
         start = time.monotonic()
-        command = [sys.executable, *run.command(), *slot.options()]
+        command = [*run.command(), *slot.options()]
         with run.log.open("ab") as log:
-            child = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=slot.environment(),
-                start_new_session=True,  # Ctrl-C reaches it once, through _stop; a second one would cut it off
-            )
-            self._children[run.fingerprint] = child
-            if self.stopped_by:  # between the last look and the start
-                child.send_signal(self.stopped_by)
-            code = child.wait()
-        del self._children[run.fingerprint]
+            code = self._children.wait(self._children.start(command, slot.environment(), log, log))
         self._taken.discard(run.fingerprint)
         if code == 0 and run.is_complete:
             self.say(f"{run.name}: done after {duration(time.monotonic() - start)}")
@@ -142,14 +130,6 @@ class Execution:
             reason = _last_line(run.log) or f"exit code {code}"
             self.failed[run.fingerprint] = f"exit code {code}: {reason}"
             self.say(f"{run.name}: failed, {self.failed[run.fingerprint]}")
-
-    def _stop(self, number: int, frame: object) -> None:
-        if self.stopped_by:
-            return
-        self.stopped_by = number
-        self.say("ending: runs finish their step and save; the same command continues")
-        for child in list(self._children.values()):
-            child.send_signal(number)
 
     def _images_seen(self) -> int:
         return sum(min(_progress(run), run.total_images) for run in self.runs)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from system.child_processes import end_with_parent
+
 EXPECTED_ERRORS = (ValueError, OSError)
 LOST_PROCESS_CODE = 138
 """A process that the command needs was lost, or a scheduler gave notice (128 + SIGUSR1): the same command goes on."""
@@ -21,6 +23,7 @@ def run(main: Callable[[], None]) -> None:
     traceback.
     """
     try:
+        end_with_parent()
         main()
     except EXPECTED_ERRORS as error:
         if os.environ.get("GPEN_TRACEBACK") == "1":

@@ -44,7 +44,7 @@ FOREIGN_IMPORTS = {
     "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
     "inference": {"torch", "onnxruntime", "numpy", "PIL"},
-    "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "rich", "filelock", "wandb"},
+    "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "PIL", "rich", "filelock", "wandb"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
     "studies": {"torch", "numpy", "PIL", "yaml", "jsonargparse", "filelock"},
     "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2"},

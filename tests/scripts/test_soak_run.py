@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soak_run import compare_stage, draw_faces
+from train.run.soak import compare_stage, draw_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 

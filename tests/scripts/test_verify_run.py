@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from scripts import verify_run
-from scripts.verify_run import changes, compare_runs
+from train.run.repetition import changes, compare_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., tuple[int, str, str]]

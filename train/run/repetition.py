@@ -1,13 +1,24 @@
-"""Repeating a part of a run in another folder, with the settings of its record."""
+"""Repeating a part of a run in another folder, with the settings of its record, and comparing it bit for bit."""
 
+import csv
 import json
 import os
+import shutil
 import subprocess
-import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
+
+from system.child_processes import Children
+from train.run.checkpoints import checkpoint_path, images_of
+from train.run.non_finite import BEFORE, REPORT, STATE
+
+CLOCK = ("speed/", "memory/")
+"""Columns that depend on the clock and the machine."""
 
 LINKED = (("model", "init_args", "seed"), ("model", "init_args", "num_parts"), ("data", "seed"),
           ("data", "total_images"), ("data", "report_folder"))  # fmt: skip
@@ -33,6 +44,75 @@ def read_record(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, record
 
 
+def verify(run: Path, num_images: int | None = None) -> bool:
+    """Repeats the beginning of a run in a temporary folder and prints what is equal and what differs.
+
+    Args:
+        run: Its folder.
+        num_images: Repeat so many; None for those up to the first row of train.csv.
+
+    Returns:
+        Whether everything is equal bit for bit.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: The run cannot be repeated, or nothing of it can be compared.
+    """
+    config, record = read_record(run)
+    batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]
+    wanted = (num_images or config["run"]["log_every_images"]) // batch_size * batch_size
+    if not 0 < wanted <= total_images:
+        raise ValueError(
+            f"--images must lie between one batch of {batch_size} and the {total_images} of the run, got {num_images}"
+        )
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        problem = repeat(config, folder, wanted, record["sessions"][0]["num_threads"])
+        if problem:
+            raise ValueError(f"the run cannot be repeated: {problem}")
+        _, repetition = read_record(folder)
+        compared, different = compare_runs(run, folder, wanted)
+    print(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
+    if not compared:
+        raise ValueError(f"nothing of {run} can be compared before image {wanted}; give more --images")
+    if not different:
+        print("equal bit for bit")
+        return True
+    print("\n".join(["different:", *different[:20]]))
+    print("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
+    return False
+
+
+def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
+    """Trains one iteration from a dumped state, or from the checkpoint before up to it, and prints what happens.
+
+    Args:
+        dump: Folder below non_finite/ of a run.
+        exact: Train again from the checkpoint before it, bit for bit, however long.
+        anomaly: Stop at the operation whose gradient is not finite, and name it.
+
+    Raises:
+        FileNotFoundError: The folder is no dump of an update.
+        ValueError: The record of its run is damaged.
+    """
+    path = dump / REPORT
+    if not path.is_file():
+        raise FileNotFoundError(f"{dump} is no dump of a skipped update: there is no {REPORT}")
+    report = json.loads(path.read_text())
+    config, record = read_record(dump.resolve().parents[1])
+    total_images = report["first"] + config["data"]["batch_size"]
+    config["run"] |= {"log_every_images": config["data"]["batch_size"], "validate_every_images": 10**12}
+    more = ["--trainer.detect_anomaly", "true"] if anomaly else []
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        source = dump / (BEFORE if exact else STATE)
+        images_seen = images_of(Path(report["before"])) if exact else report["first"]
+        start = _place_start(source, images_seen, folder, config, record)
+        print(f"training from {start} to image {total_images:,}", flush=True)
+        problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)
+        print("\n".join(_findings(folder / "train.csv", total_images, problem)))
+
+
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:
     """Trains in a folder up to an image, in processes of its own.
 
@@ -44,7 +124,10 @@ def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads:
         options: More arguments of `python -m train fit`.
 
     Returns:
-        What training printed to standard error, empty after success.
+        Why training ended with another exit code than 0; empty after success, whatever it printed.
+
+    Raises:
+        SystemExit: This process got a signal, which training got as well.
     """
     copy = json.loads(json.dumps(config))
     for *groups, name in LINKED:
@@ -55,10 +138,104 @@ def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads:
     copy["run"] |= {"folder": str(folder), "total_images": total_images, "wandb": "off", "tensorboard": False}
     path = folder.with_name(f"{folder.name}.yaml")
     path.write_text(yaml.safe_dump(copy))
-    command = [sys.executable, "-m", "train", "fit", "--config", str(path), *map(str, options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    return done.stderr.strip() or (f"exit code {done.returncode}" if done.returncode else "")
+    command = ["-m", "train", "fit", "--config", str(path), *map(str, options)]
+    with TemporaryFile() as errors, Children() as children:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
+        code = children.run(command, environment, subprocess.DEVNULL, errors)
+        errors.seek(0)
+        return _cause(errors.read().decode(errors="replace"), code) if code else ""
+
+
+def _cause(errors: str, code: int) -> str:
+    """Why a command ended with a code other than 0: its line that begins with "error:", or its last one."""
+    lines = errors.strip().splitlines()
+    named = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"{(named or lines or ['it said nothing'])[-1]} (exit code {code})"
+
+
+def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str], list[str]]:
+    """Compares tables and, where both have one, the checkpoint after so many images.
+
+    Returns:
+        What was compared, and where it differs.
+    """
+    compared, different = [], []
+    for name in ("train.csv", "validation.csv"):
+        one, other = (_rows(folder / name, num_images) for folder in (run, repetition))
+        if one and other:
+            compared.append(f"{len(one)} rows of {name}")
+            for image in sorted(set(one) | set(other)):
+                before, now = one.get(image, {}), other.get(image, {})
+                names = [n for n in sorted({*before, *now} - {"images_seen"}) if before.get(n, "") != now.get(n, "")]
+                different += [f"{name} at image {image}: {n} {before.get(n)} was, {now.get(n)} now" for n in names]
+    paths = [checkpoint_path(folder / "checkpoints", num_images) for folder in (run, repetition)]
+    if all(path.is_file() for path in paths):
+        compared.append(f"{paths[0].name}")
+        one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+        for name in ("state_dict", "optimizer_states", "images_seen"):
+            different += [f"{paths[0].name}: {place}" for place in differences(one[name], other[name], name)]
+    return compared, different
+
+
+def differences(one: Any, other: Any, name: str) -> list[str]:
+    """Where two nested structures of tensors and plain values differ in any bit."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return [] if torch.equal(one, other) else [name]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [d for key in one for d in differences(one[key], other[key], f"{name}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [d for i, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{name}.{i}")]
+    return [] if one == other else [name]
+
+
+def changes(record: dict[str, Any], repetition: dict[str, Any]) -> list[str]:
+    """What a run's bits depend on and what is not the same any more."""
+    before, now = record["sessions"][0], repetition["sessions"][0]
+    places = differences({k: v for k, v in before.items() if k != "command"},
+                         {k: v for k, v in now.items() if k != "command"}, "session")  # fmt: skip
+    places += differences(record["data"], repetition["data"], "data")
+    return [f"{place}: {_at(record, place)} was, {_at(repetition, place)} now" for place in places]
+
+
+def _at(record: dict[str, Any], place: str) -> Any:
+    value: Any = {"session": record["sessions"][0], "data": record["data"]}
+    for key in place.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def _rows(path: Path, num_images: int) -> dict[int, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) <= num_images]
+    return {int(row["images_seen"]): {n: v for n, v in row.items() if not n.startswith(CLOCK)} for row in rows}
+
+
+def _place_start(source: Path, images_seen: int, folder: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
+    """Puts the state to start from and a record where a run looks for them, and names the state."""
+    if not source.is_file():
+        return "the beginning of the run"
+    target = checkpoint_path(folder / "checkpoints", images_seen)
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(source, target)
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return f"{source.name} (image {images_seen:,})"
+
+
+def _findings(table: Path, images_seen: int, problem: str) -> list[str]:
+    """What the iteration logged, and which of it is not finite."""
+    if not table.is_file():
+        return [f"training ended before a row was written: {problem}"]
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) == images_seen]
+    if not rows:
+        return [f"training ended before the iteration was done: {problem}"]
+    values = {name: float(value) for name, value in rows[-1].items() if value}
+    skipped = [name.partition("/")[0] for name in ("generator/skipped", "discriminator/skipped") if values[name] > 0]
+    terms = [name for name, value in values.items() if value != value]
+    lines = [f"{name} is not finite" for name in terms]
+    if skipped:
+        return [*lines, f"repeated: updates of the {' and the '.join(skipped)} are skipped again"]
+    return [*lines, "not repeated: every update of the iteration is finite from this state; try --exact"]

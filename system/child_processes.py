@@ -1,0 +1,139 @@
+"""Processes that a command starts: they get its signals, and end when it ends, however that happens."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""After these a run finishes its iteration and saves. SIGUSR1 is the warning of SLURM's `--signal=USR1@120`."""
+PARENT = "GPEN_PARENT"
+"""Variable that names the process with which a command ends."""
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS_TO_END = 60.0
+"""A child that was asked to end has so long to save before it is killed."""
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+class Children:
+    """Starts commands of this project; inside its `with` block they get the signals that end this process.
+
+    Args:
+        on_signal: Called once when the first signal comes.
+    """
+
+    def __init__(self, on_signal: Callable[[], None] | None = None) -> None:
+        self.stopped_by = 0
+        """Number of the signal that came, 0 for none."""
+        self._on_signal = on_signal
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Children":
+        """Takes over the signals that end runs (in the main thread; elsewhere Python has none to take)."""
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._pass_on) for number in ENDING_SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends what still runs and gives the signals back."""
+        for child in list(self._running):
+            self._end(child)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        output: int | IO[bytes] | None = None,
+        errors: int | IO[bytes] | None = None,
+    ) -> "subprocess.Popen[bytes]":
+        """Starts a command; it inherits the cores of the calling thread.
+
+        Args:
+            arguments: Of Python, such as `-m train fit …`.
+            environment: Its variables; None for those of this process.
+            output: Where its standard output goes, as of `subprocess`.
+            errors: Where its standard error goes.
+
+        Returns:
+            The process, in a session of its own: Ctrl-C reaches it once, through this process, and
+            `os.killpg(process.pid, …)` reaches its workers too.
+        """
+        variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=variables,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        self._running.add(child)
+        if self.stopped_by:  # between the last look and the start
+            child.send_signal(self.stopped_by)
+        return child
+
+    def wait(self, child: "subprocess.Popen[bytes]") -> int:
+        """Waits for the end of a child and returns its exit code, negative after a signal that killed it."""
+        code = child.wait()
+        self._running.discard(child)
+        return code
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        output: int | IO[bytes] | None = None,
+        errors: int | IO[bytes] | None = None,
+    ) -> int:
+        """Starts a command as `start` does and returns its exit code.
+
+        Raises:
+            SystemExit: This process got a signal meanwhile; with 128 + its number, after the end of the child.
+        """
+        code = self.wait(self.start(arguments, environment, output, errors))
+        self.leave_if_stopped()
+        return code
+
+    def leave_if_stopped(self) -> None:
+        """Raises SystemExit with 128 + the number of the signal that came, if one did."""
+        if self.stopped_by:
+            sys.exit(128 + self.stopped_by)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if not self.stopped_by and self._on_signal is not None:
+            self._on_signal()
+        self.stopped_by = self.stopped_by or number
+        for child in list(self._running):
+            child.send_signal(number)
+
+    def _end(self, child: "subprocess.Popen[bytes]") -> None:
+        child.terminate()
+        try:
+            child.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        self._running.discard(child)
+
+
+def end_with_parent() -> None:
+    """Lets Linux send SIGTERM to this process when the one that started it through `Children` is gone, even by SIGKILL.
+
+    Raises:
+        SystemExit: It is gone already.
+    """
+    parent = os.environ.pop(PARENT, "")  # processes that this one starts have another parent
+    if not parent or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
+    if str(os.getppid()) != parent:
+        sys.exit(128 + signal.SIGTERM)

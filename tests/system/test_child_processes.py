@@ -1,0 +1,113 @@
+"""Processes that a command starts end with it, whichever way it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from system.child_processes import PARENT, Children
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+from system import command_line
+
+def main():
+    def end(number, frame):
+        Path(sys.argv[1]).write_text(f"ended by {number}")
+        sys.exit(7)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, end)
+    Path(sys.argv[1]).write_text("ready")
+    while True:
+        time.sleep(0.05)
+
+command_line.conclude(main) if hasattr(command_line, "conclude") else command_line.run(main)
+"""
+WRAPPER = """
+import sys
+from system.child_processes import Children
+
+with Children() as children:
+    children.run([sys.argv[1], sys.argv[2]])
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path) -> "subprocess.Popen[bytes]":
+    """A process that has started another one, which notes in `child.txt` what became of it."""
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "wrapper.py").write_text(WRAPPER)
+    command = [sys.executable, str(tmp_path / "wrapper.py"), str(tmp_path / "child.py"), str(tmp_path / "child.txt")]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    wait_for(lambda: note(tmp_path) == "ready")
+    return process
+
+
+def note(folder: Path) -> str:
+    path = folder / "child.txt"
+    return path.read_text() if path.is_file() else ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_is_passed_on_and_told_by_the_exit_code_after_the_child_has_ended(
+    number: signal.Signals, wrapper: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    wrapper.send_signal(number)
+    assert wrapper.wait(60) == 128 + number
+    assert note(tmp_path) == f"ended by {int(number)}"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
+def test_a_child_is_told_to_end_when_the_wrapper_is_killed(wrapper: "subprocess.Popen[bytes]", tmp_path: Path) -> None:
+    wrapper.kill()
+    assert wrapper.wait(60) == -signal.SIGKILL
+    wait_for(lambda: note(tmp_path) == f"ended by {int(signal.SIGTERM)}")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
+def test_a_child_whose_wrapper_is_gone_before_it_begins_ends_at_once(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(CHILD)
+    command = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "child.txt")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT), PARENT: "1"}, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert note(tmp_path) == ""
+
+
+def test_an_error_of_the_wrapper_ends_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(CHILD)
+    with pytest.raises(ValueError, match="something else went wrong"), Children() as children:
+        child = children.start([str(tmp_path / "child.py"), str(tmp_path / "child.txt")])
+        wait_for(lambda: note(tmp_path) == "ready")
+        raise ValueError("something else went wrong")
+    assert child.returncode == 7 and note(tmp_path) == f"ended by {int(signal.SIGTERM)}"
+
+
+def test_signals_mean_again_what_they_meant_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Children() as children:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        assert children.run(["-c", "import sys; sys.exit(3)"]) == 3
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_child_starts_has_no_parent_of_the_wrapper_to_end_with(tmp_path: Path) -> None:
+    code = (
+        "import os; from system.child_processes import PARENT, end_with_parent; assert PARENT in os.environ; "
+        "end_with_parent(); assert PARENT not in os.environ"
+    )
+    with Children() as children:
+        assert children.run(["-c", code]) == 0
