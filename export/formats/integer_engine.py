@@ -5,6 +5,12 @@ and output all have steps. Its own quantizer chooses steps itself and gives a ro
 step is the simulation's and only convolutions read codes, so that simulation and engine compute the same. ConvTranspose
 has no integer kernel on CPUs: it stays in float whatever stands around it, so the PixelShuffle form is what runs in
 integers.
+
+The file has to be right wherever it runs. On x86 processors without VNNI onnxruntime adds two products in 16 bits that
+saturate. Unsigned weights would avoid these kernels, and with them every fast one (slower than float where VNNI is
+there). So weights are signed, with steps that leave no two codes of a row able to overflow.
+
+Source: onnxruntime.ai, "Quantize ONNX models", on VPMADDUBSW and `session.x64quantprecision`, which nobody needs here.
 """
 
 import tempfile
@@ -14,20 +20,17 @@ from typing import cast
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.formats.artefacts import write_onnx
 from export.int8.integer_simulation import Grids
 from export.static.network import StaticGPEN
-from models.quantization.arithmetic import ConvolutionGrid, bias_codes, codes
+from models.quantization.arithmetic import LARGEST_PAIR, ConvolutionGrid, bias_codes, codes, largest_pairs
 from models.quantization.convolution_calls import along
 from system.atomic_file import replacing
 
 OPSET = 17
-INTEGER_KERNELS = {"QLinearConv", "ConvInteger"}
-FLOAT_KERNELS = {"Conv", "ConvTranspose", "FusedConv"}
 
 
 def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
@@ -39,7 +42,8 @@ def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
         grids: Steps of the convolutions that become integer, outputs included.
 
     Raises:
-        ValueError: The network upsamples by transposed convolutions, or a grid has no step for its output.
+        ValueError: The network upsamples by transposed convolutions, a grid has no step for its output, or its codes
+            could overflow 16 bits.
         OSError: The file cannot be written.
     """
     if network.upsampling != "pixel_shuffle":
@@ -68,31 +72,17 @@ def module_name(node: NodeProto) -> str:
     return node.name.strip("/").rpartition("/")[0].replace("/", ".")
 
 
-def kernels_of_convolutions(path: Path) -> dict[str, int]:
-    """Counts the kernels with which onnxruntime computes the convolutions of a file.
-
-    Args:
-        path: ONNX file.
-
-    Returns:
-        Number of nodes for every kind of convolution in the graph that onnxruntime runs after its own optimisation.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        options.log_severity_level = 3  # it warns that the file suits this machine only, which is why it is thrown away
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
-    kinds = [node.op_type for node in nodes if node.op_type in INTEGER_KERNELS | FLOAT_KERNELS]
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-
-
 def _quantized(node: NodeProto, convolution: nn.Conv2d, grid: ConvolutionGrid, graph: GraphProto) -> list[NodeProto]:
     """A convolution between the nodes that round its operands and its result."""
     if grid.output_step is None:
         raise ValueError(f"{node.name} must have a step for its output; choose its grid for the target onnxruntime")
     name, bias_step = node.name, grid.input_step * grid.weight_step
     weight = codes(convolution.weight, along(grid.weight_step, 0))
+    if float(largest_pairs(weight, 0).max()) > LARGEST_PAIR:
+        raise ValueError(
+            f"two codes of {node.name} must add up to {LARGEST_PAIR} at most, or their products overflow 16 bits on "
+            "processors without VNNI; choose its grid for the target onnxruntime"
+        )
     rounded_input = _rounding(graph, node.input[0], f"{name}_input", f"{name}_input", grid.input_step)
     constants = [_constant(graph, f"{name}_weight", weight.numpy().astype(np.int8), grid.weight_step)]
     if convolution.bias is not None:

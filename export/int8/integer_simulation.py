@@ -9,13 +9,22 @@ from torch import Tensor, nn
 from data.ranges import model_to_uint8
 from evaluation.metrics.image_metrics import psnr, ssim
 from export.int8.calibration_ranges import ConvolutionRanges, TensorRange, restored
-from models.quantization.arithmetic import LEVELS, LOWEST_CODE, ConvolutionGrid, quantized_convolution, weight_steps
+from models.quantization.arithmetic import (
+    LEVELS,
+    LOWEST_CODE,
+    ConvolutionGrid,
+    quantized_convolution,
+    unsaturated_weight_steps,
+    weight_steps,
+)
 from models.quantization.clipping import Calibration, threshold
 from models.quantization.convolution_calls import ConvolutionCall
 
 Target = Literal["vacc", "onnxruntime"]
-"""`vacc`: codes lie in [-127, 127] and accumulators are read as floats, as by TVM's relay.quantize before a product of
-two activations. `onnxruntime`: codes lie in [-128, 127], and its QLinearConv rounds its output to 8 bits."""
+"""`vacc`: codes lie in [-127, 127], weights have power-of-two steps and accumulators are read as floats, as by TVM's
+relay.quantize before a product of two activations. `onnxruntime`: codes of activations lie in [-128, 127], its
+QLinearConv rounds its output to 8 bits, and weights have steps that allow for processors which add two products in 16
+bits."""
 Grids = Mapping[str, ConvolutionGrid]
 """Steps by the name of the convolution; those that are missing stay in float."""
 
@@ -39,12 +48,12 @@ def choose_grids(
         module = network.get_submodule(name)
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)  # for the type checker: ranges name nothing else
         out_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-        input_step, weight_step = _step(range_.input, calibration), weight_steps(module.weight, out_dim)
+        input_step = _step(range_.input, calibration)
         if target == "vacc":
-            grids[name] = ConvolutionGrid(input_step, weight_step)
+            grids[name] = ConvolutionGrid(input_step, weight_steps(module.weight, out_dim))
         else:
-            output_step = _step(range_.output, calibration)
-            grids[name] = ConvolutionGrid(input_step, weight_step, output_step, LOWEST_CODE)
+            weight_step = unsaturated_weight_steps(module.weight, out_dim)
+            grids[name] = ConvolutionGrid(input_step, weight_step, _step(range_.output, calibration), LOWEST_CODE)
     return grids
 
 

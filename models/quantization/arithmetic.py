@@ -21,6 +21,12 @@ HIGHEST_CODE = LEVELS - 1
 LOWEST_CODE = -LEVELS
 """Of engines that use the whole range of a signed byte, as onnxruntime does; see `ConvolutionGrid`."""
 HIGHEST_BIAS_CODE = 2**31 - 1
+LARGEST_PAIR = 128
+"""What the codes of any two weights of one sign in a row may add up to where products are added in 16 bits.
+
+An x86 processor without VNNI multiplies unsigned bytes by signed ones and adds two neighbouring products in 16 bits
+that saturate (VPMADDUBSW): 255 * 128 = 32,640 is within 32,767, whichever two weights of the row are neighbours.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,22 @@ def power_of_two_step(largest: Tensor) -> Tensor:
 def weight_steps(weight: Tensor, out_dim: int) -> Tensor:
     """Power-of-two steps [out_channels] of a weight, from the largest value of each output channel."""
     return power_of_two_step(weight.detach().abs().amax(dim=[d for d in range(weight.ndim) if d != out_dim]))
+
+
+def largest_pairs(weight: Tensor, out_dim: int) -> Tensor:
+    """Largest absolute sum [out_channels] of two weights of one sign that make one output channel."""
+    rows = weight.detach().movedim(out_dim, 0).flatten(1)
+    two = [(sign * rows).clamp_min(0).topk(min(2, rows.shape[1]), dim=1).values.sum(dim=1) for sign in (1, -1)]
+    return two[0].maximum(two[1])
+
+
+def unsaturated_weight_steps(weight: Tensor, out_dim: int) -> Tensor:
+    """Smallest steps [out_channels] of a weight with which no two products overflow 16 bits, see `LARGEST_PAIR`.
+
+    Two codes of room are left, since learned rounding may take both weights of a pair up.
+    """
+    pairs = largest_pairs(weight, out_dim)
+    return torch.where(pairs > 0, pairs, torch.ones_like(pairs)) / (LARGEST_PAIR - 2)
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -105,5 +127,8 @@ def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tenso
     step = grid.input_step * grid.weight_step
     if call.bias is not None:
         accumulators = accumulators + along(bias_codes(call.bias, step), 1)
-    y = accumulators * along(step, 1)
-    return y if grid.output_step is None else codes(y, grid.output_step, grid.lowest_code) * grid.output_step
+    if grid.output_step is None:
+        return accumulators * along(step, 1)
+    # One product with the ratio of the steps, as onnxruntime computes it: its ties fall to the same side.
+    unit = torch.ones_like(grid.output_step)
+    return codes(accumulators * along(step / grid.output_step, 1), unit, grid.lowest_code) * grid.output_step

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.exported_forms import Form, runner, write_quickly_quantized
-from export.formats.integer_engine import kernels_of_convolutions
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture
 
@@ -38,6 +37,8 @@ def test_every_way_restores_the_same_face(generator: GPEN) -> None:
     assert 0 < float((integer - images["eager"]).square().mean().sqrt()) < 0.2 * float(images["eager"].std())
 
 
-def test_int8_has_every_convolution_in_integer_kernels(generator: GPEN, tmp_path: Path) -> None:
+def test_int8_has_every_convolution_in_integer_kernels(
+    generator: GPEN, tmp_path: Path, kernels_of_convolutions: Callable[[Path], dict[str, int]]
+) -> None:
     write_quickly_quantized(tmp_path / "int8.onnx", StaticGPEN(generator, "pixel_shuffle"))
     assert kernels_of_convolutions(tmp_path / "int8.onnx") == {"QLinearConv": (1 + 3 * 2) + 2 + 3 * 5}
