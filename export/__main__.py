@@ -1,139 +1,121 @@
 """`python -m export`: a checkpoint to a bundle of artefacts that were compared with it."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from export.bundle.assembly import export_bundle
-from export.bundle.contents import ExportReport, ExportSettings, Precision
-from export.bundle.page import NOT_RUN, ZOO_HEADER, zoo_rows
-from export.formats.artefacts import COMPILER_OPSET, DEFAULT_OPSET, OPSET_RANGE
-from export.formats.parity import ParityFaces
-from export.int8.quantization import QuantizationSettings
-from export.static.network import Upsampling
-from models.quantization.clipping import Calibration
 from system import command_line
 
+if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: help and wrong options answer at once
+    from export.bundle.contents import ExportReport, ExportSettings
 
-def main() -> None:
-    """Reads the arguments, exports and prints what came out."""
-    arguments = _parser().parse_args()
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces to compare and measure on."""
+
+    faces: Path | None = None
+    """Folder or zip of clean faces: the last ones by name are degraded to compare and measure on, the first ones to
+    calibrate int8; without it smooth synthetic images serve, and there is no int8."""
+    degradation: str = "released"
+    """Preset or YAML file that degrades them."""
+    seed: int = 0
+    """Of the degradation."""
+    images: int = 8
+    """Golden faces, to compare on and to travel along."""
+
+
+@dataclass(frozen=True)
+class Integers:
+    """int8."""
+
+    calibration: Path | None = None
+    """Folder of degraded faces of the model's size to take the ranges from."""
+    calibration_faces: int = 100
+    """Faces to calibrate on."""
+    evaluation_faces: int = 100
+    """Other faces to measure on."""
+    calibration_mode: Literal["max", "mse", "percentile", "kl"] = "mse"
+    """Where ranges of activations end."""
+    largest_drop: float = 0.1
+    """dB of PSNR that int8 may cost; convolutions stay in float until it is met."""
+    largest_float_flops: float = 0.05
+    """Share of the FLOPs that may stay in float for that; 0 for none."""
+    rounding_iterations: int = 0
+    """Steps of learned rounding for each convolution; 0 rounds to nearest."""
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Forms of the network."""
+
+    precision: tuple[Literal["float32", "fp16", "int8"], ...] = ()
+    """What to prepare and measure; all if none is named, without --faces no int8."""
+    opset: int = 20
+    """Of the ONNX file for onnxruntime, 11 to 20; another one has 11."""
+    upsampling: Literal["transposed", "pixel_shuffle"] = "transposed"
+    """Fewest FLOPs, or only convolutions that compilers count."""
+
+
+def main(
+    checkpoint: Path, output: Path, images: Faces, forms: Forms, integers: Integers, overwrite: bool = False
+) -> None:
+    """Writes a checkpoint's EMA generator as a bundle for deployment.
+
+    A bundle holds safetensors, TorchScript, ONNX, and what the VACC compiler needs for fp16 and int8. Each artefact is
+    run and compared with the network; nothing is left behind if one differs.
+
+    Args:
+        checkpoint: Release file, Lightning checkpoint or public GPEN checkpoint.
+        output: Folder of the bundle, made if it is not there.
+        overwrite: Replace the files of a bundle that is there already.
+    """
+    from export.bundle.assembly import export_bundle
+    from export.formats.parity import ParityFaces
+
     console = Console(stderr=True)
-    compare_on = ParityFaces(arguments.faces, arguments.degradation, arguments.seed, arguments.images)
+    compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
     with console.status("reading the checkpoint") as status:
+        settings = _settings(forms, integers, images.faces is not None, console)
         report = export_bundle(
-            arguments.checkpoint,
-            arguments.output,
-            compare_on,
-            _settings(arguments, console),
-            arguments.overwrite,
-            on_step=lambda step: status.update(step),
+            checkpoint, output, compare_on, settings, overwrite, on_step=lambda step: status.update(step)
         )
-    _print_summary(report, arguments.output)
+    _print_summary(report, output)
 
 
-def _settings(arguments: argparse.Namespace, console: Console) -> ExportSettings:
+def _settings(forms: Forms, integers: Integers, has_faces: bool, console: Console) -> "ExportSettings":
     """What was asked for; without --precision, all that can be measured."""
-    precisions: tuple[Precision, ...] = tuple(arguments.precision or ())
+    from export.bundle.contents import ExportSettings
+    from export.int8.quantization import QuantizationSettings
+
+    precisions = forms.precision
     if not precisions:
-        precisions = ("float32", "fp16") if arguments.faces is None else ("float32", "fp16", "int8")
-        if arguments.faces is None:
+        precisions = ("float32", "fp16", "int8") if has_faces else ("float32", "fp16")
+        if not has_faces:
             console.print("int8 is left out: it needs faces to calibrate and to measure on (--faces FOLDER)")
     return ExportSettings(
         precisions=precisions,
-        opset=arguments.opset,
-        upsampling=arguments.upsampling,
-        calibration=arguments.calibration,
-        num_calibration=arguments.calibration_faces,
-        num_evaluation=arguments.evaluation_faces,
+        opset=forms.opset,
+        upsampling=forms.upsampling,
+        calibration=integers.calibration,
+        num_calibration=integers.calibration_faces,
+        num_evaluation=integers.evaluation_faces,
         quantization=QuantizationSettings(
-            calibration=arguments.calibration_mode,
-            largest_drop_db=arguments.largest_drop,
-            largest_float_flops=arguments.largest_float_flops,
-            rounding_iterations=arguments.rounding_iterations,
+            calibration=integers.calibration_mode,
+            largest_drop_db=integers.largest_drop,
+            largest_float_flops=integers.largest_float_flops,
+            rounding_iterations=integers.rounding_iterations,
         ),
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m export",
-        description="Writes a checkpoint's EMA generator as a bundle for deployment: safetensors, TorchScript, ONNX, "
-        "and what the VACC compiler needs for fp16 and int8. Each artefact is run and compared with the network; "
-        "nothing is left behind if one differs.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="release file, Lightning checkpoint or public GPEN checkpoint")
-    add("--output", type=Path, required=True, help="folder of the bundle, made if it is not there")
-    add(
-        "--faces",
-        type=Path,
-        help="folder or zip of clean faces: the last ones by name are degraded to compare and measure on, the first "
-        "ones to calibrate int8; without it smooth synthetic images serve, and there is no int8",
-    )
-    add("--degradation", default="released", help="preset or YAML file that degrades them (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the degradation (default: %(default)s)")
-    add("--images", type=int, default=8, help="golden faces, to compare on and to travel along (default: %(default)s)")
-    add(
-        "--precision",
-        nargs="+",
-        choices=get_args(Precision),
-        help="what to prepare and measure (default: all; without --faces no int8)",
-    )
-    lowest, highest = OPSET_RANGE
-    opset_help = (
-        f"of the ONNX file for onnxruntime, {lowest} to {highest} (default: %(default)s); another has {COMPILER_OPSET}"
-    )
-    add("--opset", type=int, default=DEFAULT_OPSET, help=opset_help)
-    add(
-        "--upsampling",
-        choices=get_args(Upsampling),
-        default="transposed",
-        help="form of the network: fewest FLOPs, or only convolutions that compilers count (default: %(default)s)",
-    )
-    add("--overwrite", action="store_true", help="replace the files of a bundle that is there already")
-    _add_integer_options(parser)
-    return parser
+def _print_summary(report: "ExportReport", output: Path) -> None:
+    from export.bundle.page import NOT_RUN, ZOO_HEADER, zoo_rows
+    from export.formats.artefacts import COMPILER_OPSET
 
-
-def _add_integer_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("int8")
-    add = group.add_argument
-    defaults = QuantizationSettings()
-    add("--calibration", type=Path, help="folder of degraded faces of the model's size to take the ranges from")
-    add("--calibration-faces", type=int, default=100, help="faces to calibrate on (default: %(default)s)")
-    add("--evaluation-faces", type=int, default=100, help="other faces to measure on (default: %(default)s)")
-    add(
-        "--calibration-mode",
-        choices=get_args(Calibration),
-        default=defaults.calibration,
-        help="where ranges of activations end (default: %(default)s)",
-    )
-    add(
-        "--largest-drop",
-        type=float,
-        default=defaults.largest_drop_db,
-        help="dB of PSNR that int8 may cost; convolutions stay in float until it is met (default: %(default)s)",
-    )
-    add(
-        "--largest-float-flops",
-        type=float,
-        default=defaults.largest_float_flops,
-        help="share of the FLOPs that may stay in float for that; 0 for none (default: %(default)s)",
-    )
-    add(
-        "--rounding-iterations",
-        type=int,
-        default=defaults.rounding_iterations,
-        help="steps of learned rounding for each convolution (default: %(default)s, round to nearest)",
-    )
-
-
-def _print_summary(report: ExportReport, output: Path) -> None:
     console = Console()
     images = report.images
     which = "no faces given" if images.degradation is None else f"preset {images.degradation}, seed {images.seed}"

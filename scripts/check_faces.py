@@ -1,12 +1,7 @@
 """Decodes every face of a set before a run does: python -m scripts.check_faces FOLDER."""
 
-import argparse
-import sys
 from collections import Counter
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.faces.check import CheckedFace, check_faces, same_pictures
 from data.faces.files import fingerprint, open_faces
@@ -15,38 +10,30 @@ from system import command_line
 MOST_LISTED = 20
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.check_faces",
-        description="Decodes every face of a folder or zip and reports sizes, formats and modes, faces smaller than a "
-        "resolution, pictures that are there twice, and files that cannot be used. Changes nothing. Exit code 0: all "
-        "can be used; 1: some cannot, they are listed; 2: a wrong option, file or folder.",
-    )
-    parser.add_argument("faces", type=Path, help="folder (recursive) or uncompressed zip of aligned faces")
-    parser.add_argument("--resolution", type=int, default=512, help="count smaller faces, in pixels (default: 512)")
-    parser.add_argument("--threads", type=int, default=4, help="files decoded at once (default: 4)")
-    parser.add_argument("--all", action="store_true", help=f"list every file, not the first {MOST_LISTED} of a kind")
-    return parser.parse_args()
+def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = False) -> int:
+    """Decodes every face of a folder or zip before a run does.
 
+    Reports sizes, formats and modes, faces smaller than a resolution, pictures that are there twice, and files that
+    cannot be used. Changes nothing. Exit code 0: all can be used; 1: some cannot, they are listed; 2: a wrong option,
+    file or folder.
 
-def main() -> None:
-    """Checks and prints."""
-    arguments = parse_arguments()
-    if arguments.threads < 1 or arguments.resolution < 1:
-        raise ValueError(
-            f"--threads and --resolution must be at least 1, got {arguments.threads} and {arguments.resolution}"
-        )
-    faces = open_faces(arguments.faces)
-    columns = TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        found = check_faces(faces, arguments.threads)
-        checked = list(progress.track(found, total=len(faces)))
-    most = len(faces) if arguments.all else MOST_LISTED
-    print_summary(checked, arguments.resolution, most)
-    print(f"fingerprint {fingerprint(faces)}")
-    if any(one.problem for one in checked):
-        sys.exit(1)
+    Args:
+        faces: Folder (recursive) or uncompressed zip of aligned faces.
+        resolution: Faces smaller than this are counted, in pixels.
+        threads: How many files are decoded at once.
+        all: List every file, not the first 20 of a kind.
+    """
+    if threads < 1 or resolution < 1:
+        raise ValueError(f"--threads and --resolution must be at least 1, got {threads} and {resolution}")
+    files = open_faces(faces)
+    with command_line.progress_bar("decoding", len(files)) as show:
+        checked = []
+        for one in check_faces(files, threads):
+            checked.append(one)
+            show(len(checked))
+    print_summary(checked, resolution, len(files) if all else MOST_LISTED)
+    print(f"fingerprint {fingerprint(files)}")
+    return int(any(one.problem for one in checked))
 
 
 def print_summary(checked: list[CheckedFace], resolution: int, most: int) -> None:

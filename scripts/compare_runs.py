@@ -161,4 +161,4 @@ def print_results(findings: Findings, page: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.conclude(main)

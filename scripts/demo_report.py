@@ -12,7 +12,7 @@ from evaluation.reports.pictures import Picture, worst_and_best
 from evaluation.reports.report import Report
 from evaluation.reports.run_curves import run_curves
 from evaluation.reports.tables import summary_rows
-from export import ExportReport
+from export.bundle.contents import ExportReport
 
 GO_ON = """make demo FACES=folder                                    # the same with your photographs
 python -m train fit --help                                # every option, described

@@ -101,4 +101,4 @@ def print_results(evaluation: Evaluation, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.conclude(main)

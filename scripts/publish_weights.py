@@ -183,4 +183,4 @@ def _write_pictures(arguments: argparse.Namespace, restorer: GPEN, drawn: Tensor
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.conclude(main)

@@ -12,7 +12,9 @@ from data.faces.files import FaceFiles, hold_out, open_faces
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import summary_rows
-from export import ExportReport, ParityFaces, export_bundle
+from export.bundle.assembly import export_bundle
+from export.bundle.contents import ExportReport
+from export.formats.parity import ParityFaces
 from inference.drawing import render_faces
 from models import load_generator
 from scripts.demo_report import write_report
@@ -156,4 +158,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.conclude(main)

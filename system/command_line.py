@@ -1,30 +1,64 @@
-"""What every command shares: expected errors become one line on stderr and an exit code that says what to do."""
+"""What every command shares: a typed, documented function is the command line; how errors and signals end it."""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import Parameter, signature
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse, parse_from_object
+from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import register_type
 
 from system.child_processes import end_with_parent
 
 EXPECTED_ERRORS = (ValueError, OSError)
 LOST_PROCESS_CODE = 138
 """A process that the command needs was lost, or a scheduler gave notice (128 + SIGUSR1): the same command goes on."""
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    NoneType: "null",
+}
+"""Types of options in the words of messages."""
+
+Command = Callable[..., int | None]
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a command and exits with its status.
+def run(command: Command, words: Sequence[str] | None = None) -> NoReturn:
+    """Calls a function with the arguments that its command line gives, and exits with its status.
+
+    The function's docstring is the help. Its positional-only arguments are the positional ones of the command line,
+    all others are options; a truth value is a flag, a tuple takes several words, the fields of a frozen dataclass are
+    options in a group of their own, and `*words` are what follows `--`. Options are written with underscores, as in
+    YAML; dashes are read alike.
 
     Args:
-        main: The command, without arguments.
+        command: Every argument has a type and a sentence. It returns its exit code, None for 0.
+        words: Of the command line; None for those of this process.
+    """
+    words = sys.argv[1:] if words is None else words
+    conclude(lambda: command(*_arguments(command, words)))
 
-    Exit codes: 0 on success, 2 after a wrong option, file or folder (one line on stderr), 130 after Ctrl-C, 138 after
-    the loss of a process it needs (one line as well). With `GPEN_TRACEBACK=1` in the environment errors keep their
-    traceback.
+
+def conclude(action: Callable[[], int | None]) -> NoReturn:
+    """Does something and exits with its status.
+
+    Exit codes: 0 on success or what the action returns, 2 after a wrong option, file or folder (one line on stderr),
+    130 after Ctrl-C, 138 after the loss of a process it needs (one line as well). With `GPEN_TRACEBACK=1` in the
+    environment errors keep their traceback.
     """
     try:
         end_with_parent()
-        main()
+        code = action()
     except EXPECTED_ERRORS as error:
         if os.environ.get("GPEN_TRACEBACK") == "1":
             raise
@@ -37,7 +71,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def refuse_existing(output: Path, overwrite: bool) -> None:
@@ -48,3 +82,145 @@ def refuse_existing(output: Path, overwrite: bool) -> None:
     """
     if output.exists() and not overwrite:
         raise ValueError(f"{output} exists already; choose another name or add --overwrite")
+
+
+@contextmanager
+def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how far something is and how long it still takes.
+
+    Args:
+        words: What is going on.
+        total: Steps until it is done.
+
+    Yields:
+        A function that takes the steps done so far.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(words, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def underscored(words: Sequence[str]) -> list[str]:
+    """The words of a command line with underscores for the dashes in the names of options."""
+    return [re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word) for word in words]
+
+
+def read_folder_or_file(value: object) -> Path:
+    """A path of an option or a YAML file; `~` is the home folder, relative ones begin at the working directory.
+
+    Raises:
+        ValueError: It is null or empty.
+    """
+    if not isinstance(value, str | Path) or str(value) in ("", "null", "None"):
+        raise ValueError(f"it must be a path, got {value!r}")
+    return Path(value).expanduser()
+
+
+register_type(Path, serializer=str, deserializer=read_folder_or_file, fail_already_registered=False)
+
+
+def _arguments(command: Command, words: Sequence[str]) -> list[Any]:
+    """The arguments of a call, in their order.
+
+    Raises:
+        ValueError: The words are no command line for this function.
+    """
+    parser, options = _parser(command)
+    hints, parameters = get_type_hints(command), signature(command).parameters
+    takes_more = any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters.values())
+    end = words.index("--") if takes_more and "--" in words else len(words)
+    try:
+        parsed = parser.parse_args(underscored(words[:end]))
+    except ArgumentError as error:
+        raise ValueError(_plain(str(error), options)) from error
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(parsed).items()}
+    arguments: list[Any] = []
+    for name, parameter in parameters.items():
+        group: Any = hints[name]
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            arguments += words[end + 1 :]
+        elif is_dataclass(hints[name]):
+            arguments.append(group(**{field.name: values[field.name] for field in fields(group)}))
+        else:
+            arguments.append(values[name])
+    return arguments
+
+
+def _parser(command: Command) -> tuple[ArgumentParser, dict[str, tuple[str, Any]]]:
+    """The parser of a function's command line; the spelling and the type of each option by its name."""
+    document, hints = parse(command.__doc__ or ""), get_type_hints(command)
+    texts = {p.arg_name: p.description for p in document.params}
+    description = "\n\n".join(filter(None, (document.short_description, document.long_description)))
+    parser = ArgumentParser(_program(command), description=description, exit_on_error=False, allow_abbrev=False)
+    options: dict[str, tuple[str, Any]] = {}
+    for name, parameter in signature(command).parameters.items():
+        kind: Any = hints[name]
+        if is_dataclass(kind):
+            described = parse_from_object(kind)
+            group = parser.add_argument_group((described.short_description or name).rstrip("."))
+            field_texts, field_hints = {p.arg_name: p.description for p in described.params}, get_type_hints(kind)
+            for field in fields(kind):
+                default = field.default if field.default_factory is MISSING else field.default_factory()
+                options[field.name] = f"--{field.name}", field_hints[field.name]
+                _add(group, *options[field.name], default, field_texts[field.name])
+        elif parameter.kind is not Parameter.VAR_POSITIONAL:
+            option = name if parameter.kind is Parameter.POSITIONAL_ONLY else f"--{name}"
+            options[name] = option, kind
+            _add(
+                parser,
+                option,
+                kind,
+                MISSING if parameter.default is Parameter.empty else parameter.default,
+                texts[name],
+            )
+    return parser, options
+
+
+def _add(parser: Any, option: str, kind: Any, default: Any, text: str | None) -> None:
+    """Adds an option or positional argument."""
+    if kind is bool:
+        parser.add_argument(option, action="store_true", help=text)
+        return
+    is_option = option.startswith("--")
+    needed: dict[str, Any] = {"required": True} if is_option and default is MISSING else {}
+    if default is not MISSING:
+        needed["default"] = list(default) if isinstance(default, tuple) else default
+    if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        kind = get_args(kind)[0]
+        needed["nargs"] = "+" if is_option or default is MISSING else "*"
+    parser.add_argument(option, type=kind, help=text, **needed)
+
+
+def _program(command: Command) -> str:
+    """What was typed to start it."""
+    name = command.__module__
+    if name == "__main__":
+        specification = sys.modules["__main__"].__spec__
+        name = Path(sys.argv[0]).stem if specification is None else specification.name
+    return f"python -m {name.removesuffix('.__main__')}"
+
+
+def _plain(text: str, options: dict[str, tuple[str, Any]]) -> str:
+    """An error of jsonargparse in one line, with options as they are typed and without the types of Python."""
+    missing = re.fullmatch(r"the following arguments are required: (.*)", text)
+    if missing:
+        return f"required, but not given: {', '.join(options[name][0] for name in missing[1].split(', '))}"
+    key = re.match(r'Parser key "([^"]+)"', text)
+    values = re.findall(r"(?:Got value: |Given value: |, got )(.*)", text)
+    if key is None or not values or key[1] not in options:
+        return text
+    option, kind = options[key[1]]
+    return f"{option} must be {in_words(kind)}, got {'null' if values[-1] == 'None' else values[-1]}"
+
+
+def in_words(kind: Any) -> str:
+    """A type as a message names it, such as "a whole number or null"."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return f"some of {in_words(get_args(kind)[0]).removeprefix('one of ')}"
+    return KINDS.get(kind) or " or ".join(map(in_words, get_args(kind))) or str(kind)

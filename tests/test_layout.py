@@ -38,7 +38,7 @@ OWN_IMPORTS = {
 OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
-    "system": {"yaml", "jsonargparse", "torch"},
+    "system": {"yaml", "jsonargparse", "docstring_parser", "rich", "torch"},
     "losses": {"torch", "torchvision", "lpips"},
     "models": {"torch", "safetensors"},
     "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},

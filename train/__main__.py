@@ -4,4 +4,4 @@ from system import command_line
 from train.command import main
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.conclude(main)

@@ -38,7 +38,7 @@ def load_preset(name_or_path: str) -> DegradationRanges:
     """
     path = PRESETS_FOLDER / f"{name_or_path}.yaml"
     if not path.is_file():
-        path = Path(name_or_path)
+        path = Path(name_or_path).expanduser()
     if not path.is_file():
         known = ", ".join(preset_names())
         raise FileNotFoundError(f"no degradation preset or YAML file named {name_or_path}; the presets are {known}")

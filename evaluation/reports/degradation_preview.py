@@ -4,16 +4,43 @@ import io
 import math
 from collections.abc import Sequence
 
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.degradation.parameters import BlurKernel, DegradationParameters
-from data.ranges import model_to_uint8
+from data.dataset import FaceImages
+from data.degradation.parameters import BlurKernel, DegradationParameters, sample_parameters
+from data.degradation.presets import load_preset
+from data.degradation.synthesis import degrade
+from data.faces.files import FaceFiles
+from data.ranges import model_to_uint8, uint8_to_model
 
 _CELL_INCHES = 2.0
 _LINE_INCHES = 0.17
 _TITLE_INCHES = 0.4
+
+
+def preview_degradation(faces: FaceFiles, degradation: str, resolution: int, seed: int) -> bytes:
+    """Degrades faces, face k as image k of a run, and draws them with `draw_preview`.
+
+    Args:
+        faces: A few.
+        degradation: Preset or YAML file.
+        resolution: To which they are resized, in pixels.
+        seed: Of the degradation.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: The degradation or a face cannot be used.
+    """
+    ranges, images = load_preset(degradation), FaceImages(faces, resolution)
+    target = torch.stack([uint8_to_model(images[index]) for index in range(len(faces))])  # [N, 3, R, R]
+    parameters = [sample_parameters(ranges, seed, index, resolution) for index in range(len(faces))]
+    degraded, target = degrade(target, parameters)
+    return draw_preview(target, degraded, parameters, f"{degradation} at {resolution} pixels, seed {seed}")
 
 
 def describe_parameters(parameters: DegradationParameters) -> list[str]:

@@ -17,12 +17,15 @@ from PIL import Image
 
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
-from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
 from export.bundle.absolute_paths import write_absolute_lists
+from export.bundle.assembly import export_bundle
+from export.bundle.contents import ExportReport, ExportSettings
 from export.bundle.faces import choose_faces
+from export.formats.parity import ParityFaces
 from export.int8.quantization import QuantizationSettings, quantize
 from export.static.layer_map import map_layers
 from export.static.network import StaticGPEN
+from inference.restorers import load_restorer
 from models import load_generator
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "gpen_64.safetensors"

@@ -132,7 +132,7 @@ def outcome(arguments: list[str]) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.setattr(sys, "argv", ["train", *arguments])
         with contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
-            command_line.run(main)
+            command_line.conclude(main)
     if ended.value.code == 0:
         return ""
     text = errors.getvalue()

@@ -1,6 +1,7 @@
 """The preview command: a picture with the parameters written below, one line for errors."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from data.degradation.parameters import BlurKernel, DegradationParameters, Round
 from data.degradation.presets import load_preset
 from data.degradation.synthesis import degrade
 from evaluation.reports.degradation_preview import describe_parameters, draw_preview
-from scripts import preview_degradation
-from system import command_line
+from scripts.preview_degradation import main
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -51,32 +53,25 @@ def test_the_picture_shows_target_over_degraded() -> None:
     assert (column[250:430] == 255).all()
 
 
-def test_the_command_writes_a_picture_of_the_first_faces(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_picture_of_the_first_faces(run: Run, faces: Path, tmp_path: Path) -> None:
     output = tmp_path / "preview.png"
-    options = ["--faces", str(faces), "--degradation", "small", "--resolution", "64", "--num-faces", "2"]
-    monkeypatch.setattr("sys.argv", ["preview_degradation", *options, "--output", str(output)])
-    preview_degradation.main()
-    assert "2 faces with the degradation small" in capsys.readouterr().out
+    options = ["--faces", faces, "--degradation", "small", "--resolution", 64, "--num_faces", 2]
+    code, out, _ = run(main, *options, "--output", output)
+    assert code == 0 and "2 faces with the degradation small" in out
     target = torch.stack([torch.full((3, 64, 64), value) for value in (0.0, 0.5)])
     parameters = [sample_parameters(load_preset("small"), 0, index, 64) for index in range(2)]
     expected = draw_preview(target, degrade(target, parameters).degraded, parameters, "other")
     assert Image.open(output).size == Image.open(io.BytesIO(expected)).size
 
 
-def test_a_picture_is_replaced_only_when_that_is_asked_for(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_is_replaced_only_when_that_is_asked_for(run: Run, faces: Path, tmp_path: Path) -> None:
     output = tmp_path / "preview.png"
     output.write_bytes(b"precious")
-    options = ["--faces", str(faces), "--degradation", "small", "--resolution", "64", "--output", str(output)]
-    monkeypatch.setattr("sys.argv", ["preview_degradation", *options])
-    with pytest.raises(ValueError, match="exists already; choose another name or add --overwrite"):
-        preview_degradation.main()
+    options = ["--faces", faces, "--degradation", "small", "--resolution", 64, "--output", output]
+    code, _, error = run(main, *options)
+    assert code == 2 and "exists already; choose another name or add --overwrite" in error
     assert output.read_bytes() == b"precious"
-    monkeypatch.setattr("sys.argv", ["preview_degradation", *options, "--overwrite"])
-    preview_degradation.main()
+    assert run(main, *options, "--overwrite")[0] == 0
     assert Image.open(output).format == "PNG"
 
 
@@ -85,24 +80,15 @@ def test_a_picture_is_replaced_only_when_that_is_asked_for(
     [
         ("--faces", "nowhere", "nowhere"),
         ("--degradation", "smal", "presets are codeformer"),
-        ("--num-faces", "0", "--num-faces must be at least 1"),
+        ("--num-faces", "0", "--num_faces must be at least 1"),
         ("--output", "preview.jpg", "--output must be a file that ends in .png"),
     ],
 )
 def test_a_wrong_option_ends_with_one_line_and_code_2(
-    faces: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    value: str,
-    message: str,
+    run: Run, faces: Path, tmp_path: Path, option: str, value: str, message: str
 ) -> None:
     options = {"--faces": str(faces), "--output": str(tmp_path / "preview.png"), "--resolution": "64"} | {option: value}
-    monkeypatch.setattr("sys.argv", ["preview_degradation", *(text for pair in options.items() for text in pair)])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(preview_degradation.main)
-    error = capsys.readouterr().err
-    assert ended.value.code == 2
+    code, _, error = run(main, *(text for pair in options.items() for text in pair))
+    assert code == 2
     assert message in error
     assert error.count("\n") == 1

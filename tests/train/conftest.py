@@ -249,7 +249,7 @@ def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     def run(stage: str, folder: Path, *options: object) -> str:
         monkeypatch.setattr(sys, "argv", ["train", *arguments(stage, folder, *options)])
         with pytest.raises(SystemExit) as exit_info:
-            command_line.run(main)
+            command_line.conclude(main)
         errors = capsys.readouterr().err.splitlines()
         assert exit_info.value.code == 2
         assert len(errors) == 1 and errors[0].startswith("error: "), errors

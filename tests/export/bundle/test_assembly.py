@@ -16,10 +16,12 @@ from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from data.ranges import uint8_to_model
 from evaluation.pairs import degraded_pairs
-from export import ExportReport, ExportSettings, ParityFaces, export_bundle, load_restorer
 from export.__main__ import main
 from export.bundle import assembly as bundle_module
-from export.formats.parity import LARGEST_DIFFERENCE, Difference, check_difference, measure_difference
+from export.bundle.assembly import export_bundle
+from export.bundle.contents import ExportReport, ExportSettings
+from export.formats.parity import LARGEST_DIFFERENCE, Difference, ParityFaces, check_difference, measure_difference
+from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
 from system import command_line
 
@@ -181,7 +183,7 @@ def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> 
         ({"--degradation": "nonsense", "--faces": "faces"}, "nonsense"),
         ({"--images": "0"}, "at least 1, got 0"),
         ({"--output": "trained.safetensors"}, "must be a folder"),
-        ({"--opset": "many"}, "invalid int value"),
+        ({"--opset": "many"}, "--opset must be a whole number, got many"),
         ({"--precision": "int8"}, "int8 needs faces"),
         ({"--calibration": "faces", "--precision": "fp16"}, "serve int8 only"),
         ({"--calibration": "faces", "--faces": "faces"}, "64 x 64 pixels"),

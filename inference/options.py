@@ -1,0 +1,34 @@
+"""The options of every command that restores faces."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inference.restorers import Restorer
+
+
+@dataclass(frozen=True)
+class RestorerOptions:
+    """The restorer."""
+
+    checkpoint: Path = Path(__file__).resolve().parents[1] / "weights" / "gpen_64.safetensors"
+    """Release file, Lightning checkpoint, public GPEN checkpoint, TorchScript or ONNX file; its resolution is used."""
+    batch_size: int = 16
+    """Faces restored at once."""
+    device: str | None = None
+    """Such as cpu or cuda:0; null for a GPU if there is one, for ONNX the CPU."""
+
+    def open(self) -> "Restorer":
+        """Loads the restorer.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is something else, or the device cannot be used.
+        """
+        import torch
+
+        from inference.restorers import load_restorer
+
+        has_gpu = torch.cuda.is_available() and self.checkpoint.suffix.lower() != ".onnx"
+        return load_restorer(self.checkpoint, self.device or ("cuda" if has_gpu else "cpu"))

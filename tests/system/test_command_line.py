@@ -1,0 +1,184 @@
+"""A typed, documented function is a command line: its help, its errors in one line, its exit codes."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from system import command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "kornia", "lpips", "scipy", "matplotlib", "wandb",
+         "onnx", "onnxruntime", "onnxscript", "dlib", "tensorboard", "cv2", "safetensors")  # fmt: skip
+"""Libraries that take long to load and say nothing about options."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces to measure on."""
+
+    faces: Path | None = None
+    """Folder of clean faces."""
+    seed: int = 0
+    """Of the degradation."""
+
+
+seen: list[tuple[object, ...]] = []
+
+
+def measure(
+    bundle: Path,
+    /,
+    output: Path,
+    group: Faces,
+    metrics: tuple[Literal["psnr", "ssim"], ...] = ("psnr",),
+    max_faces: int | None = None,
+    largest_drop: float = 0.1,
+    overwrite: bool = False,
+    *options: str,
+) -> int:
+    """Measures a bundle.
+
+    It is measured twice. Exit code 3.
+
+    Args:
+        bundle: What is measured.
+        output: Where results go.
+        metrics: Which figures.
+        max_faces: Only the first ones.
+        largest_drop: In dB.
+        overwrite: Replace results.
+        options: For training.
+    """
+    seen.append((bundle, output, group, metrics, max_faces, largest_drop, overwrite, options))
+    return 3
+
+
+def code_and_error(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(measure, words)
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_words_become_the_arguments_of_the_function_and_its_result_the_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [
+        "x",
+        "--output=~/y",
+        "--faces",
+        "~/z",
+        "--metrics",
+        "psnr",
+        "ssim",
+        "--max-faces",
+        "4",
+        "--largest_drop",
+        "1",
+    ]
+    assert code_and_error(capsys, *words, "--overwrite", "--", "--trainer.devices", "2") == (3, "")
+    assert seen.pop() == (
+        Path("x"),
+        tmp_path / "y",
+        Faces(tmp_path / "z", 0),
+        ("psnr", "ssim"),
+        4,
+        1.0,
+        True,
+        ("--trainer.devices", "2"),
+    )
+    assert code_and_error(capsys, "x", "--output", "y") == (3, "")
+    assert seen.pop() == (Path("x"), Path("y"), Faces(), ("psnr",), None, 0.1, False, ())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["x"], "required, but not given: --output"),
+        ([], "required, but not given: bundle, --output"),
+        (["x", "--output", "y", "--max-face", "4"], "unrecognized arguments: --max_face 4"),
+        (["x", "--output", "y", "z"], "unrecognized arguments: z"),
+        (["x", "--output", "y", "--max_faces", "many"], "--max_faces must be a whole number or null, got many"),
+        (["x", "--output", "y", "--largest_drop", "null"], "--largest_drop must be a number, got null"),
+        (["x", "--output", "y", "--metrics", "lpips"], "--metrics must be some of psnr, ssim, got lpips"),
+        (["x", "--output", "y", "--seed", "1.5"], "--seed must be a whole number, got 1.5"),
+        (["x", "--output", "null"], "--output must be a path, got null"),
+        (["x", "--output", ""], "--output must be a path, got ''"),
+        (["", "--output", "y"], "bundle must be a path, got ''"),
+        (["x", "--output"], "argument --output: expected one argument"),
+    ],
+)
+def test_what_is_no_command_line_is_one_line_and_code_2(
+    capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert code_and_error(capsys, *words) == (2, f"error: {message}\n")
+    assert not seen
+
+
+def test_help_is_the_docstring_and_describes_every_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(measure, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    for words in (
+        "Measures a bundle. It is measured twice. Exit code 3.",
+        "bundle What is measured. (required",
+        "--output OUTPUT Where results go. (required",
+        "Only the first ones. (type: int | null, default: null)",
+        "--overwrite Replace results.",
+        "Faces to measure on: --faces FACES Folder of clean faces.",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("a\n  b"), 2, "error: a b\n"),
+        (FileNotFoundError("gone"), 2, "error: gone\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_an_expected_error_is_one_line_and_its_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, line: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.conclude(fail)
+    assert (ended.value.code, capsys.readouterr().err) == (code, line)
+
+
+def converted_commands() -> list[str]:
+    """Every command that is a typed function by now."""
+    names = ["export.__main__", *(f"scripts.{p.stem}" for p in sorted((ROOT / "scripts").glob("[a-z]*.py")))]
+    return [name for name in names if "command_line.run(" in (ROOT / f"{name.replace('.', '/')}.py").read_text()]
+
+
+@pytest.mark.parametrize("name", converted_commands())
+def test_help_loads_no_library_that_only_work_needs(name: str) -> None:
+    program = (
+        "import importlib, sys\n"
+        "from system import command_line\n"
+        "try: command_line.run(importlib.import_module(sys.argv[1]).main, ['--help'])\n"
+        "except SystemExit as ended: code = ended.code\n"
+        "print(code, *sorted(set(sys.argv[2:]) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, name, *HEAVY], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "0\n" and f"usage: python -m {name.removesuffix('.__main__')}" in done.stdout
+
+
+@pytest.mark.parametrize("name", converted_commands())
+def test_every_argument_of_a_command_is_described(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser, options = command_line._parser(importlib.import_module(name).main)
+    described = {action.dest: action.help or "" for action in parser._actions}
+    assert not [option for option in options if described[option].count(" ") < 2]
