@@ -1,11 +1,11 @@
 """The runs that answer a study's question: who starts from whom, and which are the same."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -14,12 +14,15 @@ from data.faces.files import fingerprint, open_faces
 from inference.restorers import file_digest
 from studies.records import run_fingerprint
 from studies.study import Stage, Study, Variant
-from system.atomic_file import write_atomically
 from train.command import resolve
-from train.run.checkpoints import images_of, latest_checkpoint
+from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
+from train.run.record import flat_settings
 from train.run.settings import is_whole
 
 PRIOR, RESTORATION = "prior", "restoration"
+RHYTHMS = ("log_every_images", "validate_every_images", "checkpoint_every_images")
+LEAST_POINTS = 6
+"""Rows of a run's tables, so that its curves say something whatever the budget."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,6 @@ class PlannedRun:
     """run.seed."""
     arguments: tuple[str, ...]
     """What follows `python -m train fit`, but for start and folder."""
-    overlay: str
-    """YAML of what the variant changes; empty for none."""
     total_images: int
     """Length."""
     batch_size: int
@@ -90,13 +91,12 @@ class PlannedRun:
         return self.folder.with_suffix(".log")
 
     def command(self) -> list[str]:
-        """Arguments of `python`; writes the overlay beside the run's folder."""
+        """Arguments of `python`; a start that is not finished yet is named by the checkpoint that it will end with."""
         words = ["-m", "train", "fit", *self.arguments]
-        if self.overlay:
-            path = self.folder.with_suffix(".yaml")
-            write_atomically(path, self.overlay)
-            words += ["--config", str(path)]
-        start = self.start.checkpoint if isinstance(self.start, PlannedRun) else self.start
+        start = self.start
+        if isinstance(start, PlannedRun):
+            last = start.total_images // start.batch_size * start.batch_size
+            start = start.checkpoint if start.is_complete else checkpoint_path(start.folder / "checkpoints", last)
         if start is not None:
             words += ["--model.init_args.start", str(start)]
         return [*words, "--run.folder", str(self.folder)]
@@ -185,31 +185,36 @@ class _Planner:
         start: PlannedRun | Path | None = None,
     ) -> PlannedRun:
         seed = seed if stage.seed is None else stage.seed
-        overlay = _merged([stage.overlay, *overlays])
-        text = yaml.safe_dump(overlay, sort_keys=False) if overlay else ""
         conditions = self.conditions
         arguments = [word for config in stage.configs for word in ("--config", config)]
-        arguments += [
-            "--data.faces",
-            str(conditions.faces),
-            "--data.validation_faces",
-            str(conditions.validation_faces),
-        ]
+        arguments += ["--data.faces", str(conditions.faces)]
+        arguments += ["--data.validation_faces", str(conditions.validation_faces)]
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
-        config = self._resolve(arguments, text)
+        for overlay in (stage.overlay, *overlays):  # as options, the later ones winning: a command needs no other file
+            arguments += [
+                word for name, value in flat_settings(overlay).items() for word in (f"--{name}", _text(value))
+            ]
+        arguments += self._rhythms(arguments, stage.images)
+        config = self._resolve(arguments)
         identity = run_fingerprint(config, self.data, self._start_fingerprint(start))
         batch_size = config["data"]["batch_size"]
         folder = conditions.folder / "runs" / f"{name}_seed{seed}_{identity[:10]}"
-        return PlannedRun(name, seed, tuple(arguments), text, stage.images, batch_size, identity, folder, start)
+        return PlannedRun(name, seed, tuple(arguments), stage.images, batch_size, identity, folder, start)
 
-    def _resolve(self, arguments: list[str], overlay: str) -> dict[str, Any]:
-        """Options of a run without writing anything; the overlay travels through a file."""
-        key = (*arguments, overlay)
+    def _rhythms(self, arguments: list[str], total_images: int) -> list[str]:
+        """Options that shorten the configuration's rhythms where they would leave few points of a curve."""
+        config = self._resolve(arguments)
+        most = max(total_images // LEAST_POINTS, config["data"]["batch_size"])
+        given = {word.partition("=")[0] for word in arguments}
+        names = [name for name in RHYTHMS if config["run"][name] > most and f"--run.{name}" not in given]
+        return [word for name in names for word in (f"--run.{name}", str(most))]
+
+    def _resolve(self, arguments: list[str]) -> dict[str, Any]:
+        """All options of a run."""
+        key = tuple(arguments)
         if key not in self._resolved:
-            with TemporaryDirectory() as folder:  # several commands may plan in the folder of the studies at once
-                path = write_atomically(Path(folder) / "overlay.yaml", overlay)
-                self._resolved[key] = resolve([*arguments, *(["--config", str(path)] if overlay else [])])
+            self._resolved[key] = resolve(arguments)
         return self._resolved[key]
 
     def _start_fingerprint(self, start: PlannedRun | Path | None) -> str | None:
@@ -228,11 +233,7 @@ def describe_plan(members: Sequence[PlannedMember]) -> str:
     return "\n".join(lines)
 
 
-def _merged(overlays: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Nested dictionaries merged, the later ones winning."""
-    result: dict[str, Any] = {}
-    for overlay in overlays:
-        for name, value in overlay.items():
-            both_nested = isinstance(value, dict) and isinstance(result.get(name), dict)
-            result[name] = _merged([result[name], value]) if both_nested else value
-    return result
+def _text(value: Any) -> str:
+    """A value as an option whose text YAML reads as the same value."""
+    is_plain = isinstance(value, str) and yaml.safe_load(value) == value
+    return value if is_plain else json.dumps(value)

@@ -109,7 +109,7 @@ def read_study(path: Path) -> Study:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--study", type=Study)
     try:
-        study = parser.instantiate_classes(parser.parse_object(Namespace(study=content))).study
+        study = parser.instantiate(parser.parse_object(Namespace(study=content))).study
     except (ArgumentError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no study: {' '.join(str(error).split())}") from error
     except ValueError as error:

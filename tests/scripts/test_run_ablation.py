@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pytest
 import yaml
 
 from studies.execution import Execution
-from studies.plan import Conditions, PlannedRun, all_runs, describe_plan, plan_members
+from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.slots import share_machine
 from studies.study import ROOT, Stage, Study, Variant, read_study
+from train.command import resolve
 
 STUDIES = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
 TINY = {"resolution": 32, "channel_multiplier": 1, "narrow": 1 / 32, "style_dim": 16, "num_mapping_layers": 2}
@@ -115,13 +117,44 @@ def test_a_finished_prior_takes_the_place_of_those_that_no_variant_changes(
     starts = {member.variant: member.restoration.start for member in members}
     assert starts["trained"] == starts["frozen"] == release and starts["none"] is None
     assert isinstance(starts["add"], PlannedRun)
-    assert "noise_mode: add" in starts["add"].overlay
+    words = starts["add"].arguments
+    assert words[words.index("--model.init_args.architecture.noise_mode") + 1] == "add"
 
 
 def test_the_plan_names_what_every_run_is_for_and_its_command(study: Study, conditions: Conditions) -> None:
     text = describe_plan(plan_members(study, replace(conditions, seeds=(0,))))
     assert "prior_seed0" in text and "(trained seed 0, frozen seed 0): 0 of 8 images" in text
     assert text.count("python -m train fit --config") == 4
+
+
+def test_the_plan_writes_nothing_and_its_commands_start_from_what_priors_will_have_ended_with(
+    study: Study, conditions: Conditions
+) -> None:
+    study = replace(study, prior=replace(study.prior, images=10))
+    members = plan_members(study, replace(conditions, seeds=(0,)))
+    words = [shlex.split(line) for line in describe_plan(members).splitlines() if line.startswith("  python")]
+    assert not conditions.folder.exists()
+    starts = [line[line.index("--model.init_args.start") + 1] for line in words if "--model.init_args.start" in line]
+    prior = members[0].runs[0]
+    assert starts == [str(prior.folder / "checkpoints" / "images_000000000008.ckpt")] * 2  # 10 has room for two batches
+    for line in words:
+        assert resolve(line[4:])["run"]["folder"].startswith(str(conditions.folder))
+    learning_rates = [resolve(m.restoration.command()[3:])["model"]["init_args"]["optimization"] for m in members]
+    assert [rates["decoder_learning_rate"] for rates in learning_rates[:2]] != [0.0, 0.0]
+    assert learning_rates[1]["decoder_learning_rate"] == 0.0
+
+
+def test_rhythms_fit_the_budget_unless_they_were_asked_for(study: Study, conditions: Conditions) -> None:
+    def rhythms(images: int, *options: str) -> list[int]:
+        changed = replace(study, restoration=replace(study.restoration, images=images))
+        added = replace(conditions, seeds=(0,), options=(*conditions.options, *options))
+        run = resolve(plan_members(changed, added)[0].restoration.command()[3:])["run"]
+        return [run[name] for name in RHYTHMS]
+
+    assert rhythms(4800) == [4, 8, 8]  # the configuration's
+    assert rhythms(30) == [4, 5, 5] and rhythms(12) == [4, 4, 4]
+    assert rhythms(30, "--run.validate_every_images", "7") == [4, 7, 5]
+    assert rhythms(30, "--run.checkpoint_every_images=9") == [4, 5, 9]
 
 
 @pytest.mark.parametrize(
