@@ -26,9 +26,6 @@ class RestorerOptions:
             FileNotFoundError: There is no such file.
             ValueError: The file is something else, or the device cannot be used.
         """
-        import torch
+        from inference.restorers import default_device, load_restorer
 
-        from inference.restorers import load_restorer
-
-        has_gpu = torch.cuda.is_available() and self.checkpoint.suffix.lower() != ".onnx"
-        return load_restorer(self.checkpoint, self.device or ("cuda" if has_gpu else "cpu"))
+        return load_restorer(self.checkpoint, self.device or default_device(self.checkpoint))

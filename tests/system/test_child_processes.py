@@ -28,7 +28,7 @@ def main():
     while True:
         time.sleep(0.05)
 
-command_line.conclude(main) if hasattr(command_line, "conclude") else command_line.run(main)
+command_line.conclude(main)
 """
 WRAPPER = """
 import sys
