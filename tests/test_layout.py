@@ -42,7 +42,7 @@ FOREIGN_IMPORTS = {
     "losses": {"torch", "torchvision", "lpips"},
     "models": {"torch", "safetensors"},
     "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},
-    "evaluation": {"torch", "torchmetrics", "numpy", "PIL", "matplotlib", "dlib"},
+    "evaluation": {"torch", "torchmetrics", "numpy", "scipy", "PIL", "matplotlib", "markdown_it", "dlib"},
     "inference": {"torch", "onnxruntime", "numpy", "PIL"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "PIL", "rich", "filelock", "wandb"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},

@@ -1,24 +1,28 @@
-"""Reports of text, tables, pictures and curves: one HTML page that needs nothing but a browser, or parts to render."""
+"""Reports of text, tables, pictures and curves: Markdown with files beside it, and one HTML page made from it."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 from evaluation.reports.charts import Curve, curves_svg
 from evaluation.reports.pictures import Picture, png_bytes
 from system.atomic_file import write_atomically
 
+PICTURES_FOLDER = "pictures"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .6rem; }
 h2 { border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: #444; padding-bottom: .3rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.frame { overflow-x: auto; margin: 1rem 0; }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; }
+td.number, th.number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; }
 figcaption { color: #444; }
@@ -27,108 +31,54 @@ pre { background: #f4f4f4; padding: .7rem 1rem; overflow-x: auto; white-space: p
 @media print {
   body { margin: 0; max-width: none; font-size: 11pt; }
   pre { border: 1px solid #ccc; }
+  .frame { overflow-x: visible; }
   h2, h3 { break-after: avoid; }
 }
 """
 
 
 @dataclass(frozen=True)
-class Heading:
-    """Begins a section."""
+class _Block:
+    """A part of a page."""
 
-    text: str
-    level: int = 2
-    """2 for a section, 3 for one inside it."""
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Bullets:
-    """A list of short texts."""
-
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Lines to be typed or read as they are."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as they should be read."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str
-    is_numeric: tuple[bool, ...]
-    """Which columns are set flush right."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A picture or chart."""
-
-    suffix: str
-    """png or svg."""
-    content: bytes
-    """Of the file."""
-    caption: str
-    width_pixels: int
-    name: str
-    """Of a file for it, without suffix; may be empty."""
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A long text that a page shows on demand and that lies in a file as well."""
-
-    title: str
-    text: str
-    file: str
-    """Beside the report, with `/` between its parts."""
-
-
-Part = Heading | Paragraph | Bullets | Commands | Table | Drawing | Folded
+    markdown: str
+    html: str = ""
+    """Where the page says more than the Markdown can; else it is made from that."""
+    file: str = ""
+    """Of a picture, beside the Markdown."""
+    content: bytes = b""
 
 
 class Report:
-    """Collects the parts of a page from top to bottom; every text is escaped when it is rendered."""
+    """Collects the parts of a page from top to bottom; every text is shown as it was given, never taken for markup."""
 
     def __init__(self, title: str) -> None:
         """Args:
         title: Heading of the page.
         """
         self.title = title
-        self.parts: list[Part] = []
+        self._blocks: list[_Block] = []
 
     def add_heading(self, text: str, level: int = 2) -> None:
         """Begins a section (level 2) or one inside it (3)."""
-        self.parts.append(Heading(text, level))
+        self._add(f"{'#' * level} {_plain(text)}")
 
     def add_paragraph(self, text: str) -> None:
         """Adds running text."""
-        self.parts.append(Paragraph(text))
+        self._add(_plain(text))
 
     def add_list(self, texts: Sequence[str]) -> None:
         """Adds a list of short texts."""
-        self.parts.append(Bullets(tuple(texts)))
+        self._add("\n".join(f"- {_plain(text)}" for text in texts))
 
     def add_commands(self, text: str) -> None:
         """Adds lines to be typed or read as they are."""
-        self.parts.append(Commands(text.strip()))
+        self._add(_fenced(printable(text.strip())))
 
     def add_folded(self, title: str, text: str, file: str) -> None:
         """Adds a long text that the page shows on demand and that also lies in a file beside it."""
-        self.parts.append(Folded(title, text.strip(), file))
+        html = f"<details><summary>{escape(title)}</summary><pre>{escape(printable(text.strip()))}</pre></details>"
+        self._blocks.append(_Block(f"[{_plain(title)}]({file})", html))
 
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
         """Adds a table; columns that hold numbers only, but for the first, are set flush right.
@@ -145,8 +95,10 @@ class Report:
         if wrong is not None:
             raise ValueError(f"every row of a table needs {len(header)} cells like its header, got {len(wrong)}")
         numeric = [i > 0 and bool(rows) and all(_begins_as_number(row[i]) for row in rows) for i in range(len(header))]
-        cells = tuple(tuple(map(str, row)) for row in rows)
-        self.parts.append(Table(tuple(header), cells, caption, tuple(numeric)))
+        rules = ["---:" if is_numeric else "---" for is_numeric in numeric]
+        lines = [[_plain(cell) for cell in header], rules, *([_plain(str(cell)) for cell in row] for row in rows)]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        self._add(f"{_plain(caption)}\n\n{text}" if caption else text)
 
     def add_picture(self, picture: Picture, caption: str, width_pixels: int | None = None, name: str = "") -> None:
         """Adds a picture, stored losslessly.
@@ -157,7 +109,7 @@ class Report:
             width_pixels: On the screen; None takes the picture's own width.
             name: Of a file for it, without suffix.
         """
-        self.parts.append(Drawing("png", png_bytes(picture), caption, width_pixels or picture.shape[1], name))
+        self._add_drawing(png_bytes(picture), "png", caption, width_pixels or picture.shape[1], name)
 
     def add_curves(
         self, curves: Sequence[Curve], x_label: str, y_label: str, caption: str, logarithmic: bool = False
@@ -178,57 +130,64 @@ class Report:
 
     def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760, name: str = "") -> None:
         """Adds a drawing made elsewhere; its caption is also read out by screen readers."""
-        self.parts.append(Drawing("svg", drawing, caption, width_pixels, name))
+        self._add_drawing(drawing, "svg", caption, width_pixels, name)
 
     def html(self) -> str:
-        """The whole page."""
-        body = "\n".join(map(_html, self.parts))
+        """The whole page, which needs nothing but a browser."""
+        body = "\n".join(block.html or _html(block.markdown) for block in self._blocks)
+        title = escape(printable(self.title))
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n"
-            f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(self.title)}</h1>\n{body}\n</body>\n</html>\n"
+            f"<title>{title}</title>\n"
+            f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
         )
 
     def write(self, path: Path) -> Path:
         """Writes the page atomically and returns its path."""
         return write_atomically(path, self.html())
 
+    def write_markdown(self, path: Path) -> Path:
+        """Writes the same in GitHub's Markdown, pictures into the folder `pictures` beside it; returns the path."""
+        for block in self._blocks:
+            if block.file:
+                write_atomically(path.parent / block.file, block.content)
+        return write_atomically(
+            path, "\n\n".join([f"# {_plain(self.title)}", *(b.markdown for b in self._blocks)]) + "\n"
+        )
 
-def _html(part: Part) -> str:
-    """One part of a page, its texts escaped."""
-    match part:
-        case Heading(text, level):
-            return f"<h{level}>{escape(text)}</h{level}>"
-        case Paragraph(text):
-            return f"<p>{escape(text)}</p>"
-        case Bullets(texts):
-            return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>"
-        case Commands(text):
-            return f"<pre>{escape(text)}</pre>"
-        case Folded(title, text, _):
-            return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
-        case Table():
-            return _html_table(part)
-        case Drawing():
-            return _html_drawing(part)
+    def _add(self, markdown: str) -> None:
+        self._blocks.append(_Block(markdown))
 
-
-def _html_table(table: Table) -> str:
-    lines = [
-        _table_row("th", table.header, table.is_numeric),
-        *(_table_row("td", row, table.is_numeric) for row in table.rows),
-    ]
-    title = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return f"<table>{title}\n" + "\n".join(lines) + "\n</table>"
+    def _add_drawing(self, content: bytes, suffix: str, caption: str, width_pixels: int, name: str) -> None:
+        file = f"{PICTURES_FOLDER}/{name or f'figure_{len(self._blocks) + 1:02}'}.{suffix}"
+        media_type = "image/svg+xml" if suffix == "svg" else "image/png"
+        source = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+        text, plain = escape(printable(caption)), _plain(caption)
+        image = f'<img src="{source}" width="{width_pixels}" alt="{text}">'
+        html = f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+        self._blocks.append(_Block(f"![{plain}]({file})\n\n*{plain}*", html, file, content))
 
 
-def _html_drawing(drawing: Drawing) -> str:
-    media_type = "image/svg+xml" if drawing.suffix == "svg" else "image/png"
-    source = f"data:{media_type};base64,{base64.b64encode(drawing.content).decode()}"
-    text = escape(drawing.caption)
-    image = f'<img src="{source}" width="{drawing.width_pixels}" alt="{text}">'
-    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+def printable(text: str) -> str:
+    """A text without what would steer a terminal or cannot be stored: such characters are written as `\\x1b`."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _html(markdown: str) -> str:
+    """A block rendered, tables in a frame in which they scroll."""
+    tokens = _MARKDOWN.parse(markdown)
+    for token in tokens:
+        if token.type.startswith(("tr_", "th_", "td_")):
+            token.block = token.type == "tr_close"  # a row is a line
+        if token.attrs.pop("style", None) == "text-align:right":
+            token.attrSet("class", "number")
+    html = str(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})).strip()
+    html = html.replace("\n</code></pre>", "</code></pre>")
+    return html.replace("<table>", '<div class="frame"><table>').replace("</table>", "</table></div>")
+
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def _begins_as_number(cell: object) -> bool:
@@ -237,7 +196,16 @@ def _begins_as_number(cell: object) -> bool:
     return text in ("–", "-") or text.lstrip("+-−")[:1].isdigit()
 
 
-def _table_row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
-    classes = [' class="number"' if is_number else "" for is_number in numeric]
-    filled = [f"<{tag}{c}>{escape(cell)}</{tag}>" for cell, c in zip(cells, classes, strict=True)]
-    return f"<tr>{''.join(filled)}</tr>"
+def _plain(text: str) -> str:
+    """One line in which nothing is taken for markup."""
+    text = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|~]|(?<!\w)_|_(?!\w)|\[(?=[^\]]*\][(\[:]))", r"\\\1", text)
+    text = re.sub(r"^([+-]|#+)(?= )", r"\\\1", text)
+    return re.sub(r"^(\d+)([.)]) ", r"\1\\\2 ", text)
+
+
+def _fenced(text: str) -> str:
+    """A block of code whose fence is longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from evaluation.reports.markdown_report import write_markdown
 from studies.comparison import Comparison
 from studies.report.findings import Findings, gather
 from studies.report.page import comparison_page, config_texts
@@ -35,5 +34,5 @@ def write_findings(findings: Findings, folder: Path, with_photographs: bool = Tr
         write_atomically(folder / file, text)
     write_atomically(folder / "report.csv", tidy_csv(findings))
     write_atomically(folder / "differences.csv", differences_csv(findings.differences))
-    write_markdown(page, folder / "report.md")
+    page.write_markdown(folder / "report.md")
     return page.write(folder / "report.html")

@@ -5,7 +5,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from evaluation.reports.charts import Curve
-from evaluation.reports.markdown_report import write_markdown
 from evaluation.reports.report import Report
 
 HOSTILE = ["<b>x</b>", "a | b", "*y* _z_ `c`", "[t](http://x)", "# no heading", "1. no list", "- no list", "a & b &lt;"]
@@ -33,7 +32,7 @@ def texts(path: Path) -> list[str]:
 
 
 def test_every_text_arrives_as_it_was_given(report: Report, tmp_path: Path) -> None:
-    found = texts(write_markdown(report, tmp_path / "report.md"))
+    found = texts(report.write_markdown(tmp_path / "report.md"))
     for text in ("A *title*", "Section <1>", "line and line", "Means", "PSNR dB ↑", "```\npython -m x <y>\n```\n"):
         assert text in found
     for text in HOSTILE:
@@ -41,7 +40,7 @@ def test_every_text_arrives_as_it_was_given(report: Report, tmp_path: Path) -> N
 
 
 def test_nothing_but_what_was_added_is_markup(report: Report, tmp_path: Path) -> None:
-    tokens = MarkdownIt("commonmark").enable("table").parse(write_markdown(report, tmp_path / "report.md").read_text())
+    tokens = MarkdownIt("commonmark").enable("table").parse(report.write_markdown(tmp_path / "report.md").read_text())
     kinds = [token.type for token in tokens] + [c.type for t in tokens for c in t.children or ()]
     assert kinds.count("heading_open") == 2 and kinds.count("tr_open") == 1 + len(HOSTILE)
     assert kinds.count("list_item_open") == len(HOSTILE)
@@ -50,7 +49,7 @@ def test_nothing_but_what_was_added_is_markup(report: Report, tmp_path: Path) ->
 
 
 def test_pictures_and_charts_are_files_beside_it(report: Report, tmp_path: Path) -> None:
-    text = write_markdown(report, tmp_path / "report.md").read_text()
+    text = report.write_markdown(tmp_path / "report.md").read_text()
     assert "![faces](pictures/faces.png)" in text and "[a, restoration](configs/a.yaml)" in text
     assert (tmp_path / "pictures" / "faces.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "pictures" / "figure_07.svg").read_bytes()

@@ -1,6 +1,8 @@
 import csv
 import html
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from statistics import stdev
@@ -221,3 +223,29 @@ def test_variants_without_members_are_no_rows_and_a_missing_reference_no_differe
     assert not any(row[0] == "a" for row in cells_of_page(page))
     with pytest.raises(ValueError, match="at least one network"):
         compare(Variant("a", "", ()))
+
+
+@pytest.mark.parametrize("width_pixels", [420, 1200])
+def test_nothing_reaches_beyond_the_page_as_tables_scroll_inside_their_frames(
+    written: Path, tmp_path: Path, width_pixels: int
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium to lay the page out")
+    frame = tmp_path / "frame.html"
+    page = html.escape((written / "report.html").read_text())
+    frame.write_text(
+        f'<iframe width="{width_pixels}" height="800" style="border: 0" srcdoc="{page}"></iframe>'
+        '<script>onload = () => { const page = document.querySelector("iframe").contentDocument;'
+        'const wide = [...page.querySelectorAll(".frame")].filter((f) => f.scrollWidth > f.clientWidth).length;'
+        "const root = page.documentElement;"
+        "document.title = [root.scrollWidth, root.clientWidth, wide].join(' ') }</script>"
+    )
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [browser, *options, "--window-size=1400,900", "--dump-dom", frame.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    title = re.search("<title>([0-9]+) ([0-9]+) ([0-9]+)</title>", shown)
+    assert title is not None, shown[:500]
+    content, visible, num_scrolling = map(int, title.groups())
+    assert content == visible and 0 < visible <= width_pixels
+    assert width_pixels > 1000 or num_scrolling > 0
