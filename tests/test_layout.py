@@ -21,6 +21,7 @@ PACKAGES = (
     "export",
     "studies",
     "benchmarks",
+    "demo",
     "scripts",
 )
 OWN_IMPORTS = {
@@ -35,6 +36,7 @@ OWN_IMPORTS = {
     "studies": {"system", "models", "data", "evaluation", "inference", "train", "export"},
     "benchmarks": {"system", "models", "losses", "data", "evaluation", "inference", "train", "export"},
 }
+OWN_IMPORTS["demo"] = OWN_IMPORTS["benchmarks"] | {"benchmarks"}
 OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
@@ -49,6 +51,7 @@ FOREIGN_IMPORTS = {
     "studies": {"torch", "numpy", "PIL", "yaml", "jsonargparse", "filelock"},
     "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2"},
 }
+FOREIGN_IMPORTS["demo"] = {"torch", "numpy", "PIL"}
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
 FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
