@@ -12,8 +12,10 @@ from system.machine import Precision
 
 SIZE = Size(Architecture(64, 1, 0.125), 16)
 """Network and batch of configs/prior_64.yaml and configs/restoration_64.yaml."""
-RESERVED_SECONDS = 70.0
-"""For the start of two trainings, the faces' pictures and the page."""
+START_SECONDS = 15.0
+"""A training takes about so long before its first iteration."""
+RESERVED_SECONDS = 2 * START_SECONDS + 40.0
+"""For the start of two trainings, the imports of evaluation and export, and the page."""
 RESERVED_IMAGES = 700
 """Evaluation, export and validation take about as long as so many images of stage 2."""
 SHARE_OF_PRIOR = 0.2
@@ -79,7 +81,7 @@ def images_of_prior(seconds_left: float, speed: Speed) -> int:
 
 def images_of_restoration(seconds_left: float, speed: Speed) -> int:
     """Images of stage 2 that fit into what is left after stage 1."""
-    free = seconds_left - RESERVED_SECONDS / 2 - RESERVED_IMAGES * speed.restoration_seconds
+    free = seconds_left - (RESERVED_SECONDS - START_SECONDS) - RESERVED_IMAGES * speed.restoration_seconds
     return _rounded(free / speed.restoration_seconds, LONGEST_RESTORATION)
 
 

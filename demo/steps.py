@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.faces.files import FaceFiles, hold_out, open_faces
 from demo.budget import (
+    START_SECONDS,
     Lengths,
     decide,
     images_of_prior,
@@ -77,22 +78,24 @@ class Demo:
         say(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
         quiet_lightning()
         speed = measure_speed(precision)
-        print(f"An iteration of 16 images takes {16 * speed.prior_seconds:.2g} s in stage 1 and "
-              f"{16 * speed.restoration_seconds:.2g} s in stage 2")  # fmt: skip
+        first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
+        print(f"An iteration of 16 images takes {first:.2g} s in stage 1 and {second:.2g} s in stage 2; all of it "
+              f"shall take {self._minutes:g} minutes (--minutes)")  # fmt: skip
         lengths = decide(lengths, lengths_file, prior_images=images_of_prior(self._seconds_left(), speed))
         assert lengths.prior_images is not None
-        say(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs that become "
-            "heads; hours show faces)")  # fmt: skip
+        say(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs that "
+            "become heads; hours show faces)")  # fmt: skip
         begun = time.perf_counter()
         self._train("prior", faces, lengths.prior_images, {"fid_num_images": "0"})
         # What else the machine does slows everything down alike; a stage that was continued tells nothing.
-        slowdown = (time.perf_counter() - begun) / (lengths.prior_images * speed.prior_seconds)
+        seconds = time.perf_counter() - begun - START_SECONDS
+        slowdown = seconds / (lengths.prior_images * speed.prior_seconds)
         speed = speed.slower(min(max(slowdown, 1.0), 2.0))
         fitting = images_of_restoration(self._seconds_left(), speed)
         lengths = decide(lengths, lengths_file, restoration_images=fitting)
         assert lengths.restoration_images is not None
         say(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to restore from "
-            f"{lengths.restoration_images:,} images: {self._minutes:g} minutes hold so many (--minutes)")  # fmt: skip
+            f"{lengths.restoration_images:,} images")  # fmt: skip
         model = {"start": str(SHIPPED_PRIOR), "degradation": DEGRADATION}
         self._train("restoration", faces, lengths.restoration_images, model)
         self._measure_and_export(faces, note)

@@ -1,4 +1,4 @@
-"""Kills runs at random moments and compares them with undisturbed ones: `python -m scripts.soak_run --output FOLDER`."""
+"""Kills runs at random moments and compares them with others: `python -m scripts.soak_run --output FOLDER`."""
 
 from pathlib import Path
 from typing import Literal

@@ -63,8 +63,8 @@ def comparison_rows(
     """Shows the same faces in several states, one face a row.
 
     Args:
-        columns: One tensor uint8 [N, 3, R, R] per state; faces narrower than `cell_pixels` are enlarged by a whole factor,
-            each pixel becoming a square.
+        columns: One tensor uint8 [N, 3, H, W] per state; faces narrower than `cell_pixels` are enlarged by a whole
+            factor, each pixel becoming a square.
         headings: Written over the columns.
         captions: Written under the N rows; none leaves no room for them.
         cell_pixels: Smallest width of a face.
