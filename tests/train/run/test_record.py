@@ -116,7 +116,7 @@ def test_overwrite_does_not_remove_what_the_run_starts_from(folder: Path) -> Non
         ("trainer.devices", 8),
         ("trainer.precision", "bf16-mixed"),
         ("data.num_workers", 4),
-        ("data.total_images", 200),
+        ("data.run.total_images", 200),
         ("data.faces", "/moved"),
         ("run.total_images", 200),
         ("run.folder", "elsewhere"),
