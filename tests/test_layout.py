@@ -72,6 +72,7 @@ OTHER_PARENTS = {
 }
 """What Lightning and PyTorch let one adapt in no other way, file by file."""
 LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400
+MOST_ARGUMENTS = 8
 MOST_FILES_PER_ROOM, MOST_COMMANDS = 12, 20
 HOME_FOLDERS = ("/" + "home/", "/" + "root/", "/" + "Users/")
 
@@ -205,6 +206,15 @@ def test_functions_and_files_are_short() -> None:
         for function in functions_of(path):
             length = (function.end_lineno or 0) - function.lineno + 1
             assert length <= LONGEST_FUNCTION_LINES, f"{name_of(path)}: {function.name} has {length} lines"
+
+
+def test_functions_take_at_most_eight_arguments() -> None:
+    for path in product_files():
+        for function in functions_of(path):
+            given = function.args
+            names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            number = len([name for name in names if name not in ("self", "cls")])
+            assert number <= MOST_ARGUMENTS, f"{name_of(path)}: {function.name} takes {number} arguments"
 
 
 def test_files_are_named_for_what_they_hold() -> None:

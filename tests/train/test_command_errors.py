@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,7 @@ def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 def described(kind: Any, prefix: str) -> list[str]:
     """The options a dataclass becomes."""
-    return [f"{prefix}.{field.name}" for field in fields(kind)]
+    return [f"{prefix}.{field.name}" for field in fields(kind) if not is_dataclass(field.type)]
 
 
 def check_described(text: str, options: list[str]) -> None:

@@ -15,7 +15,7 @@ from train.run.record import Start, begin_or_continue, check_inputs, settle_prec
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
     "model": {"class_path": "a.B", "init_args": {"architecture": {"resolution": 64}, "betas": [0.0, 0.99]}},
-    "data": {"faces": "/a", "batch_size": 4, "num_workers": 0, "total_images": 100},
+    "data": {"faces": "/a", "batch_size": 4, "num_workers": 0, "run": {"total_images": 100}},
     "run": {"folder": "runs/a", "seed": 0, "total_images": 100, "wandb": "off", "log_every_images": 8},
 }
 DATA = {"faces": "/a", "num_faces": "20", "fingerprint": "f" * 64, "validation_fingerprint": "e" * 64}
