@@ -6,8 +6,8 @@ import threading
 import torch
 from pytorch_lightning import Trainer
 
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""SIGUSR1 is the warning that SLURM gives with `--signal=USR1@120`."""
+from system.child_processes import ENDING_SIGNALS
+
 ITERATIONS_BETWEEN_QUESTIONS = 16
 
 
