@@ -1,6 +1,7 @@
 """Runs of tiny networks on drawn faces: through the command line, or one LightningModule at a time."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -254,5 +255,28 @@ def fail(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert exit_info.value.code == 2
         assert len(errors) == 1 and errors[0].startswith("error: "), errors
         return errors[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def in_two_processes(tmp_path: Path) -> Callable[[str], list[list[float]]]:
+    """Runs code in two connected processes, where `rank` is their number; gives the list that each prints at last."""
+    connect = (
+        "import json, sys, torch\n"
+        "rank = int(sys.argv[1])\n"
+        'torch.distributed.init_process_group("gloo", f"file://{sys.argv[2]}", rank=rank, world_size=2)\n'
+    )
+
+    def run(code: str) -> list[list[float]]:
+        command = [sys.executable, "-c", connect + code]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                [*command, str(rank), str(tmp_path / "store")], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+            )
+            for rank in range(2)
+        ]
+        return [json.loads(process.communicate(timeout=180)[0].splitlines()[-1]) for process in processes]
 
     return run

@@ -1,6 +1,7 @@
 """Meters give means since the last reading and survive a checkpoint."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -63,3 +64,20 @@ def test_meters_restored_in_the_middle_read_as_if_nothing_had_happened() -> None
     for value in values[2:]:
         second.add({"loss": value})
     assert second.read() == whole.read()
+
+
+def test_a_pause_of_the_first_process_is_a_pause_of_all(in_two_processes: Callable[[str], list[list[float]]]) -> None:
+    """The others wait for it, so their images per second would else fall, and with them the mean."""
+    first, second = in_two_processes("""
+import time
+from train.run.progress import Progress
+progress = Progress(0)
+torch.distributed.barrier()
+start = time.perf_counter()
+with progress.pause():
+    time.sleep(1.0 if rank == 0 else 0.0)
+print(json.dumps([progress.paused_seconds, time.perf_counter() - start]))
+""")
+    for paused_seconds, seconds in (first, second):
+        assert 0.9 < paused_seconds <= seconds
+        assert seconds - paused_seconds < 0.1
