@@ -21,7 +21,7 @@ from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, write_onnx
 from export.formats.integer_engine import write_integer_onnx
 from export.formats.parity import ParityFaces, parity_images
 from export.int8.quantization import QuantizationSettings, quantize
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
 from models import GPEN

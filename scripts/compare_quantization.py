@@ -70,7 +70,7 @@ def _pairs(folder: Path, number: int, degradation: str, resolution: int, seed: i
     from data.degradation.presets import load_preset
     from data.faces.files import open_faces
     from evaluation.pairs import degraded_pairs
-    from export.bundle.face_sets import join_pairs
+    from export.bundle.faces import join_pairs
 
     faces, ranges = open_faces(folder), load_preset(degradation)
     return join_pairs(list(degraded_pairs(faces, resolution, ranges, seed, max_faces=number)))

@@ -34,10 +34,10 @@ from export.formats.artefacts import (
     write_safetensors,
     write_torchscript,
 )
-from export.formats.parity import Difference, ParityFaces, check_difference, measure_difference
-from export.int8.integer_simulation import quality
+from export.formats.parity import ImageDifference, ParityFaces, check_difference, compare_networks
+from export.int8.simulation import quality
 from export.static.cost import Cost, count_cost
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint
@@ -52,7 +52,7 @@ class _Exported:
     card: Mapping[str, str]
     faces: BundleFaces
     forms: PrecisionForms
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, ImageDifference]
     cost: Cost
 
 
@@ -130,12 +130,12 @@ def _write_artefacts(
     return network
 
 
-def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Callable[[str], None]) -> dict[str, Difference]:
+def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Callable[[str], None]) -> dict[str, ImageDifference]:
     """Runs every float artefact as its users will."""
     differences = {}
     for name in FLOAT_ARTEFACTS:
         tell(f"comparing {name} with the network on {len(images)} images")
-        differences[name] = measure_difference(generator, load_restorer(folder / name), images)
+        differences[name] = compare_networks(generator, load_restorer(folder / name), images)
         check_difference(name, differences[name])
     return differences
 

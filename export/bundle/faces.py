@@ -1,13 +1,22 @@
-"""Which faces a bundle is calibrated, measured and compared on."""
+"""Faces of a bundle: to calibrate on, to measure on, and to compare with what comes back from a card."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
+from data.dataset import FaceImages
+from data.degradation.presets import load_preset
+from data.faces.files import open_faces
 from data.ranges import model_to_uint8
-from evaluation.pairs import PairBatch
+from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.contents import ExportSettings, ImagesUsed
-from export.bundle.face_sets import read_calibration, split_faces
 from export.formats.parity import ParityFaces, parity_images
 
 
@@ -79,3 +88,173 @@ def choose_faces(compare_on: ParityFaces, settings: ExportSettings, resolution: 
     golden = PairBatch(evaluation.names[:number], evaluation.degraded[:number], evaluation.target[:number])
     used = ImagesUsed("degraded faces", len(golden.names), compare_on.degradation, seed)
     return BundleFaces(calibration, range_faces, evaluation, golden, used, warnings)
+
+
+INPUT_KEY, OUTPUT_KEY = "input_0", "output_0"
+"""Names of vamp's arrays."""
+IMAGES_NAME, INPUTS_NAME, OUTPUTS_NAME, TARGETS_NAME = "images", "inputs", "outputs", "targets"
+"""Folders of a set: what a person looks at, what the card reads, what it should write, the clean faces."""
+LIST_NAME = "datalist.txt"
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+def split_faces(
+    folder: Path, degradation: str, seed: int, resolution: int, num_calibration: int, num_evaluation: int
+) -> tuple[PairBatch | None, PairBatch]:
+    """Degrades the first faces of a folder for calibration and the last ones for evaluation.
+
+    Args:
+        folder: Folder or zip of clean faces.
+        degradation: Preset or YAML file.
+        seed: Of the degradation.
+        resolution: R in pixels.
+        num_calibration: At most so many, and at most half of all; 0 for none.
+        num_evaluation: At most so many of the others.
+
+    Returns:
+        Calibration (None for none) and evaluation faces; no photograph is in both.
+
+    Raises:
+        FileNotFoundError: There is no such folder or preset.
+        ValueError: There are too few faces, or one cannot be read.
+    """
+    faces, ranges = open_faces(folder), load_preset(degradation)
+    if num_calibration and len(faces) < 2:
+        raise ValueError(f"{folder} must hold at least two faces, one to calibrate and one to measure on; it holds one")
+    first = min(num_calibration, len(faces) // 2)
+
+    def degraded(part: slice, seed: int) -> PairBatch:
+        return join_pairs(list(degraded_pairs(faces.take(part), resolution, ranges, seed)))
+
+    # Another seed for the first half: equal positions in both would be degraded alike.
+    calibration = degraded(slice(first), seed + 1) if first else None
+    return calibration, degraded(slice(max(first, len(faces) - num_evaluation), None), seed)
+
+
+def read_calibration(folder: Path, resolution: int, expected: PairBatch) -> tuple[Tensor, tuple[str, ...]]:
+    """Reads calibration faces that are degraded already, as they are.
+
+    Args:
+        folder: Folder or zip of degraded faces of exactly R×R pixels.
+        resolution: R in pixels.
+        expected: Degraded faces as they should look, and clean ones as they should not.
+
+    Returns:
+        The faces, uint8 [N, 3, R, R], and a warning if they look clean.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is empty, a face cannot be read or has another size.
+    """
+    faces = open_faces(folder)
+    wrong = sorted({faces.read(index).size for index in range(len(faces))} - {(resolution, resolution)})
+    if wrong:
+        raise ValueError(
+            f"calibration faces must be {resolution} x {resolution} pixels, {folder} holds some of {wrong[0][0]} x "
+            f"{wrong[0][1]}; resize the clean faces before they are degraded, not after"
+        )
+    images = FaceImages(faces, resolution)
+    pixels = torch.stack([images[index] for index in range(len(faces))])
+    return pixels, sharpness_warnings(pixels, expected)
+
+
+def sharpness_warnings(calibration: Tensor, expected: PairBatch) -> tuple[str, ...]:
+    """Says so if calibration faces are as sharp as clean ones.
+
+    Args:
+        calibration: uint8 [N, 3, R, R].
+        expected: Degraded and clean faces of the same resolution.
+
+    Returns:
+        One sentence with the measured distributions, or none.
+    """
+    measured, degraded, clean = (sharpness(x) for x in (calibration, expected.degraded, expected.target))
+    medians = [float(x.log().median()) for x in (measured, degraded, clean)]
+    if abs(medians[0] - medians[2]) >= abs(medians[0] - medians[1]):
+        return ()
+    words = ", ".join(
+        f"{name} {' / '.join(f'{value:.4f}' for value in x.quantile(x.new_tensor(QUANTILES)).tolist())}"
+        for name, x in (("calibration", measured), ("degraded", degraded), ("clean", clean))
+    )
+    return (
+        "the calibration faces look clean, not degraded: RMS of the Laplacian of the brightness, 10 / 50 / 90 %: "
+        f"{words}; calibrate on what the card will see (leave --calibration out to have faces degraded)",
+    )
+
+
+def sharpness(images: Tensor) -> Tensor:
+    """Root mean square of the Laplacian of the brightness in [0, 1]: the energy of the finest detail.
+
+    Args:
+        images: uint8 [N, 3, R, R].
+
+    Returns:
+        [N], at least 1e-6 so that it has a logarithm.
+    """
+    brightness = images.float().mean(dim=1, keepdim=True) / 255
+    kernel = brightness.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return F.conv2d(brightness, kernel).square().mean(dim=(1, 2, 3)).sqrt().clamp_min(1e-6)
+
+
+def write_inputs(bundle: Path, name: str, faces: PairBatch) -> list[str]:
+    """Writes degraded faces as PNG, as npz for vamp (uint8 RGB [3, R, R]) and the list of the latter.
+
+    Args:
+        bundle: Folder of the bundle.
+        name: Folder of the set in it.
+        faces: What to write.
+
+    Returns:
+        Stem of each file, in order: the face's name without folders and suffix, numbered where two are equal.
+    """
+    stems = unique_stems(faces.names)
+    write_images(bundle / name / IMAGES_NAME, stems, faces.degraded)
+    for stem, pixels in zip(stems, faces.degraded, strict=True):
+        write_array(bundle / name / INPUTS_NAME / f"{stem}.npz", INPUT_KEY, pixels.numpy())
+    lines = "".join(f"{name}/{INPUTS_NAME}/{stem}.npz\n" for stem in stems)
+    (bundle / name / LIST_NAME).write_text(lines, encoding="utf-8")
+    return stems
+
+
+def write_images(folder: Path, stems: Sequence[str], images: Tensor) -> None:
+    """Writes uint8 [N, 3, R, R] as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, pixels in zip(stems, images, strict=True):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{stem}.png")
+
+
+def write_array(path: Path, key: str, array: np.ndarray) -> None:
+    """Writes one array as npz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, allow_pickle=False, **{key: array})
+
+
+def read_array(path: Path, key: str) -> np.ndarray:
+    """Reads one array of an npz file; ValueError if the file is damaged or lacks it."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return archive[key]
+    except (KeyError, ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} must be an npz file with the array {key} ({error})") from error
+
+
+def unique_stems(names: Sequence[str]) -> list[str]:
+    """File names without folders and suffix; `_2`, `_3` … follow where they would repeat."""
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        stem = wanted = PurePosixPath(name).stem
+        number = 1
+        while stem in taken:
+            number += 1
+            stem = f"{wanted}_{number}"
+        taken.add(stem)
+        stems.append(stem)
+    return stems
+
+
+def join_pairs(batches: Sequence[PairBatch]) -> PairBatch:
+    """Several batches as one."""
+    names = [name for batch in batches for name in batch.names]
+    degraded, target = torch.cat([one.degraded for one in batches]), torch.cat([one.target for one in batches])
+    return PairBatch(names, degraded, target)

@@ -12,10 +12,10 @@ from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, 
 from export.bundle.faces import BundleFaces
 from export.formats.artefacts import write_torchscript
 from export.formats.integer_engine import write_integer_onnx
-from export.formats.parity import check_difference, measure_difference
+from export.formats.parity import check_difference, compare_networks
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
+from export.static.graph import Layer, map_layers
 from export.static.half_precision import ValueRange, half_risks, record_ranges, simulate_half
-from export.static.layer_map import Layer, map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN
@@ -121,7 +121,7 @@ def _make_integer_forms(
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
     images = uint8_to_model(faces.golden.degraded)
-    check_difference(INTEGER_TORCHSCRIPT_NAME, measure_difference(card.network, restorer, images))
+    check_difference(INTEGER_TORCHSCRIPT_NAME, compare_networks(card.network, restorer, images))
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
     without_choice = replace(chosen, target="onnxruntime", largest_drop_db=None, largest_float_flops=0.0)

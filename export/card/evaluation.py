@@ -13,7 +13,7 @@ from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr
 from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME, Precision
-from export.bundle.face_sets import (
+from export.bundle.faces import (
     IMAGES_NAME,
     INPUT_KEY,
     INPUTS_NAME,
@@ -25,9 +25,8 @@ from export.bundle.face_sets import (
 )
 from export.card.fault_location import Suspect, locate_fault
 from export.formats.artefacts import SAFETENSORS_NAME
-from export.int8.calibration_ranges import calibration_ranges
-from export.int8.integer_simulation import choose_grids, simulate
-from export.static.layer_map import map_layers
+from export.int8.simulation import calibration_ranges, choose_grids, simulate
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import load_generator
 

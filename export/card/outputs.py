@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data.faces.files import open_faces
 from data.ranges import uint8_to_model
-from export.bundle.face_sets import OUTPUT_KEY, read_array
+from export.bundle.faces import OUTPUT_KEY, read_array
 
 
 def read_outputs(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:

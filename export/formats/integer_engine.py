@@ -24,7 +24,7 @@ from onnx import GraphProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.formats.artefacts import write_onnx
-from export.int8.integer_simulation import Grids
+from export.int8.simulation import Grids
 from export.static.network import StaticGPEN
 from models.quantization.arithmetic import LARGEST_PAIR, ConvolutionGrid, bias_codes, codes, largest_pairs
 from models.quantization.convolution_calls import along

@@ -39,7 +39,7 @@ class ParityFaces:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ImageDifference:
     """Between the images of two networks, in units of [-1, 1]."""
 
     largest: float
@@ -69,9 +69,9 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     return torch.cat([uint8_to_model(pair.degraded) for pair in pairs])
 
 
-def measure_difference(
+def compare_networks(
     reference: Callable[[Tensor], Tensor], candidate: Callable[[Tensor], Tensor], images: Tensor
-) -> Difference:
+) -> ImageDifference:
     """Compares two networks image by image.
 
     Args:
@@ -91,10 +91,10 @@ def measure_difference(
                 math.nan if math.isnan(largest) or difference.isnan().any() else max(largest, float(difference.max()))
             )
             total += float(difference.mean())
-    return Difference(largest, total / len(images))
+    return ImageDifference(largest, total / len(images))
 
 
-def check_difference(name: str, difference: Difference) -> None:
+def check_difference(name: str, difference: ImageDifference) -> None:
     """Raises ValueError if an artefact is not equal to the network it was made from."""
     if not difference.largest <= LARGEST_DIFFERENCE:
         raise ValueError(

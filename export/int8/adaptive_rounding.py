@@ -7,8 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from export.int8.calibration_ranges import restored
-from export.int8.integer_simulation import Grids, quantizing
+from export.int8.simulation import Grids, compute_in_integers, restore_with
 from export.static.network import constant
 from models.quantization.arithmetic import HIGHEST_CODE, codes, quantized_convolution
 from models.quantization.convolution_calls import ConvolutionCall, along
@@ -25,7 +24,7 @@ REGULARIZATION = 1.0
 BATCH_SIZE = 8
 
 
-def adaptively_rounded(network: nn.Module, grids: Grids, faces: Tensor, num_iterations: int = 400) -> nn.Module:
+def learn_rounding(network: nn.Module, grids: Grids, faces: Tensor, num_iterations: int = 400) -> nn.Module:
     """Replaces the weights of quantized convolutions by values on their grid.
 
     One convolution after another, with the inputs that the network quantized so far gives it, learns for each weight
@@ -64,7 +63,7 @@ def _operands(
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
     calls: list[ConvolutionCall] = []
-    quantize = quantizing(grids)
+    quantize = compute_in_integers(grids)
 
     def keep_output(other: str, call: ConvolutionCall) -> Tensor:
         y = call.compute()
@@ -79,8 +78,8 @@ def _operands(
             inputs.append(codes(call.x, step, grids[name].lowest_code) * step)
         return quantize(other, call)
 
-    restored(network, faces, keep_output)
-    restored(rounded, faces, keep_input)
+    restore_with(network, faces, keep_output)
+    restore_with(rounded, faces, keep_input)
     return torch.cat(inputs), torch.cat(outputs), calls[0]
 
 
@@ -114,7 +113,7 @@ def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, nu
         return (down + (variable > 0)).clamp(-HIGHEST_CODE, HIGHEST_CODE)
 
 
-def bias_corrected(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module:
+def correct_biases(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module:
     """Subtracts from each bias the mean error of its channel; convolutions without bias get one.
 
     Args:
@@ -138,7 +137,7 @@ def bias_corrected(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module
         errors[name] = errors.get(name, 0) + error
         return y
 
-    restored(network, faces, compare)
+    restore_with(network, faces, compare)
     corrected = deepcopy(network)
     for name, error in errors.items():
         convolution = cast(nn.Conv2d, corrected.get_submodule(name))

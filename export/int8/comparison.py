@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evaluation.pairs import PairBatch
-from export.int8.integer_simulation import Target
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
-from export.int8.rescaling import random_factors, rescaled
-from export.static.layer_map import map_layers
+from export.int8.rescaling import random_factors, rescale
+from export.int8.simulation import Target
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models.quantization.clipping import CALIBRATIONS
 
@@ -37,7 +37,7 @@ def comparisons(
     """
     layers = map_layers(network)
     for deviation in imbalance:
-        candidate = rescaled(network, random_factors(network, deviation)) if deviation else network
+        candidate = rescale(network, random_factors(network, deviation)) if deviation else network
         which = f"uneven, σ = {deviation:g}" if deviation else "as trained"
         for words, settings in _ways(target, rounding_iterations, float_flops):
             result = quantize(candidate, layers, calibration, evaluation, settings, lambda _: None)

@@ -6,31 +6,31 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from export.int8.calibration_ranges import ConvolutionRanges, calibration_ranges, restored
-from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, rescaled
+from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, rescale
+from export.int8.simulation import ConvolutionRanges, calibration_ranges, restore_with
 from export.static.network import StaticGPEN, StaticLayer
 from models.quantization.arithmetic import HIGHEST_CODE, LEVELS
-from models.quantization.channel_balance import BALANCE, balance, raised
+from models.quantization.channel_balance import BALANCE, balance, lift_small
 
 _UNUSED = 1e-3
 """Features below this share of the largest count as that share; what is never used must not overflow fp16 one day."""
 
 
-def equalized(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
+def equalize(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
     """Rescales a network so that its channels are even and its weights fill power-of-two ranges.
 
     Args:
         network: Stays as it is.
         faces: Degraded faces, uint8 [N, 3, R, R].
-        share: See `models.channel_balance.balance`.
+        share: See `models.quantization.channel_balance.balance`.
 
     Returns:
         A network of the same function.
     """
-    network = rescaled(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), share))
+    network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), share))
     ranges, features = calibration_ranges(network, faces, histograms=False), feature_factors(network, faces)
     inputs, outputs = decoder_factors(network, ranges, share)
-    return rescaled(network, RescalingFactors(inputs, outputs, features))
+    return rescale(network, RescalingFactors(inputs, outputs, features))
 
 
 def encoder_factors(
@@ -47,7 +47,7 @@ def encoder_factors(
             following = ranges[names[index + 1]].input.channel_largest
             wanted = 1 / balance(following, layers[index + 1].weight, share)
         else:
-            wanted = 1 / raised(ranges[name].output.channel_largest)
+            wanted = 1 / lift_small(ranges[name].output.channel_largest)
         factors[index] = before = filling(rows, wanted)
     return RescalingFactors(encoder=factors)
 
@@ -62,7 +62,7 @@ def feature_factors(network: StaticGPEN, faces: Tensor) -> dict[str, Tensor]:
 
     styled = [(name, layer) for name, layer in modulated_layers(network) if isinstance(layer, StaticLayer)]
     hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in styled]
-    restored(network, faces, lambda _, call: call.compute())
+    restore_with(network, faces, lambda _, call: call.compute())
     for hook in hooks:
         hook.remove()
     exponents = {name: values.double().clamp_min(_UNUSED * values.max()).log2() for name, values in largest.items()}
@@ -86,7 +86,7 @@ def decoder_factors(
         if isinstance(layer, StaticLayer):
             rows = weight.reshape(layer.out_channels, -1).abs().amax(dim=1)
             largest = range_.output.channel_largest.reshape(layer.out_channels, -1).amax(dim=1)
-            outputs[name] = filling(rows, 1 / raised(largest))
+            outputs[name] = filling(rows, 1 / lift_small(largest))
         else:  # ToRGB has no demodulation to undo a factor: one for the whole weight fills the range of its largest row
             factor = factor * filling(weight.abs().max()[None], torch.ones(1))
         inputs[name] = factor
@@ -105,7 +105,7 @@ def filling(rows: Tensor, wanted: Tensor) -> Tensor:
     Returns:
         float64 [C], within √2 of the wanted ones times a common power of two that keeps the weights' magnitude.
     """
-    rows = raised(rows)
+    rows = lift_small(rows)
     exponent = (rows * wanted).log2()
     exponent = (exponent - exponent.median()).round() + rows.log2().median().round()
     return HIGHEST_CODE / LEVELS * torch.exp2(exponent) / rows

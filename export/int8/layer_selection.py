@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.pairs import PairBatch
-from export.int8.integer_simulation import Grids, Quality, quality, simulate
+from export.int8.simulation import Grids, Quality, quality, simulate
 from export.static.network import StaticGPEN
 
 
@@ -72,7 +72,7 @@ def exclude_layers(
     Each is kept only if the measured error falls; the choice ends when the budget is met or nothing is left that fits.
 
     Args:
-        measure: From `export.sensitivity.measurement`.
+        measure: From `measure_on`.
         grids: Of all convolutions.
         sensitivity: Of all convolutions.
         flops: Of every layer of the network by name, linear ones included.
@@ -92,7 +92,7 @@ def exclude_layers(
         if flops[row.name] > left:
             continue
         on_step(f"trying without {row.name}")
-        then = measure(without(grids, {*reasons, row.name}))
+        then = measure(leave_out(grids, {*reasons, row.name}))
         if then.psnr_to_float > now.psnr_to_float:
             reasons[row.name] = (
                 f"in float the images come from {now.psnr_to_float:.2f} to {then.psnr_to_float:.2f} dB of the float "
@@ -102,7 +102,7 @@ def exclude_layers(
     return reasons
 
 
-def measurement(network: StaticGPEN, faces: PairBatch) -> Measure:
+def measure_on(network: StaticGPEN, faces: PairBatch) -> Measure:
     """Gives a function that measures the network with some convolutions in int8; no grids measure it in float."""
     by_float = simulate(network, {}, faces.degraded)
 
@@ -127,7 +127,7 @@ def layer_sensitivity(measure: Measure, grids: Grids, on_step: Callable[[str], N
     rows = []
     for number, (name, grid) in enumerate(grids.items(), 1):
         on_step(f"sensitivity of convolution {number} of {len(grids)}")
-        alone, all_but = measure({name: grid}), measure(without(grids, {name}))
+        alone, all_but = measure({name: grid}), measure(leave_out(grids, {name}))
         rows.append(
             LayerSensitivity(
                 name,
@@ -140,6 +140,6 @@ def layer_sensitivity(measure: Measure, grids: Grids, on_step: Callable[[str], N
     return tuple(rows)
 
 
-def without(grids: Grids, names: set[str] | Mapping[str, object]) -> Grids:
+def leave_out(grids: Grids, names: set[str] | Mapping[str, object]) -> Grids:
     """The grids of all other convolutions."""
     return {name: grid for name, grid in grids.items() if name not in names}

@@ -7,19 +7,18 @@ from typing import Literal, cast
 from torch import Tensor
 
 from evaluation.pairs import PairBatch
-from export.int8.adaptive_rounding import adaptively_rounded, bias_corrected
-from export.int8.calibration_ranges import calibration_ranges
-from export.int8.equalization import equalized
-from export.int8.integer_simulation import Grids, Quality, Target, choose_grids, quality, simulate
+from export.int8.adaptive_rounding import correct_biases, learn_rounding
+from export.int8.equalization import equalize
 from export.int8.layer_selection import (
     Budget,
     LayerSensitivity,
     exclude_layers,
     layer_sensitivity,
-    measurement,
-    without,
+    leave_out,
+    measure_on,
 )
-from export.static.layer_map import Layer
+from export.int8.simulation import Grids, Quality, Target, calibration_ranges, choose_grids, quality, simulate
+from export.static.graph import Layer
 from export.static.network import StaticGPEN
 from models.quantization.clipping import Calibration
 
@@ -108,7 +107,7 @@ def quantize(
 
     Args:
         network: The static form; stays as it is.
-        layers: All of its layers, from `export.layer_map`.
+        layers: All of its layers, from `export.static.graph.map_layers`.
         calibration: Faces that ranges, biases and layers are chosen on.
         evaluation: Other faces, for the final figures.
         settings: How.
@@ -126,7 +125,7 @@ def quantize(
     faces = calibration.degraded if range_faces is None else range_faces
     prepared, grids, ranges = _calibrate(network, faces, settings, on_step)
     sensitivity, reasons = _select(prepared, grids, layers, calibration, settings, on_step)
-    grids = without(grids, reasons)
+    grids = leave_out(grids, reasons)
     prepared = _correct(prepared, grids, faces, settings, on_step)
     on_step(f"measuring int8 on {len(evaluation.names)} faces")
     images = simulate(network, {}, evaluation.degraded)
@@ -153,7 +152,7 @@ def _calibrate(
     """The rescaled network, steps of all its convolutions and the ends of the ranges that they were chosen from."""
     if settings.equalize:
         on_step("rescaling channels")
-        network = equalized(network, faces)
+        network = equalize(network, faces)
     on_step(f"calibrating on {len(faces)} faces ({settings.calibration})")
     ranges = calibration_ranges(network, faces)
     ends = {name: (float(r.input.lowest.min()), float(r.input.highest.max())) for name, r in ranges.items()}
@@ -166,10 +165,10 @@ def _correct(
     """Fits weights and biases to the steps of those convolutions that become int8."""
     if settings.rounding_iterations > 0:
         on_step("learning to round")
-        network = cast(StaticGPEN, adaptively_rounded(network, grids, faces, settings.rounding_iterations))
+        network = cast(StaticGPEN, learn_rounding(network, grids, faces, settings.rounding_iterations))
     if settings.correct_biases:
         on_step("correcting biases")
-        network = cast(StaticGPEN, bias_corrected(network, grids, faces))
+        network = cast(StaticGPEN, correct_biases(network, grids, faces))
     return network
 
 
@@ -186,7 +185,7 @@ def _select(
         return (), {}
     number = settings.num_sensitivity_faces
     names, degraded, target = calibration
-    measure = measurement(network, PairBatch(names[:number], degraded[:number], target[:number]))
+    measure = measure_on(network, PairBatch(names[:number], degraded[:number], target[:number]))
     sensitivity = layer_sensitivity(measure, grids, on_step)
     flops = {layer.name: layer.flops for layer in layers}
     return sensitivity, exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)

@@ -34,7 +34,7 @@ class RescalingFactors:
     """(4) On the features of the encoder, from full resolution (0) downwards, [C]."""
 
 
-def rescaled(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
+def rescale(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
     """Applies factors to a copy of a network.
 
     Args:

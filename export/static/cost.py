@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN, Upsampling
 from models import GPEN, Architecture
 

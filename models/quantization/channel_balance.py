@@ -23,18 +23,18 @@ def balance(largest: Tensor, weight: Tensor, share: float = BALANCE) -> Tensor:
     Source: SmoothQuant (arXiv 2211.10438) equation 4, with each row of the weight taken relative to what it adds up to,
     so that a network and its rescaled copies are balanced alike.
     """
-    largest = raised(largest)
+    largest = lift_small(largest)
     columns = weight.detach().double().abs().amax(dim=(2, 3))  # [out_channels, in_channels]
     sums = (columns * largest).square().sum(dim=1, keepdim=True).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    return even(largest**share / raised((columns / sums).amax(dim=0)) ** (1 - share))
+    return divide_by_mean(largest**share / lift_small((columns / sums).amax(dim=0)) ** (1 - share))
 
 
-def even(values: Tensor) -> Tensor:
+def divide_by_mean(values: Tensor) -> Tensor:
     """Values divided by their geometric mean."""
     return values / values.log().mean().exp()
 
 
-def raised(values: Tensor) -> Tensor:
+def lift_small(values: Tensor) -> Tensor:
     """Values as float64 that are not too far below the largest; 1 if all are 0."""
     values = values.detach().double()
     largest = values.max()

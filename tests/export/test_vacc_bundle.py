@@ -23,7 +23,7 @@ from export.bundle.contents import ExportReport, ExportSettings
 from export.bundle.faces import choose_faces
 from export.formats.parity import ParityFaces
 from export.int8.quantization import QuantizationSettings, quantize
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import load_generator

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models import GPEN, Architecture
 from models.quantization.arithmetic import HIGHEST_CODE, LEVELS, ConvolutionGrid, quantized_convolution, weight_steps
-from models.quantization.channel_balance import balance, even, raised
+from models.quantization.channel_balance import balance, divide_by_mean, lift_small
 from models.quantization.clipping import NUM_BINS, Calibration, histogram, threshold
 from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls, along
 
@@ -15,9 +15,9 @@ from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCa
 class FakeQuantization(nn.Module):
     """Ranges of every convolution of a generator, chosen once from degraded faces, and the forward pass that rounds.
 
-    Channels are balanced as `export.equalization` does, with factors that stay as they were chosen. Its rescalings let
-    the largest weight of each row fill a power of two, so that here a row's step is its largest weight over 127; only
-    the filters, which cannot be rescaled, have powers of two as they are.
+    Channels are balanced as `export.int8.equalization` does, with factors that stay as they were chosen. Its rescalings
+    let the largest weight of each row fill a power of two, so that here a row's step is its largest weight over 127;
+    only the filters, which cannot be rescaled, have powers of two as they are.
 
     Args:
         architecture: Of the generator.
@@ -43,7 +43,9 @@ class FakeQuantization(nn.Module):
 
         def choose_factors(call: ConvolutionCall) -> Tensor:
             channels = call.x.abs().amax(dim=(0, 2, 3))
-            factor = even(raised(channels)) if call.in_dim is None else balance(channels, _rows_first(call))
+            factor = (
+                divide_by_mean(lift_small(channels)) if call.in_dim is None else balance(channels, _rows_first(call))
+            )
             self._factors()[call.index].copy_(factor)
             return call.compute()
 

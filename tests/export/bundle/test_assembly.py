@@ -20,7 +20,7 @@ from export.__main__ import main
 from export.bundle import assembly as bundle_module
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport, ExportSettings
-from export.formats.parity import LARGEST_DIFFERENCE, Difference, ParityFaces, check_difference, measure_difference
+from export.formats.parity import LARGEST_DIFFERENCE, ImageDifference, ParityFaces, check_difference, compare_networks
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
 from system import command_line
@@ -77,8 +77,8 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     ranges, files = load_preset("released"), open_faces(faces)
     last = files.take(slice(-2, None))
     images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
-    fresh = measure_difference(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
-    assert fresh == Difference(report.onnx_max_difference, report.onnx_mean_difference)
+    fresh = compare_networks(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
+    assert fresh == ImageDifference(report.onnx_max_difference, report.onnx_mean_difference)
 
 
 def test_weights_of_the_checkpoint_are_what_every_artefact_restores_with(
@@ -161,16 +161,16 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
 
 
 def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> None:
-    check_difference("x", Difference(LARGEST_DIFFERENCE, 0))
+    check_difference("x", ImageDifference(LARGEST_DIFFERENCE, 0))
     for largest in (1.1 * LARGEST_DIFFERENCE, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="x differs"):
-            check_difference("x", Difference(largest, 0))
+            check_difference("x", ImageDifference(largest, 0))
 
     def broken_second(image: torch.Tensor) -> torch.Tensor:
         return image if torch.equal(image, images[:1]) else image * float("nan")
 
-    assert torch.isnan(torch.tensor(measure_difference(lambda image: image, broken_second, images).largest))
-    shifted = measure_difference(lambda image: image, lambda image: image + 0.5, images)
+    assert torch.isnan(torch.tensor(compare_networks(lambda image: image, broken_second, images).largest))
+    shifted = compare_networks(lambda image: image, lambda image: image + 0.5, images)
     assert (shifted.largest, shifted.mean) == (pytest.approx(0.5, abs=1e-6), pytest.approx(0.5, abs=1e-6))
 
 

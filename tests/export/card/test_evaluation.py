@@ -20,7 +20,7 @@ from export.card.evaluation import evaluate_card, read_bundle
 from export.card.fault_location import Suspect, is_sure, locate_fault
 from export.card.outputs import read_outputs
 from export.formats.parity import ParityFaces
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture, save_release
 from scripts.evaluate_bundle import main

@@ -16,9 +16,8 @@ from torch import Tensor
 from data.ranges import model_to_uint8, uint8_to_model
 from export.formats.artefacts import write_onnx
 from export.formats.integer_engine import module_name, write_integer_onnx
-from export.int8.calibration_ranges import calibration_ranges, restored
-from export.int8.equalization import equalized
-from export.int8.integer_simulation import Target, choose_grids, simulate
+from export.int8.equalization import equalize
+from export.int8.simulation import Target, calibration_ranges, choose_grids, restore_with, simulate
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode
@@ -32,7 +31,7 @@ Kernels = Callable[[Path], dict[str, int]]
 
 
 def quantized(generator: GPEN, faces: Tensor, target: Target) -> tuple[StaticGPEN, dict[str, ConvolutionGrid]]:
-    network = equalized(StaticGPEN(generator, "pixel_shuffle"), faces)
+    network = equalize(StaticGPEN(generator, "pixel_shuffle"), faces)
     return network, choose_grids(network, calibration_ranges(network, faces), "mse", target)
 
 
@@ -84,7 +83,7 @@ def test_every_convolution_of_the_engine_gives_the_codes_of_exact_integers(
         assert_codes(leaving, sums * along(step, 1) / grid.output_step, name)
         return leaving * grid.output_step
 
-    followed = restored(network, faces[:1], check)
+    followed = restore_with(network, faces[:1], check)
     torch.testing.assert_close(drawn, followed, rtol=0, atol=1e-5)
 
 
@@ -130,7 +129,7 @@ def test_processors_that_add_products_in_16_bits_draw_the_same(
     network, grids = quantized(generators[mode], faces, "onnxruntime")
 
     def draw(grids: dict[str, ConvolutionGrid], channels_last: bool) -> Tensor:
-        return restored(network, faces, lambda n, call: sixteen_bit_convolution(call, grids[n], channels_last))
+        return restore_with(network, faces, lambda n, call: sixteen_bit_convolution(call, grids[n], channels_last))
 
     simulated = simulate(network, grids, faces)
     for channels_last in (False, True):

@@ -13,14 +13,13 @@ from data.faces.files import open_faces
 from data.ranges import model_to_uint8
 from evaluation.metrics.image_metrics import psnr, ssim
 from evaluation.pairs import PairBatch, degraded_pairs
-from export.bundle.sensitivity_plot import sensitivity_plot
-from export.int8.adaptive_rounding import adaptively_rounded, bias_corrected, rounding_up
-from export.int8.calibration_ranges import calibration_ranges, restored
-from export.int8.integer_simulation import Quality, choose_grids, simulate
-from export.int8.layer_selection import Budget, LayerSensitivity, exclude_layers, layer_sensitivity, measurement
+from export.bundle.page import sensitivity_plot
+from export.int8.adaptive_rounding import correct_biases, learn_rounding, rounding_up
+from export.int8.layer_selection import Budget, LayerSensitivity, exclude_layers, layer_sensitivity, measure_on
 from export.int8.quantization import QuantizationSettings, quantize
-from export.int8.rescaling import random_factors, rescaled
-from export.static.layer_map import map_layers
+from export.int8.rescaling import random_factors, rescale
+from export.int8.simulation import Quality, calibration_ranges, choose_grids, restore_with, simulate
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode, load_generator
 from models.quantization.arithmetic import ConvolutionGrid, quantized_convolution
@@ -51,7 +50,7 @@ def grids(network: StaticGPEN, faces: PairBatch) -> dict[str, ConvolutionGrid]:
 @pytest.fixture(scope="module")
 def bad_rows(network: StaticGPEN, faces: PairBatch, grids: dict[str, ConvolutionGrid]) -> tuple[LayerSensitivity, ...]:
     """Sensitivity with one layer that has a sixteenth of its codes."""
-    return layer_sensitivity(measurement(network, faces), coarse(grids, BAD, 16), silent)
+    return layer_sensitivity(measure_on(network, faces), coarse(grids, BAD, 16), silent)
 
 
 def coarse(grids: Mapping[str, ConvolutionGrid], name: str, factor: float) -> dict[str, ConvolutionGrid]:
@@ -80,11 +79,11 @@ def test_corrected_biases_leave_no_mean_error(
                 errors.append((quantized_convolution(call, clipped[name]) - y).mean(dim=(0, 2, 3)))
             return y
 
-        restored(candidate, faces.degraded, compare)
+        restore_with(candidate, faces.degraded, compare)
         return errors[0].abs().max()
 
     assert network.get_submodule(name).bias is None
-    before, after = mean_error(network), mean_error(bias_corrected(network, clipped, faces.degraded))
+    before, after = mean_error(network), mean_error(correct_biases(network, clipped, faces.degraded))
     assert float(before) > 0.01
     assert float(after) < 0.01 * float(before)
 
@@ -98,7 +97,7 @@ def test_learned_rounding_keeps_to_the_grid_and_lowers_the_error_of_the_output(
 ) -> None:
     name = "encoder.convolutions.0"
     coarse_weight = {name: replace(grids[name], weight_step=8 * grids[name].weight_step)}
-    rounded = adaptively_rounded(network, coarse_weight, faces.degraded, num_iterations=150)
+    rounded = learn_rounding(network, coarse_weight, faces.degraded, num_iterations=150)
     step = along(coarse_weight[name].weight_step, 0)
     weight, learned = (n.get_submodule(name).weight for n in (network, rounded))
     codes = learned / step
@@ -115,7 +114,7 @@ def test_learned_rounding_keeps_to_the_grid_and_lowers_the_error_of_the_output(
                 outputs[label] = y
             return y
 
-        restored(candidate, faces.degraded, keep)
+        restore_with(candidate, faces.degraded, keep)
 
     output("float", network)
     output("nearest", network)
@@ -142,7 +141,7 @@ def test_what_sensitivity_says_is_what_a_measurement_gives(
 ) -> None:
     some = {name: grids[name] for name in list(grids)[:2]}
     first, second = some
-    rows = layer_sensitivity(measurement(network, faces), some, silent)
+    rows = layer_sensitivity(measure_on(network, faces), some, silent)
     by_float = simulate(network, {}, faces.degraded)
     alone = simulate(network, {first: grids[first]}, faces.degraded)
     expected = psnr(model_to_uint8(by_float), faces.target).mean() - psnr(model_to_uint8(alone), faces.target).mean()
@@ -158,7 +157,7 @@ def test_the_bad_layer_is_excluded_and_no_other_if_that_meets_the_budget(
     grids: dict[str, ConvolutionGrid],
     bad_rows: tuple[LayerSensitivity, ...],
 ) -> None:
-    bad, rows, measure = coarse(grids, BAD, 16), bad_rows, measurement(network, faces)
+    bad, rows, measure = coarse(grids, BAD, 16), bad_rows, measure_on(network, faces)
     flops = {layer.name: layer.flops for layer in map_layers(network)}
     goal = measure({n: g for n, g in bad.items() if n != BAD}).psnr_to_float - 0.01
     budget = Budget(largest_drop_db=10, least_psnr_to_float_db=goal, largest_float_flops=1.0)
@@ -258,7 +257,7 @@ def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photograp
     network = StaticGPEN(load_generator(ROOT / "weights" / "gpen_64.safetensors"))
     layers = map_layers(network)
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
-    for candidate, largest_drop in ((network, 0.10), (rescaled(network, random_factors(network, 1.0)), 0.15)):
+    for candidate, largest_drop in ((network, 0.10), (rescale(network, random_factors(network, 1.0)), 0.15)):
         result = quantize(candidate, layers, calibration, evaluation, settings, silent)
         assert result.by_float.psnr - result.by_int8.psnr <= largest_drop
         assert result.by_float.ssim - result.by_int8.ssim <= 0.005

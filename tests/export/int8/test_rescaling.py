@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from data.ranges import model_to_uint8
-from export.int8.calibration_ranges import calibration_ranges
-from export.int8.equalization import equalized, filling
-from export.int8.integer_simulation import choose_grids, simulate
-from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, random_factors, rescaled
+from export.int8.equalization import equalize, filling
+from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, random_factors, rescale
+from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.network import StaticGPEN, Upsampling
 from models import GPEN, NoiseMode
 
@@ -30,7 +29,7 @@ def test_each_rescaling_keeps_the_function(
 ) -> None:
     network = StaticGPEN(generators[mode], upsampling)
     factors = RescalingFactors(**{kind: getattr(random_factors(network, 1.0), kind)})
-    uneven = rescaled(network, factors)
+    uneven = rescale(network, factors)
     with torch.no_grad():
         expected = network(images)
         torch.testing.assert_close(uneven(images), expected, rtol=0, atol=1e-5)
@@ -43,7 +42,7 @@ def test_factors_reach_the_weights_they_name(generators: dict[NoiseMode, GPEN]) 
     twice, thrice = torch.full((64,), 2.0), torch.full((32,), 3.0)
     layer = network.blocks[0].plain
     assert (layer.in_channels, layer.out_channels) == (64, 32)
-    uneven = rescaled(network, RescalingFactors(inputs={"blocks.0.plain": twice}, outputs={"blocks.0.plain": thrice}))
+    uneven = rescale(network, RescalingFactors(inputs={"blocks.0.plain": twice}, outputs={"blocks.0.plain": thrice}))
     before, after = (dict(modulated_layers(n))["blocks.0.plain"] for n in (network, uneven))
     torch.testing.assert_close(main_convolution(after).weight, 6 * main_convolution(before).weight)
     # s is halved, so that s² needs four times the energy; d becomes a third: nine times.
@@ -72,7 +71,7 @@ def test_equalizing_keeps_the_function_and_fills_the_ranges_of_weights(
     generators: dict[NoiseMode, GPEN], images: Tensor, upsampling: Upsampling
 ) -> None:
     network = StaticGPEN(generators["concat"], upsampling)
-    even = equalized(network, model_to_uint8(images))
+    even = equalize(network, model_to_uint8(images))
     with torch.no_grad():
         torch.testing.assert_close(even(images), network(images), rtol=0, atol=1e-5)
     for name, layer in modulated_layers(even):
@@ -85,9 +84,9 @@ def test_equalizing_keeps_the_function_and_fills_the_ranges_of_weights(
 
 def test_features_become_even_within_a_factor_of_two(generators: dict[NoiseMode, GPEN], images: Tensor) -> None:
     network = StaticGPEN(generators["concat"])
-    uneven = rescaled(network, RescalingFactors(features=random_factors(network, 1.0).features))
+    uneven = rescale(network, RescalingFactors(features=random_factors(network, 1.0).features))
     seen: dict[StaticGPEN, Tensor] = {}
-    for candidate in (uneven, equalized(uneven, model_to_uint8(images))):
+    for candidate in (uneven, equalize(uneven, model_to_uint8(images))):
         hook = candidate.blocks[2].plain.register_forward_hook(lambda *call, key=candidate: seen.update({key: call[2]}))
         with torch.no_grad():
             candidate(images)
@@ -101,14 +100,14 @@ def test_an_uneven_copy_is_quantized_as_well_as_the_network_itself(
     generators: dict[NoiseMode, GPEN], images: Tensor
 ) -> None:
     network, faces = StaticGPEN(generators["concat"]), model_to_uint8(images)
-    uneven = rescaled(network, random_factors(network, 1.0))
+    uneven = rescale(network, random_factors(network, 1.0))
     expected = simulate(network, {}, faces)
 
     def loss(candidate: StaticGPEN) -> float:
         grids = choose_grids(candidate, calibration_ranges(candidate, faces), "mse", "vacc")
         return decibels(simulate(candidate, grids, faces), expected)
 
-    plain, even = loss(uneven), loss(equalized(uneven, faces))
+    plain, even = loss(uneven), loss(equalize(uneven, faces))
     assert even > plain + 15
     # Last bits decide ties, and three images do not average that out; the uneven copy itself is 20 dB lower.
-    assert even == pytest.approx(loss(equalized(network, faces)), abs=1.5)
+    assert even == pytest.approx(loss(equalize(network, faces)), abs=1.5)

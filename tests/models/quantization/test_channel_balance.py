@@ -2,7 +2,7 @@
 
 import torch
 
-from models.quantization.channel_balance import balance, even, raised
+from models.quantization.channel_balance import balance, divide_by_mean, lift_small
 
 
 def layer() -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,7 +26,7 @@ def test_a_share_of_zero_makes_the_columns_equal_relative_to_their_rows() -> Non
 
 def test_factors_have_a_geometric_mean_of_one() -> None:
     assert abs(float(balance(*layer()).log().mean())) < 1e-12
-    assert even(torch.tensor([2.0, 8.0])).tolist() == [0.5, 2.0]
+    assert divide_by_mean(torch.tensor([2.0, 8.0])).tolist() == [0.5, 2.0]
 
 
 def test_a_rescaled_layer_is_balanced_to_the_same_result() -> None:
@@ -39,5 +39,5 @@ def test_a_rescaled_layer_is_balanced_to_the_same_result() -> None:
 
 
 def test_unused_channels_get_no_endless_factor() -> None:
-    assert raised(torch.tensor([0.0, 4.0])).tolist() == [4e-6, 4.0]
-    assert raised(torch.zeros(2)).tolist() == [1.0, 1.0]
+    assert lift_small(torch.tensor([0.0, 4.0])).tolist() == [4e-6, 4.0]
+    assert lift_small(torch.zeros(2)).tolist() == [1.0, 1.0]

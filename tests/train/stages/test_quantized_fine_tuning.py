@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from data.ranges import model_to_uint8, uint8_to_model
-from export.int8.calibration_ranges import calibration_ranges
-from export.int8.equalization import equalized
-from export.int8.integer_simulation import choose_grids, simulate
+from export.int8.equalization import equalize
+from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture
 from train.stages.quantized_fine_tuning import FakeQuantization
@@ -69,7 +68,7 @@ def test_it_rounds_as_much_as_the_export_does(generator: GPEN, degraded: Tensor)
         expected = generator(degraded)
         trained = decibels(quantization.restore(generator, degraded), expected)
     faces = model_to_uint8(degraded)
-    static = equalized(StaticGPEN(generator), faces)
+    static = equalize(StaticGPEN(generator), faces)
     grids = choose_grids(static, calibration_ranges(static, faces), "mse", "vacc")
     exported = decibels(simulate(static, grids, faces), expected)
     assert 25 < exported < 70

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.formats.artefacts import write_onnx, write_torchscript
-from export.static.layer_map import map_layers
+from export.static.graph import map_layers
 from export.static.network import StaticGPEN, Upsampling
 from inference.restorers import accepted_deprecations
 from models import GPEN, Architecture, NoiseMode

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from data.ranges import model_to_uint8, uint8_to_model
-from export.int8.calibration_ranges import calibration_ranges, convolution_names, restored
+from export.int8.simulation import calibration_ranges, convolution_names, restore_with
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode
 from models.quantization.clipping import NUM_BINS
@@ -41,7 +41,9 @@ def test_a_convolution_that_is_computed_otherwise_changes_the_image(
     network, faces = StaticGPEN(generators["concat"]), model_to_uint8(images)
     with torch.no_grad():
         expected = network(uint8_to_model(faces))
-    torch.testing.assert_close(restored(network, faces, lambda _, call: call.compute()), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        restore_with(network, faces, lambda _, call: call.compute()), expected, rtol=0, atol=1e-5
+    )
     last = "blocks.3.to_rgb.convolution"
-    shifted = restored(network, faces, lambda name, call: call.compute() + (0.25 if name == last else 0))
+    shifted = restore_with(network, faces, lambda name, call: call.compute() + (0.25 if name == last else 0))
     torch.testing.assert_close(shifted, expected + 0.25, rtol=0, atol=1e-5)

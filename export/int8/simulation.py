@@ -1,0 +1,224 @@
+"""What an integer target makes of a network: ranges, steps, convolutions in 8 bits, everything else in float."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.metrics.image_metrics import psnr, ssim
+from models.quantization.arithmetic import (
+    LEVELS,
+    LOWEST_CODE,
+    ConvolutionGrid,
+    quantized_convolution,
+    unsaturated_weight_steps,
+    weight_steps,
+)
+from models.quantization.clipping import Calibration, histogram, threshold
+from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls
+
+BATCH_SIZE = 8
+Compute = Callable[[str, ConvolutionCall], Tensor]
+
+
+@dataclass
+class TensorRange:
+    """Of one tensor [N, C, H, W] over all calibration faces."""
+
+    lowest: Tensor
+    """Smallest value of every channel, [C]."""
+    highest: Tensor
+    """Largest value of every channel, [C]."""
+    counts: Tensor | None = None
+    """Histogram of the absolute values of all channels, from 0 to `largest`; None if it was not asked for."""
+
+    @property
+    def channel_largest(self) -> Tensor:
+        """Largest absolute value of every channel, [C]."""
+        return self.lowest.abs().maximum(self.highest.abs())
+
+    @property
+    def largest(self) -> Tensor:
+        """Largest absolute value, scalar."""
+        return self.channel_largest.max()
+
+
+@dataclass(frozen=True)
+class ConvolutionRanges:
+    """Of one convolution."""
+
+    input: TensorRange
+    output: TensorRange
+
+
+def convolution_names(network: nn.Module) -> dict[int, str]:
+    """Names of a network's convolutions by the identity of their weight, which a call of theirs brings along."""
+    return {
+        id(module.weight): name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    }
+
+
+@torch.no_grad()
+def restore_with(network: nn.Module, faces: Tensor, compute: Compute, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Restores faces while a function of ours computes every convolution.
+
+    Args:
+        network: Maps [N, 3, R, R] in [-1, 1] to the same.
+        faces: Degraded, uint8 [N, 3, R, R].
+        compute: Told name and operands of each convolution.
+        batch_size: Faces at a time.
+
+    Returns:
+        [N, 3, R, R], about [-1, 1].
+    """
+    names = convolution_names(network)
+    images = []
+    for batch in faces.split(batch_size):
+        with ConvolutionCalls(lambda call: compute(names[id(call.weight)], call)):
+            images.append(network(uint8_to_model(batch)))
+    return torch.cat(images)
+
+
+def calibration_ranges(network: nn.Module, faces: Tensor, histograms: bool = True) -> dict[str, ConvolutionRanges]:
+    """Watches every convolution of a network restore faces.
+
+    Args:
+        network: Maps [N, 3, R, R] in [-1, 1] to the same.
+        faces: Degraded faces, uint8 [N, 3, R, R].
+        histograms: Go over the faces once more to count values.
+
+    Returns:
+        Ranges by the name of the convolution, in the order of execution.
+    """
+    ranges: dict[str, ConvolutionRanges] = {}
+
+    def measure(name: str, call: ConvolutionCall) -> Tensor:
+        y = call.compute()
+        if name in ranges:
+            _widen(ranges[name].input, call.x)
+            _widen(ranges[name].output, y)
+        else:
+            ranges[name] = ConvolutionRanges(_range(call.x), _range(y))
+        return y
+
+    def count(name: str, call: ConvolutionCall) -> Tensor:
+        y = call.compute()
+        for tensor, values in ((ranges[name].input, call.x), (ranges[name].output, y)):
+            counts = histogram(values, tensor.largest)
+            tensor.counts = counts if tensor.counts is None else tensor.counts + counts
+        return y
+
+    restore_with(network, faces, measure)
+    if histograms:
+        restore_with(network, faces, count)
+    return ranges
+
+
+def _range(x: Tensor) -> TensorRange:
+    return TensorRange(x.amin(dim=(0, 2, 3)), x.amax(dim=(0, 2, 3)))
+
+
+def _widen(known: TensorRange, x: Tensor) -> None:
+    """Takes in more values."""
+    more = _range(x)
+    known.lowest, known.highest = known.lowest.minimum(more.lowest), known.highest.maximum(more.highest)
+
+
+Target = Literal["vacc", "onnxruntime"]
+"""`vacc`: codes lie in [-127, 127], weights have power-of-two steps and accumulators are read as floats, as by TVM's
+relay.quantize before a product of two activations. `onnxruntime`: codes of activations lie in [-128, 127], its
+QLinearConv rounds its output to 8 bits, and weights have steps that allow for processors which add two products in 16
+bits."""
+Grids = Mapping[str, ConvolutionGrid]
+"""Steps by the name of the convolution; those that are missing stay in float."""
+
+
+def choose_grids(
+    network: nn.Module, ranges: Mapping[str, ConvolutionRanges], calibration: Calibration, target: Target
+) -> dict[str, ConvolutionGrid]:
+    """Chooses the steps of every convolution.
+
+    Args:
+        network: With `ranges`' convolutions.
+        ranges: With histograms.
+        calibration: Where the ranges of activations end.
+        target: Whose arithmetic.
+
+    Returns:
+        One grid for each convolution in `ranges`.
+    """
+    grids = {}
+    for name, range_ in ranges.items():
+        module = network.get_submodule(name)
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)  # for the type checker: ranges name nothing else
+        out_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+        input_step = _step(range_.input, calibration)
+        if target == "vacc":
+            grids[name] = ConvolutionGrid(input_step, weight_steps(module.weight, out_dim))
+        else:
+            weight_step = unsaturated_weight_steps(module.weight, out_dim)
+            grids[name] = ConvolutionGrid(input_step, weight_step, _step(range_.output, calibration), LOWEST_CODE)
+    return grids
+
+
+def simulate(network: nn.Module, grids: Grids, faces: Tensor) -> Tensor:
+    """Restores faces with the convolutions of `grids` in integers.
+
+    Args:
+        network: Maps [N, 3, R, R] in [-1, 1] to the same.
+        grids: Steps by name; without any the network itself runs.
+        faces: Degraded, uint8 [N, 3, R, R].
+
+    Returns:
+        [N, 3, R, R], about [-1, 1].
+    """
+    return restore_with(network, faces, compute_in_integers(grids))
+
+
+def compute_in_integers(grids: Grids) -> Callable[[str, ConvolutionCall], Tensor]:
+    """What computes the convolutions of `grids` in integers and the others as they are."""
+
+    def compute(name: str, call: ConvolutionCall) -> Tensor:
+        return quantized_convolution(call, grids[name]) if name in grids else call.compute()
+
+    return compute
+
+
+def _step(range_: TensorRange, calibration: Calibration) -> Tensor:
+    """Between neighbouring codes of an activation."""
+    assert range_.counts is not None  # for the type checker: ranges come with histograms here
+    return threshold(range_.counts, range_.largest, calibration) / LEVELS
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over faces, of images rounded to 8 bits."""
+
+    psnr: float
+    """Against the clean faces, dB."""
+    ssim: float
+    """Against the clean faces."""
+    psnr_to_float: float
+    """Against the images of the float network, dB."""
+
+
+def quality(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Quality:
+    """Measures restored faces.
+
+    Args:
+        restored: [N, 3, R, R], about [-1, 1].
+        target: Clean faces, uint8 [N, 3, R, R].
+        restored_by_float: What the float network made, as `restored`.
+
+    Returns:
+        Means over the faces; metrics as in `evaluation.image_metrics`.
+    """
+    images = model_to_uint8(restored.cpu())
+    reference = model_to_uint8(restored_by_float.cpu())
+    values = psnr(images, target), ssim(images, target), psnr(images, reference)
+    return Quality(*(float(value.mean()) for value in values))
