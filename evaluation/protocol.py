@@ -12,8 +12,7 @@ from torch import Tensor
 from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, fingerprint
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.metrics.choice import Metrics
-from evaluation.metrics.fid import FrechetDistance
+from evaluation.metrics.choice import Metrics, SetDistance
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
 from system import machine
@@ -161,7 +160,7 @@ class Evaluator:
         self._degraded: list[list[dict[str, float]]] = []  # values of every face of the batches seen so far
         self._degraded_means: dict[str, MeanInterval] = {}
         self._digest = hashlib.sha256()
-        self._distance = None if metrics.inception is None else FrechetDistance(metrics.inception)
+        self._distances = [metric.begin() for metric in metrics.per_set]
 
     def evaluate(
         self,
@@ -188,14 +187,14 @@ class Evaluator:
         worst: list[FacePictures] = []
         best: list[FacePictures] = []
         first: list[FacePictures] = []
-        distance = None if self.metrics.inception is None else FrechetDistance(self.metrics.inception)
+        distances = [metric.begin() for metric in self.metrics.per_set]
         for index, batch in enumerate(self.pairs):
             if index == len(self._degraded):
                 self._measure_pairs(batch)
             restored = _restore(restore, batch)
             values = self._measure(restored, batch.target)
             rows += [FaceRow(*row) for row in zip(batch.names, self._degraded[index], values, strict=True)]
-            if distance is not None:
+            for distance in distances:
                 distance.add_images(restored)
             new = rows[-len(batch.names) :]
             faces = [FacePictures(*face) for face in zip(new, batch.degraded, restored, batch.target, strict=True)]
@@ -208,7 +207,7 @@ class Evaluator:
             self.pairs.protocol(), images_fingerprint=self._digest.hexdigest(), metrics=self.metrics.definitions()
         )
         return Evaluation(
-            protocol, rows, *self._means(rows, distance), dict(self.metrics.unavailable), worst, best, first
+            protocol, rows, *self._means(rows, distances), dict(self.metrics.unavailable), worst, best, first
         )
 
     def _measure_pairs(self, batch: PairBatch) -> None:
@@ -217,8 +216,8 @@ class Evaluator:
         for name, degraded, target in zip(*batch, strict=True):
             self._digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
             self._digest.update(degraded.contiguous().numpy().tobytes() + target.contiguous().numpy().tobytes())
-        if self._distance is not None:
-            self._distance.add(batch.degraded, batch.target)
+        for distance in self._distances:
+            distance.add(batch.degraded, batch.target)
 
     def _measure(self, images: Tensor, targets: Tensor) -> list[dict[str, float]]:
         """All metrics of a batch, face by face."""
@@ -226,7 +225,7 @@ class Evaluator:
         return [{name: column[i] for name, column in columns.items()} for i in range(len(images))]
 
     def _means(
-        self, rows: list[FaceRow], distance: FrechetDistance | None
+        self, rows: list[FaceRow], distances: list[SetDistance]
     ) -> tuple[dict[str, MeanInterval], dict[str, MeanInterval], dict[str, MeanInterval]]:
         """Means of the degraded images, of the restored ones and of the difference."""
         if not rows:
@@ -235,17 +234,18 @@ class Evaluator:
             self._degraded_means = {
                 name: mean_interval([row.degraded[name] for row in rows]) for name in rows[0].degraded
             }
-            if self._distance is not None:
-                self._degraded_means["fid"] = MeanInterval(self._distance.value(), None, None)
+            for distance in self._distances:
+                for name, value in distance.values().items():
+                    self._degraded_means[name] = MeanInterval(value, None, None)
         restored: dict[str, MeanInterval] = {}
         difference: dict[str, MeanInterval] = {}
         for name in rows[0].degraded:
             before, after = [row.degraded[name] for row in rows], [row.restored[name] for row in rows]
             restored[name], difference[name] = mean_interval(after), mean_difference_interval(after, before)
-        if distance is not None and self._distance is not None:
-            fid = distance.value(self._distance)
-            restored["fid"] = MeanInterval(fid, None, None)
-            difference["fid"] = MeanInterval(fid - self._degraded_means["fid"].mean, None, None)
+        for distance, of_pairs in zip(distances, self._distances, strict=True):
+            for name, value in distance.values(of_pairs).items():
+                restored[name] = MeanInterval(value, None, None)
+                difference[name] = MeanInterval(value - self._degraded_means[name].mean, None, None)
         return dict(self._degraded_means), restored, difference
 
 

@@ -44,7 +44,14 @@ class Faces:
 class Figures:
     """Figures."""
 
-    metrics: tuple[Literal["psnr", "ssim", "lpips", "fid", "identity"], ...] = ("psnr", "ssim", "lpips", "identity")
+    metrics: tuple[Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"], ...] = (
+        "psnr",
+        "ssim",
+        "perceptual",
+        "lpips",
+        "identity",
+        "fd_lite0",
+    )
     """PSNR is always computed; a metric whose weights or package cannot be had is listed as unavailable."""
     lpips_weights: Path | None = None
     """File of torchvision's AlexNet; null looks into GPEN_WEIGHTS and the cache, then downloads it."""

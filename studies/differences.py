@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from evaluation.metrics.choice import METRIC_FORMS, MetricName
+from evaluation.metrics.choice import METRIC_FORMS
 from evaluation.statistics import TrainingDifference, holm_adjusted, training_difference
 from studies.results import Results, metrics_of, per_face
 
@@ -17,7 +17,7 @@ class Difference:
     variant: str
     reference: str
     degradation: str
-    metric: MetricName
+    metric: str
     num_seeds: tuple[int, int]
     """Members of the variant and of the reference."""
     found: TrainingDifference

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.choice import METRIC_FORMS, MetricName
+from evaluation.metrics.choice import METRIC_FORMS
 from evaluation.statistics import Values
 from inference.restorers import file_digest
 from studies.comparison import Comparison, Member
@@ -22,9 +22,9 @@ class Measured:
 
     member: str
     """Its name."""
-    restored: dict[MetricName, Values]
+    restored: dict[str, Values]
     """[F] per metric of the restored faces; [1] for a metric of the whole set."""
-    degraded: dict[MetricName, Values]
+    degraded: dict[str, Values]
     """The same of the degraded faces."""
     protocol: dict[str, Any]
     """As `evaluation.protocol.Protocol` was stored."""
@@ -58,20 +58,20 @@ def first_measured(results: Results) -> Measured:
     return next(iter(next(iter(results.values())).values()))[0]
 
 
-def metrics_of(results: Results) -> list[MetricName]:
+def metrics_of(results: Results) -> list[str]:
     """The metrics that anything has, in the order of the tables."""
     found = {metric for table in results.values() for row in table.values() for one in row for metric in one.restored}
     return [metric for metric in METRIC_FORMS if metric in found]
 
 
-def seed_means(measured: list[Measured], metric: MetricName) -> list[float]:
+def seed_means(measured: list[Measured], metric: str) -> list[float]:
     """The mean over faces of every member; empty unless all of them have the metric."""
     if any(metric not in one.restored for one in measured):
         return []
     return [float(one.restored[metric].mean()) for one in measured]
 
 
-def per_face(measured: list[Measured], metric: MetricName) -> Values | None:
+def per_face(measured: list[Measured], metric: str) -> Values | None:
     """[S, F], a row per member, or None where one lacks the metric or it has no value per face."""
     columns = [one.restored[metric] for one in measured if metric in one.restored]
     if len(columns) < len(measured) or len(columns[0]) != measured[0].protocol["num_faces"]:
@@ -105,9 +105,9 @@ def _read(member: Member, degradation: str) -> Measured:
     return Measured(member.name, states["restored"], states["degraded"], protocol, unavailable)
 
 
-def _values(summary: dict[str, Any], rows: list[dict[str, str]], state: str) -> dict[MetricName, Values]:
+def _values(summary: dict[str, Any], rows: list[dict[str, str]], state: str) -> dict[str, Values]:
     """Per face where there is a column, else the one value of the whole set."""
-    values: dict[MetricName, Values] = {}
+    values: dict[str, Values] = {}
     for metric in METRIC_FORMS:
         if metric in summary[state]:
             column = f"{state}_{metric}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,12 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
-from evaluation.metrics.fid import FID_DEFINITION, load_inception
+from evaluation.metrics.fid import FID_DEFINITION, FrechetDistance, load_inception
 from evaluation.metrics.identity import IDENTITY_DEFINITION, FaceEmbedding
+from evaluation.metrics.imagenet_features import (
+    FD_LITE0_DEFINITION,
+    KID_LITE0_DEFINITION,
+    PERCEPTUAL_DEFINITION,
+    Lite0,
+    Lite0Distance,
+)
 from evaluation.metrics.perceptual import LPIPS_DEFINITION, LpipsDistance
 
-MetricName = Literal["psnr", "ssim", "lpips", "fid", "identity"]
+MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
+SetDistance = FrechetDistance | Lite0Distance
+"""Two growing sets of images and their distances by name."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +48,17 @@ class MetricForm:
         return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
 
 
-METRIC_FORMS: dict[MetricName, MetricForm] = {
+METRIC_FORMS: dict[str, MetricForm] = {
     "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
     "ssim": MetricForm("SSIM", "", True),
+    "perceptual": MetricForm("perceptual", "", False),
     "lpips": MetricForm("LPIPS", "", False),
-    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
     "identity": MetricForm("identity", "", False),
+    "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),
+    "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
+    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
 }
-"""Of every metric, in the order of the columns."""
+"""Of every metric, in the order of the columns; kid_lite0 comes with fd_lite0."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +74,32 @@ class FaceMetric:
 
 
 @dataclass(frozen=True)
+class SetMetric:
+    """Numbers for all images and all targets together."""
+
+    definitions: dict[str, str]
+    """What a protocol says about each, by name."""
+    begin: Callable[[], SetDistance]
+    """Two empty sets."""
+
+
+@dataclass(frozen=True)
 class Metrics:
     """The metrics of an evaluation."""
 
     per_face: tuple[FaceMetric, ...]
     """Metrics with a value for each face, PSNR among them."""
-    inception: nn.Module | None = None
-    """Network for FID; None leaves FID out."""
+    per_set: tuple[SetMetric, ...] = ()
+    """Metrics with a value for all faces together."""
     unavailable: dict[str, str] = field(default_factory=dict)
     """Metrics that were asked for and cannot be computed here, with the reason."""
 
     def definitions(self) -> dict[str, str]:
         """Definition of every computed metric by its name."""
-        per_face = {metric.name: metric.definition for metric in self.per_face}
-        return per_face | ({"fid": FID_DEFINITION} if self.inception is not None else {})
+        definitions = {metric.name: metric.definition for metric in self.per_face}
+        for metric in self.per_set:
+            definitions |= metric.definitions
+        return definitions
 
 
 def choose_metrics(
@@ -87,7 +112,7 @@ def choose_metrics(
 
     Args:
         names: Metrics to compute. PSNR is always among them, for it ranks the faces.
-        device: Where the networks of LPIPS and FID run.
+        device: Where the networks run.
         lpips_weights: As in `evaluation.perceptual.LpipsDistance`.
         inception_weights: As in `evaluation.fid.load_inception`.
 
@@ -104,31 +129,30 @@ def choose_metrics(
     unknown = sorted(set(names) - set(ALL_METRICS))
     if unknown:
         raise ValueError(f"metrics must be among {', '.join(ALL_METRICS)}, got {', '.join(unknown)}")
-    per_face = [FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr)]
-    if "ssim" in names:
-        per_face.append(FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim))
+    lite0 = cache(partial(Lite0, device))  # one network for two metrics
+    load: dict[MetricName, Callable[[], FaceMetric | SetMetric]] = {
+        "psnr": lambda: FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr),
+        "ssim": lambda: FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim),
+        "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, lite0().distance),
+        "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, LpipsDistance(lpips_weights, device).distance),
+        "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
+        "fd_lite0": lambda: SetMetric(
+            {"fd_lite0": FD_LITE0_DEFINITION, "kid_lite0": KID_LITE0_DEFINITION}, partial(Lite0Distance, lite0())
+        ),
+        "fid": lambda: fid_metric(load_inception(inception_weights).to(torch.device(device))),
+    }
+    chosen: list[FaceMetric | SetMetric] = []
     unavailable: dict[str, str] = {}
-    inception = None
-    if "lpips" in names:
-        try:
-            lpips = LpipsDistance(lpips_weights, device)
-            per_face.append(FaceMetric("lpips", LPIPS_DEFINITION, lpips.distance))
-        except (ImportError, OSError) as error:
-            unavailable["lpips"] = _one_line(error)
-    if "fid" in names:
-        try:
-            inception = load_inception(inception_weights).to(torch.device(device))
-        except (ImportError, OSError) as error:
-            unavailable["fid"] = _one_line(error)
-    if "identity" in names:
-        try:
-            identity = FaceEmbedding()
-            per_face.append(FaceMetric("identity", IDENTITY_DEFINITION, identity.distance))
-        except (ImportError, OSError) as error:
-            unavailable["identity"] = _one_line(error)
-    return Metrics(tuple(per_face), inception, unavailable)
+    for name in ALL_METRICS:
+        if name == "psnr" or name in names:
+            try:
+                chosen.append(load[name]())
+            except (ImportError, OSError) as error:
+                unavailable[name] = " ".join(str(error).split())
+    per_face = tuple(metric for metric in chosen if isinstance(metric, FaceMetric))
+    return Metrics(per_face, tuple(metric for metric in chosen if isinstance(metric, SetMetric)), unavailable)
 
 
-def _one_line(error: Exception) -> str:
-    """Message of an error without its line breaks."""
-    return " ".join(str(error).split())
+def fid_metric(inception: nn.Module) -> SetMetric:
+    """FID by a network uint8 [N, 3, H, W] to [N, F], from `evaluation.metrics.fid.load_inception`."""
+    return SetMetric({"fid": FID_DEFINITION}, partial(FrechetDistance, inception))

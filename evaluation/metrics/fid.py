@@ -3,9 +3,9 @@
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 
@@ -54,8 +54,12 @@ class FrechetDistance:
         """Adds uint8 [N, 3, H, W] to the one set alone, where the other's targets are those of another distance."""
         self._metric.update(images.to(self._metric.device), real=False)
 
-    def value(self, targets_of: "FrechetDistance | None" = None) -> float:
-        """The distance between the images and the targets added so far in all processes, which call it together.
+    def values(self, targets_of: object = None) -> dict[str, float]:
+        """`value` by its name; the targets are those of another such distance where one is given."""
+        return {"fid": self.value(targets_of if isinstance(targets_of, FrechetDistance) else None)}
+
+    def value(self, targets_of: Self | None = None) -> float:
+        """The distance between the images and the targets added so far, at least 0.
 
         Args:
             targets_of: Has the targets, so that they go through the network once; None for its own.
@@ -66,10 +70,7 @@ class FrechetDistance:
         if targets_of is not None:
             for name in _TARGET_SUMS:
                 setattr(self._metric, name, getattr(targets_of._metric, name).clone())
-        num_images = self._metric.real_features_num_samples.clone()
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(num_images)
-        if int(num_images) < 2:
+        if int(self._metric.real_features_num_samples) < 2:
             raise ValueError("FID needs at least two images; leave the metric out")
         return float(self._metric.compute())
 

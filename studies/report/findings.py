@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from evaluation.metrics.choice import MetricName
 from evaluation.pairs import PairBatch
 from export.static.cost import Cost
 from studies.comparison import Comparison
@@ -21,7 +20,7 @@ class Findings:
 
     comparison: Comparison
     results: Results
-    metrics: list[MetricName]
+    metrics: list[str]
     """In the order of the columns."""
     differences: list[Difference]
     records: Records

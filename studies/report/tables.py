@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
-from evaluation.metrics.choice import METRIC_FORMS, MetricName
+from evaluation.metrics.choice import METRIC_FORMS
 from evaluation.statistics import Values
 from export.static.cost import Cost
 from studies.differences import Difference, interval_text, signed
@@ -144,7 +144,7 @@ def _spread_text(values: Sequence[float], digits: int) -> str:
     return f"{mean(values):.{digits}f} ± {deviation}"
 
 
-def _mean_text(metric: MetricName, values: Values | None) -> str:
+def _mean_text(metric: str, values: Values | None) -> str:
     return NONE if values is None else f"{values.mean():.{METRIC_FORMS[metric].fine_digits}f}"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from data.degradation.parameters import DegradationRanges
 from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, open_faces
-from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics
+from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics, fid_metric
 from evaluation.metrics.image_metrics import psnr
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
@@ -127,7 +127,7 @@ def test_what_concerns_the_pairs_alone_is_measured_once_and_a_failure_between_ch
     inception = ChannelMeans()
     evaluator = Evaluator(
         FacePairs(drawn_faces, 32, "small", batch_size=3),
-        Metrics((FaceMetric("psnr", "", measure),), inception),
+        Metrics((FaceMetric("psnr", "", measure),), (fid_metric(inception),)),
     )
     inception.num_seen = 0  # torchmetrics tries the network once
     with pytest.raises(ValueError, match="must be finite"):
@@ -135,7 +135,9 @@ def test_what_concerns_the_pairs_alone_is_measured_once_and_a_failure_between_ch
     found = [evaluator.evaluate(_smooth, num_first=2) for _ in range(3)]
     assert sum(measured) == 7 + 3 * 7
     assert [face.row for face in found[0].first] == found[0].rows[:2]
-    fresh = Evaluator(evaluator.pairs, Metrics(evaluator.metrics.per_face, ChannelMeans())).evaluate(_smooth)
+    fresh = Evaluator(evaluator.pairs, Metrics(evaluator.metrics.per_face, (fid_metric(ChannelMeans()),))).evaluate(
+        _smooth
+    )
     for other in found:
         assert (other.rows, other.degraded, other.restored, other.difference, other.protocol) == (
             fresh.rows,
@@ -171,7 +173,7 @@ def test_fid_stands_beside_the_means_without_an_interval(drawn_faces: FaceFiles,
         def forward(self, images: Tensor) -> Tensor:
             return images.float().mean((2, 3))
 
-    metrics = Metrics(choose_metrics(["psnr"]).per_face, inception=ChannelMeans())
+    metrics = Metrics(choose_metrics(["psnr"]).per_face, (fid_metric(ChannelMeans()),))
     batch = PairBatch(["a", "b", "c"], torch.zeros(3, 3, 32, 32).byte(), torch.full((3, 3, 32, 32), 4).byte())
     pairs = FacePairs(drawn_faces, 32, "small", kept=(batch,))
     evaluation = Evaluator(pairs, metrics).evaluate(lambda x: x + 2 / 127.5)

@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from system import atomic_file, machine
 from train.run.checkpoints import images_of, latest_checkpoint, sound_checkpoint
-from train.run.settings import has_all_images
+from train.run.settings import is_whole
 
-MAY_CHANGE = ("trainer.", "data.num_workers", "data.reading.", "data.run.", "run.folder",
+MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
               "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
-              "data.faces", "data.validation_faces", "model.init_args.computation.seed", "run.num_parts",
-              "model.init_args.computation.num_parts", "run.overwrite")  # fmt: skip
+              "data.faces", "data.validation_faces", "data.seed", "model.init_args.seed",
+              "run.num_parts", "model.init_args.num_parts", "run.overwrite", "data.max_broken_share",
+              "data.report_folder")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
 fingerprint is compared. Seeds of data and model are run.seed, which is compared itself."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")
@@ -189,7 +190,7 @@ def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwr
     assert checkpoint is not None  # there is one, and not all are damaged
     for problem in problems:
         print(f"{problem}; taking {checkpoint.name} instead", flush=True)
-    is_complete = has_all_images(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
+    is_complete = is_whole(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
     return Start(None, False) if is_complete and overwrite else Start(checkpoint, is_complete)
 
 

@@ -66,10 +66,10 @@ class RunSettings:
 
 
 def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:
-    """Tells whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
+    """Whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
     return images_seen // every_images > (images_seen - batch_size) // every_images
 
 
-def has_all_images(images_seen: int, batch_size: int, total_images: int) -> bool:
-    """Tells whether a run is complete: `total_images` leaves no room for another batch."""
+def is_whole(images_seen: int, batch_size: int, total_images: int) -> bool:
+    """Whether a run is complete: `total_images` leaves no room for another batch."""
     return images_seen + batch_size > total_images

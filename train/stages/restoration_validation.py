@@ -1,7 +1,8 @@
 """Validation of stage 2: PSNR, SSIM and LPIPS of the averaged generator on a fixed degraded set, and a picture."""
 
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,10 +13,7 @@ from evaluation.reports.pictures import comparison_rows, write_png
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
 from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings
-
-if TYPE_CHECKING:
-    from train.stages.restoration import RestorationTraining
+from train.run.settings import RunSettings, is_passed
 
 SEED = 0
 """Of the degradation of validation faces: the same for every run, so that runs can be compared."""
@@ -27,21 +25,17 @@ class RestorationValidation(Callback):
     """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR.
 
     Args:
-        training: Whose averaged generator restores.
         settings: Of the run.
-        reporting: Its trackers get figures and pictures.
-        checkpoints: Get the PSNR.
+        batch_size: Images per iteration over all processes.
+        reporting: Told how long it took; its trackers get figures and pictures.
+        checkpoints: Told the PSNR.
     """
 
     def __init__(
-        self,
-        training: "RestorationTraining",
-        settings: RunSettings,
-        reporting: Reporting,
-        checkpoints: RunCheckpoints,
+        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
     ) -> None:
-        self.training = training
         self.settings = settings
+        self.batch_size = batch_size
         self.reporting = reporting
         self.checkpoints = checkpoints
         self._evaluator: Evaluator | None = None
@@ -51,8 +45,9 @@ class RestorationValidation(Callback):
         """Degrades the validation faces once and measures the start."""
         if not trainer.is_global_zero:
             return
-        module = self.training
-        faces = self.reporting.data.usable_validation_faces
+        module: Any = pl_module
+        data: Any = trainer
+        faces = data.datamodule.usable_validation_faces
         pairs = FacePairs(faces, module.architecture.resolution, module.degradation, SEED)
         metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
         self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
@@ -60,20 +55,22 @@ class RestorationValidation(Callback):
             print(f"{name.upper()} is off: {reason}", flush=True)
         self._log = CsvLog(self.settings.folder / "validation.csv", module.progress.images_seen)
         if module.progress.images_seen == 0:
-            self._validate()
+            self._validate(module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Validates if a multiple of `validate_every_images` was passed."""
-        if self.training.progress.has_passed(self.settings.validate_every_images):
-            with self.training.progress.pause():
-                if trainer.is_global_zero:
-                    self._validate()
+        module: Any = pl_module
+        if is_passed(module.progress.images_seen, self.batch_size, self.settings.validate_every_images):
+            start = time.perf_counter()
+            if trainer.is_global_zero:
+                self._validate(module)
+            self.reporting.exclude_pause(time.perf_counter() - start)
 
-    def _validate(self) -> None:
+    def _validate(self, module: Any) -> None:
         assert self._evaluator is not None and self._log is not None  # set by on_train_start
-        module, images_seen = self.training, self.training.progress.images_seen
+        images_seen = module.progress.images_seen
         evaluation = self._evaluator.evaluate(
             lambda x: module.restore(module.ema, x.to(module.device)), num_extremes=0, num_first=NUM_PICTURED
         )

@@ -60,7 +60,7 @@ def test_metrics_that_cannot_be_had_are_listed_with_their_reason(
     monkeypatch.setitem(sys.modules, "dlib", None)
     metrics = choose_metrics(["ssim", "lpips", "fid", "identity"])
     assert [metric.name for metric in metrics.per_face] == ["psnr", "ssim"]
-    assert metrics.inception is None
+    assert not metrics.per_set
     assert set(metrics.unavailable) == {"lpips", "fid", "identity"}
     assert "https://" in metrics.unavailable["lpips"] and str(tmp_path) in metrics.unavailable["lpips"]
     assert "torch-fidelity" in metrics.unavailable["fid"] or "https://" in metrics.unavailable["fid"]

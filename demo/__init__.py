@@ -1,1 +1,0 @@
-"""The whole path at 64 pixels within some minutes: what `make demo` does, how long each part may take, its page."""
