@@ -1,12 +1,10 @@
 """Turns finished runs into the release files under weights/: python -m scripts.publish_weights --help."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from data.degradation.presets import load_preset
@@ -25,6 +23,7 @@ from models import GPEN, load_discriminator, load_generator, load_prior, read_ch
 from system import command_line
 from system.atomic_file import write_atomically
 from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
+from train.run.record import read_config, read_record
 
 LARGEST_BYTES = 20_000_000
 SEED = 0
@@ -95,8 +94,8 @@ def _checkpoint(run: Path) -> Path:
 
 def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
     """The model card of one file, in Markdown."""
-    record = json.loads((run / "run.json").read_text())["sessions"][-1]
-    config = _config(run)
+    record = read_record(run)["sessions"][-1]
+    config = read_config(run)
     what = "GPEN restorer" if name == "gpen" else "face prior (StyleGAN2) and its discriminator"
     lines = [
         f"## {file.name}",
@@ -115,7 +114,7 @@ def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
 
 def _history(run: Path, images_seen: int) -> list[str]:
     """The runs that led to a network, the first one first: a run may start from the checkpoint of another."""
-    options = _config(run)["model"]["init_args"]
+    options = read_config(run)["model"]["init_args"]
     optimization = options["optimization"]
     if "degradation" not in options:
         return [f"Images seen: {images_seen:,}, rates {_rates(optimization)}."]
@@ -133,10 +132,6 @@ def _history(run: Path, images_seen: int) -> list[str]:
 def _rates(optimization: dict[str, Any]) -> str:
     rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
     return ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None)
-
-
-def _config(run: Path) -> dict[str, Any]:
-    return yaml.safe_load((run / "config.yaml").read_text())
 
 
 def _figures(path: Path, faces_path: Path, degradation: str) -> str:

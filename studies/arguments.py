@@ -6,7 +6,7 @@ from pathlib import Path
 
 from studies.comparison import check_names
 from train.run.checkpoints import sound_checkpoint
-from train.run.repetition import read_record
+from train.run.record import read_config
 
 STAGES = {
     "train.stages.prior.PriorTraining": "prior",
@@ -69,7 +69,7 @@ def _open(path: Path) -> NamedModel:
         path = checkpoint
     if run is None:
         return NamedModel(path.name, path, {})
-    config, _ = read_record(run)
+    config = read_config(run)
     return NamedModel(f"seed {config['run'].get('seed', 0)}", path, _stages(run))
 
 
@@ -85,7 +85,7 @@ def _stages(run: Path) -> dict[str, Path]:
     stages: dict[str, Path] = {}
     current: Path | None = run
     while current is not None and current not in stages.values():
-        config, _ = read_record(current)
+        config = read_config(current)
         model = config.get("model", {})
         stage = STAGES.get(model.get("class_path", ""), "training")
         stages = {f"earlier {stage}" if stage in stages else stage: current} | stages

@@ -11,8 +11,7 @@ from data.degradation.presets import load_preset
 from studies.comparison import Member
 from train.reporting.csv_log import read_table
 from train.run.checkpoints import NAME, checkpoints_in, images_of
-from train.run.record import MAY_CHANGE, flat_settings
-from train.run.repetition import read_record
+from train.run.record import MAY_CHANGE, flat_settings, read_config, read_record
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def stage_records(member: Member) -> dict[str, StageRecord]:
         FileNotFoundError: A folder holds no run.
         ValueError: A record is damaged.
     """
-    read = {stage: read_record(run) for stage, run in member.runs.items()}
+    read = {stage: (read_config(run), read_record(run)) for stage, run in member.runs.items()}
     starts = [config.get("model", {}).get("init_args", {}).get("start") for config, _ in read.values()]
     used = [member.checkpoint, *(Path(start) for start in starts if start)]
     return {stage: _stage_record(member.runs[stage], config, record, used) for stage, (config, record) in read.items()}

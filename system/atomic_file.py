@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         A path of the same folder and suffix where the block writes the file.
 
     Raises:
-        OSError: The folder cannot be written to or the disk is full. The old file is untouched, nothing is left behind.
+        OSError: The folder cannot be written to or the disk is full; names the target. The old file is untouched,
+            nothing is left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +31,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file by itself
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -48,3 +54,105 @@ def write_atomically(path: Path | str, content: bytes | str) -> Path:
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+ASIDE_PREFIX = ".replaced_"
+
+
+@contextmanager
+def replacing_outputs(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Renames files and folders aside while the block puts new ones in their place; removes them when it ends well.
+
+    Args:
+        folder: In which they lie.
+        names: Of those that are replaced; what is not there is passed over, links are renamed and not followed.
+
+    Raises:
+        OSError: Something cannot be renamed. As after any error of the block, the old ones are back in their place.
+    """
+    aside = set_aside(folder, names)
+    try:
+        yield
+    except BaseException:
+        put_back(folder, aside)
+        raise
+    remove_aside(folder)
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> Path:
+    """Renames files and folders into a new hidden folder beside them, from which they can be put back.
+
+    Args:
+        folder: In which they lie.
+        names: Of what is renamed; what is not there is passed over.
+
+    Returns:
+        The hidden folder; a folder that holds one was written to by this project.
+    """
+    aside = folder / f"{ASIDE_PREFIX}{secrets.token_hex(4)}"
+    found = [name for name in names if os.path.lexists(folder / name)]
+    if found:
+        aside.mkdir()
+    for name in found:
+        (folder / name).rename(aside / name)
+    return aside
+
+
+def put_back(folder: Path, aside: Path) -> None:
+    """Takes back what `set_aside` renamed; what stands in its place is removed."""
+    for old in sorted(aside.iterdir()) if aside.is_dir() else []:
+        remove(folder / old.name)
+        old.rename(folder / old.name)
+    if aside.is_dir():
+        aside.rmdir()
+
+
+def remove_aside(folder: Path) -> None:
+    """Removes what was set aside in a folder, also by commands that were killed: the new outputs stand."""
+    for aside in folder.glob(f"{ASIDE_PREFIX}*"):
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder with all that is in it, or a link but not what it leads to, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_apart(outputs: Iterable[Path], inputs: Mapping[str, Path], command: str) -> None:
+    """Refuses to remove or replace what is read.
+
+    Args:
+        outputs: Files and folders that would be removed or replaced.
+        inputs: What is read, by words such as `which the run starts from`; a folder stands for all that it reaches,
+            also through links.
+        command: What would remove them, such as `--overwrite`.
+
+    Raises:
+        ValueError: An input is one of the outputs or lies below one.
+    """
+    removed = {path.resolve() for path in outputs if os.path.lexists(path)}
+    for words, path in inputs.items() if removed else ():
+        is_around = any(path.resolve() in output.parents for output in removed)
+        for place in [path.resolve()] if is_around else _places(path):
+            if any(place == output or output in place.parents for output in removed):
+                raise ValueError(
+                    f"{command} would remove {place}, {words}; write to another folder, or move the input elsewhere"
+                )
+
+
+def _places(path: Path) -> Iterator[Path]:
+    """Where a path, and all folders and links below it, really lie; no folder is entered twice."""
+    yield path.resolve()
+    visited = set()
+    for current, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(current)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        yield Path(real)
+        paths = (os.path.join(current, name) for name in files)
+        yield from (Path(os.path.realpath(link)) for link in paths if os.path.islink(link))

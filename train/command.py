@@ -21,13 +21,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from system import machine
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.processes.memory import keep_freed_memory
-from train.processes.strategy import num_processes, strategy_for
+from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
 from train.reporting.tracking import Tracking
+from train.run.beginning import begin_or_continue, check_inputs
 from train.run.checkpoints import RunCheckpoints
 from train.run.data_module import FacesDataModule
 from train.run.ending import ending_together
-from train.run.record import begin_or_continue, check_inputs, only_command, settle_precision
+from train.run.record import only_command, recorded, settle_precision
 from train.run.settings import RunSettings
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationTraining
@@ -141,28 +142,33 @@ class TrainingCommand(LightningCLI):
         settings = self._settings()
         self._check_batches(settings)
         check_inputs(settings.folder, self.config_dump, settings.overwrite)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ExplicitAveraging):
+            strategy.connect_launched_processes()
         if self.trainer.is_global_zero:
             self._warn_of_emulation()
-        with only_command(settings.folder) if self.trainer.is_global_zero else nullcontext():
+        lock = only_command(settings.folder) if self.trainer.is_global_zero else nullcontext()
+        with ending_together(strategy, self.datamodule), lock:
             self._train(settings)
 
     def _train(self, settings: RunSettings) -> None:
+        is_first = self.trainer.is_global_zero
         start = begin_or_continue(
             settings.folder,
             self.config_dump,
-            self.datamodule.description(),
+            self.datamodule.description(recorded(settings.folder)["data"]) if is_first else {},
             settings.overwrite,
-            self.trainer.is_global_zero,
+            is_first,
             self.trainer.world_size,
         )
+        start = self.trainer.strategy.broadcast(start)  # the first process has looked before it changed anything
         if start.is_complete:
             print(
                 f"{settings.folder} is complete with {start.images_seen:,} images; raise run.total_images to "
                 "go on, or begin again with --run.overwrite true"
             )
             return
-        with ending_together(self.trainer.strategy, self.datamodule):
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=start.checkpoint, weights_only=True)
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=start.checkpoint, weights_only=True)
 
     def _check_batches(self, settings: RunSettings) -> None:
         batch_size = self.datamodule.batch_size

@@ -105,10 +105,10 @@ class FaceFiles:
         if self.path.is_dir():
             with (self.path / name).open("rb") as file:
                 return file.read(most)
-        with self._open_archive().open(name) as member:
+        with self.open_archive().open(name) as member:
             return member.read(most)
 
-    def _open_archive(self) -> zipfile.ZipFile:
+    def open_archive(self) -> zipfile.ZipFile:
         """The zip as opened by this process: a handle shared after a fork would share its file position too."""
         if self._archive is None or self._archive_process != os.getpid():
             self._archive, self._archive_process = zipfile.ZipFile(self.path), os.getpid()
@@ -160,7 +160,7 @@ def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
 
 
 def fingerprint(faces: FaceFiles) -> str:
-    """Identifies a set of photographs in reports by the names and sizes of its files, not by their pixels.
+    """Identifies a set of photographs in reports by the names and sizes of its files; see also `contents_fingerprint`.
 
     Args:
         faces: The photographs.

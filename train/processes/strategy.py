@@ -18,7 +18,9 @@ class ExplicitAveraging(DDPStrategy):
     watch: PeerWatch | None = None
 
     def setup_distributed(self) -> None:
-        """Connects the processes, for collectives and for the watch over each other."""
+        """Connects the processes, once, for collectives and for the watch over each other."""
+        if self.watch is not None:
+            return
         super().setup_distributed()
         launcher: Any = self.launcher
         children = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
@@ -27,6 +29,11 @@ class ExplicitAveraging(DDPStrategy):
         assert self.cluster_environment is not None  # Lightning chose one
         address = self.cluster_environment.main_address
         self.watch = PeerWatch(self.global_rank, self.world_size, address, self.broadcast, children)
+
+    def connect_launched_processes(self) -> None:
+        """Connects what torchrun or SLURM has started at once; processes that this one starts come with training."""
+        if self.cluster_environment is not None and self.cluster_environment.creates_processes_externally:
+            self.setup_environment()
 
     def configure_ddp(self) -> None:
         """Wraps nothing; the processes start from equal weights because these depend on the seed alone."""

@@ -1,6 +1,5 @@
 """What trackers get of a run beside its own files: rows, pictures, faces and checkpoints."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from evaluation.reports.pictures import Picture
 from train.reporting.csv_log import read_table
 from train.reporting.wandb_run import WandbRun
 from train.run.checkpoints import RunCheckpoints, checkpoint_path
+from train.run.record import read_record
 from train.run.settings import RunSettings, is_whole
 
 
@@ -126,7 +126,7 @@ class Tracking(Callback):
 
 def _description(folder: Path, module: Any) -> dict[str, Any]:
     """What the configuration does not say: photographs, code, machine, sizes of the networks."""
-    record = json.loads((folder / "run.json").read_text())
+    record = read_record(folder)
     networks = {"generator": module.generator, "discriminator": module.discriminator}
     sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     return {"photographs": record["data"], "session": record["sessions"][-1], "parameters": sizes}

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from models.files.checkpoint_file import check_seal, write_sealed
-from system.atomic_file import replacing
+from system.atomic_file import remove_aside, replacing
 from train.run.settings import RunSettings, is_passed
 
 ITERATIONS_BETWEEN_QUESTIONS = 16
@@ -108,9 +108,13 @@ class RunCheckpoints(Callback):
         problem = ""
         if trainer.is_global_zero:
             try:
-                with replacing(checkpoint_path(self.folder, images_seen)) as temporary:
+                target = checkpoint_path(self.folder, images_seen)
+                if target.is_dir():  # it was passed over when the run continued
+                    target.rename(target.with_name(f"{target.name}.folder"))
+                with replacing(target) as temporary:
                     write_sealed(checkpoint, temporary)
                 self._remove_old(images_seen)
+                remove_aside(self.settings.folder)  # a run that this one replaces
             except OSError as error:
                 problem = f"{error.strerror or error}"
         problem = trainer.strategy.broadcast(problem)  # the other processes wait here, and end as well
@@ -123,7 +127,7 @@ class RunCheckpoints(Callback):
 
     def _remove_old(self, images_seen: int) -> None:
         """Keeps the latest and the best; what lies beyond the run's progress is damaged and stays."""
-        paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen]
+        paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen and path.is_file()]
         best = checkpoint_path(self.folder, self.best[1]) if self.best else None
         for path in paths[: -self.settings.keep_checkpoints]:
             if path != best:
@@ -141,13 +145,13 @@ def images_of(path: Path) -> int:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """Whatever has the name of a checkpoint of a run, oldest first."""
     return sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
 
 
 def latest_checkpoint(run_folder: Path) -> Path | None:
-    """The latest checkpoint of a run, None for a new run."""
-    paths = checkpoints_in(run_folder / "checkpoints")
+    """The latest checkpoint of a run, None for a new run; folders and links to nothing of such names are none."""
+    paths = [path for path in checkpoints_in(run_folder / "checkpoints") if path.is_file()]
     return paths[-1] if paths else None
 
 
@@ -176,6 +180,8 @@ def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def _problem_of(path: Path) -> str | None:
+    if not path.is_file():
+        return f"{path} is damaged: it is a folder or a link to nothing"
     try:
         return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
     except ValueError as error:

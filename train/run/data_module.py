@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from data.dataset import RunBatches, RunImage, RunImages, collate_faces
 from data.faces.broken import BrokenFaces, usable_faces
+from data.faces.contents import contents_fingerprint, times_fingerprint
 from data.faces.files import FaceFiles, fingerprint, hold_out, open_faces
 from train.run.checkpoints import ENDING_SIGNALS
 
@@ -75,14 +76,21 @@ class FacesDataModule(LightningDataModule):
             return faces, _first(open_faces(self.validation_path), self.num_validation_faces)
         return hold_out(faces, self.num_validation_faces)
 
-    def description(self) -> dict[str, str]:
-        """What identifies the data of a run."""
+    def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
+        """What identifies the data of a run.
+
+        Args:
+            recorded: The description when the run was begun or last continued, empty for a new run: files of the same
+                sizes and times are not read again.
+        """
         return {
             "faces": str(self.path),
             "num_faces": str(len(self.faces)),
             "fingerprint": fingerprint(self.faces),
             "num_validation_faces": str(len(self.validation_faces)),
             "validation_fingerprint": fingerprint(self.validation_faces),
+            **_contents("", self.faces, recorded),
+            **_contents("validation_", self.validation_faces, recorded),
         }
 
     @cached_property
@@ -188,6 +196,14 @@ class TimedLoader:
                 iterator: Any = self.loader._iterator
                 for worker in iterator._workers:
                     worker.kill()
+
+
+def _contents(prefix: str, faces: FaceFiles, recorded: Mapping[str, str]) -> dict[str, str]:
+    """Fingerprint of the contents, taken from the record where no file has changed since."""
+    contents, times = f"{prefix}contents", f"{prefix}times"
+    times_now = times_fingerprint(faces)
+    is_known = recorded.get(times) == times_now and contents in recorded
+    return {contents: recorded[contents] if is_known else contents_fingerprint(faces), times: times_now}
 
 
 def _first(faces: FaceFiles, most: int) -> FaceFiles:

@@ -45,7 +45,9 @@ def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Sk
     checkpoint |= {"images_seen": first, "meters": [], "skipped": nothing}
     with atomic_file.replacing(folder / STATE) as temporary:
         write_sealed(checkpoint, temporary)
-    earlier = [path for path in checkpoints_in(run_folder / "checkpoints") if images_of(path) <= first]
+    earlier = [
+        path for path in checkpoints_in(run_folder / "checkpoints") if images_of(path) <= first and path.is_file()
+    ]
     if earlier:
         _link(earlier[-1], folder / BEFORE)
     report = {

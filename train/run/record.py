@@ -2,11 +2,9 @@
 
 import json
 import platform
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,108 +13,73 @@ import yaml
 from filelock import FileLock, Timeout
 
 from system import atomic_file, machine
-from train.run.checkpoints import images_of, latest_checkpoint, sound_checkpoint
-from train.run.settings import is_whole
+from train.run.checkpoints import latest_checkpoint
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.total_images", "run.folder",
               "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
               "data.faces", "data.validation_faces", "data.seed", "model.init_args.seed",
               "run.num_parts", "model.init_args.num_parts", "run.overwrite", "data.max_broken_share",
-              "data.report_folder")  # fmt: skip
+              "data.report_folder", "run.accept_other_faces")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
 fingerprint is compared. Seeds of data and model are run.seed, which is compared itself."""
+FINGERPRINTS = {
+    "fingerprint": ("faces to train on", "num_faces"),
+    "contents": ("pixels of the faces to train on", "num_faces"),
+    "validation_fingerprint": ("faces held out for validation", "num_validation_faces"),
+    "validation_contents": ("pixels of the faces held out for validation", "num_validation_faces"),
+}
+"""Which photographs an entry of the record identifies, and where their number stands."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")
 
 
-OUTPUTS = ("config.yaml", "run.json", "train.csv", "validation.csv", "broken_faces.jsonl",
-           "broken_validation_faces.jsonl", "checkpoints", "samples", "pictures", "non_finite", "wandb",
-           "tensorboard")  # fmt: skip
-"""What a run writes into its folder."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What `begin_or_continue` found in a run's folder."""
-
-    checkpoint: Path | None
-    """To continue from; None begins anew."""
-    is_complete: bool
-    """Whether the run has seen all its images."""
-
-    @property
-    def images_seen(self) -> int:
-        """Of the checkpoint."""
-        return images_of(self.checkpoint) if self.checkpoint else 0
-
-
-def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Refuses a run whose outputs would end up among its inputs.
-
-    Args:
-        folder: Of the run; need not exist.
-        config: Resolved configuration.
-        overwrite: Whether what is in the folder may be removed.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the resolved configuration of a run.
 
     Raises:
-        ValueError: The folder lies in the faces, or what the run starts from lies in a folder that would be emptied.
+        FileNotFoundError: The folder holds none.
+        ValueError: The file is damaged.
     """
-    here = folder.resolve()
-    for name in ("faces", "validation_faces"):
-        faces = config["data"].get(name)
-        if faces is not None and (here == Path(faces).resolve() or Path(faces).resolve() in here.parents):
-            raise ValueError(
-                f"the run must not write into its own faces, got --run.folder {folder} inside --data.{name} {faces}; "
-                "choose another folder"
-            )
-    start = config["model"]["init_args"].get("start")
-    if overwrite and start is not None and here in Path(start).resolve().parents:
-        raise ValueError(
-            f"--run.overwrite would remove {start}, which the run starts from; choose another --run.folder"
-        )
+    config: dict[str, Any] = _read(folder / "config.yaml", yaml.safe_load)
+    try:
+        dict(config["data"]), config["run"]["total_images"], config["run"]["log_every_images"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.yaml'} is damaged: it is no configuration of a run ({error})") from error
+    return config
 
 
-def begin_or_continue(
-    folder: Path,
-    config: dict[str, Any],
-    data: dict[str, str],
-    overwrite: bool = False,
-    is_first_process: bool = True,
-    num_processes: int = 1,
-) -> Start:
-    """Writes config.yaml and run.json into a new run's folder, or checks that a continued run is the same.
-
-    Args:
-        folder: Of the run.
-        config: Resolved configuration: nested dictionaries of plain values.
-        data: What identifies the photographs.
-        overwrite: Replace a run that is complete or has other settings.
-        is_first_process: Only the first process of a run writes.
-        num_processes: Of the run.
+def read_record(folder: Path) -> dict[str, Any]:
+    """Reads what a run was: `data`, the fingerprints of its faces, and `sessions`, each time it was begun or continued.
 
     Raises:
-        ValueError: The folder holds a run with another configuration or other photographs, no run but files with the
-            names of a run's, or damaged checkpoints only.
+        FileNotFoundError: The folder holds none.
+        ValueError: The file is damaged.
     """
-    if is_first_process and not overwrite:
-        _check_is_run(folder)
-    start = _start_of(folder, config, data, overwrite)
-    if start.is_complete or not is_first_process:
-        return start
-    session = describe_session(start.images_seen, config, num_processes)
-    if start.checkpoint is not None:
-        record = json.loads((folder / "run.json").read_text())
-        before = record["sessions"][-1]["precision"]
-        if before != session["precision"]:
-            print(
-                f"precision: {before} up to now, {session['precision']} from image {start.images_seen:,} on, as asked"
-            )
-        record["sessions"].append(session)
-        _write_record(folder, record)
-    else:
-        _remove_outputs(folder)
-        _write_record(folder, {"data": data, "sessions": [session]})
-        atomic_file.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    return start
+    record: dict[str, Any] = _read(folder / "run.json", json.loads)
+    try:
+        dict(record["data"]), record["sessions"][-1]["num_processes"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'run.json'} is damaged: it is no record of a run ({error})") from error
+    return record
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What `read_record` gives; empty `data` and `sessions` where it gives nothing."""
+    try:
+        return read_record(folder)
+    except (FileNotFoundError, ValueError):
+        return {"data": {}, "sessions": []}
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    """A file of a record, with one line for whatever is wrong with it."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{path.parent} holds no run: there is no {path.name}; give the folder of a run"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from None
 
 
 def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_gpu: bool) -> machine.Precision:
@@ -132,11 +95,11 @@ def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_
         ValueError: Another precision was asked for.
     """
     if asked == machine.AUTO:
-        is_continued = not overwrite and (folder / "run.json").is_file() and latest_checkpoint(folder) is not None
-        if not is_continued:
+        is_continued = not overwrite and latest_checkpoint(folder) is not None
+        sessions = recorded(folder)["sessions"] if is_continued else []
+        if not sessions:
             return machine.fastest_precision(on_gpu)
-        last_session = json.loads((folder / "run.json").read_text())["sessions"][-1]
-        return machine.Precision(last_session["precision"], "as this run has trained up to now")
+        return machine.Precision(sessions[-1]["precision"], "as this run has trained up to now")
     name = machine.FLOAT32 if asked is None else str(asked)  # as Lightning takes null
     if name not in (machine.FLOAT32, machine.BF16):
         raise ValueError(
@@ -146,7 +109,8 @@ def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_
     return machine.Precision(name, "as asked")
 
 
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes run.json."""
     atomic_file.write_atomically(folder / "run.json", json.dumps(record, indent=2) + "\n")
 
 
@@ -171,60 +135,38 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
     }
 
 
-def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwrite: bool) -> Start:
-    """Decides from what the folder holds; changes nothing."""
-    record = folder / "run.json"
-    if not record.is_file() or not (folder / "config.yaml").is_file():
-        return Start(None, False)
-    if not any((folder / "checkpoints").glob("images_*.ckpt")):  # a run that broke off before has nothing to lose
-        return Start(None, False)
-    difference = _difference(folder, config, data)
-    if difference is not None:
-        if overwrite:
-            return Start(None, False)
-        raise ValueError(
-            f"{folder} holds a run with other settings ({difference}); continue it with its own settings, choose "
-            "another --run.folder or replace it with --run.overwrite true"
-        )
-    checkpoint, problems = sound_checkpoint(folder)
-    assert checkpoint is not None  # there is one, and not all are damaged
-    for problem in problems:
-        print(f"{problem}; taking {checkpoint.name} instead", flush=True)
-    is_complete = is_whole(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
-    return Start(None, False) if is_complete and overwrite else Start(checkpoint, is_complete)
+def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> tuple[str, str] | None:
+    """What makes a run another than the one in its folder.
 
+    Args:
+        folder: With a record.
+        config: Resolved configuration of the run that would continue it.
+        data: What identifies its photographs.
 
-def _check_is_run(folder: Path) -> None:
-    found = [name for name in OUTPUTS if (folder / name).exists()]
-    if found and not (folder / "run.json").is_file():
-        raise ValueError(
-            f"{folder} holds {found[0]} but no run (run.json); choose another --run.folder, or replace it with "
-            "--run.overwrite true"
-        )
+    Returns:
+        The first option that differs with both values, and the way out; None where all is the same.
 
-
-def _remove_outputs(folder: Path) -> None:
-    for name in ("run.json", *OUTPUTS):  # without its record a folder is no run, whoever looks in the meantime
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> str | None:
-    """The first setting that differs from the run in the folder."""
-    before, now = flat_settings(yaml.safe_load((folder / "config.yaml").read_text())), flat_settings(config)
+    Raises:
+        FileNotFoundError, ValueError: The record is incomplete or damaged.
+    """
+    before, now = flat_settings(read_config(folder)), flat_settings(config)
     names = sorted(set(before) | set(now))
     changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(MAY_CHANGE)]
-    stored = json.loads((folder / "run.json").read_text())["data"]
-    changed += [n for n in ("fingerprint", "validation_fingerprint") if stored[n] != data[n]]
-    if not changed:
+    stored = {} if config["run"].get("accept_other_faces") else read_record(folder)["data"]
+    other_faces = [n for n in FINGERPRINTS if n in stored and stored[n] != data.get(n)]
+    if not changed and not other_faces:
         return None
-    name = changed[0]
-    return (
-        f"{name} was {before.get(name, stored.get(name))}, now {now.get(name, data.get(name))}; "
-        f"{len(changed)} differ in all"
+    name = (changed + other_faces)[0]
+    was, is_now = before.get(name, stored.get(name)), now.get(name, data.get(name))
+    difference = f"{name} was {was}, now {is_now}; {len(changed) + len(other_faces)} differ in all"
+    if changed:
+        return difference, "continue it with its own settings"
+    faces, number = FINGERPRINTS[other_faces[0]]
+    numbers = (stored.get(number), data.get(number))
+    how = f"{numbers[0]}, now {numbers[1]}" if numbers[0] != numbers[1] else f"{numbers[0]} as before, but others"
+    return difference, (
+        f"{faces}: {how}; put the former ones back, or train on with these from the newest checkpoint by "
+        "--run.accept_other_faces true"
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from system.child_processes import Children
 from train.run.checkpoints import checkpoint_path, images_of
 from train.run.non_finite import BEFORE, REPORT, STATE
+from train.run.record import read_config, read_record
 
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""
@@ -23,25 +24,6 @@ CLOCK = ("speed/", "memory/")
 LINKED = (("model", "init_args", "seed"), ("model", "init_args", "num_parts"), ("data", "seed"),
           ("data", "total_images"), ("data", "report_folder"))  # fmt: skip
 """Options that follow from those of `run`."""
-
-
-def read_record(run_folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads config.yaml and run.json.
-
-    Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: The record is damaged.
-    """
-    for name in ("config.yaml", "run.json"):
-        if not (run_folder / name).is_file():
-            raise FileNotFoundError(f"{run_folder} holds no run: there is no {name}; give the folder of a run")
-    try:
-        config = yaml.safe_load((run_folder / "config.yaml").read_text())
-        record = json.loads((run_folder / "run.json").read_text())
-        record["sessions"][0]["num_processes"], config["run"]["log_every_images"]
-    except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"the record of {run_folder} is damaged ({' '.join(str(error).split())})") from error
-    return config, record
 
 
 def verify(run: Path, num_images: int | None = None) -> bool:
@@ -58,7 +40,7 @@ def verify(run: Path, num_images: int | None = None) -> bool:
         FileNotFoundError: The folder holds no run.
         ValueError: The run cannot be repeated, or nothing of it can be compared.
     """
-    config, record = read_record(run)
+    config, record = read_config(run), read_record(run)
     batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]
     wanted = (num_images or config["run"]["log_every_images"]) // batch_size * batch_size
     if not 0 < wanted <= total_images:
@@ -70,7 +52,7 @@ def verify(run: Path, num_images: int | None = None) -> bool:
         problem = repeat(config, folder, wanted, record["sessions"][0]["num_threads"])
         if problem:
             raise ValueError(f"the run cannot be repeated: {problem}")
-        _, repetition = read_record(folder)
+        repetition = read_record(folder)
         compared, different = compare_runs(run, folder, wanted)
     print(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
     if not compared:
@@ -99,7 +81,8 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{dump} is no dump of a skipped update: there is no {REPORT}")
     report = json.loads(path.read_text())
-    config, record = read_record(dump.resolve().parents[1])
+    run = dump.resolve().parents[1]
+    config, record = read_config(run), read_record(run)
     total_images = report["first"] + config["data"]["batch_size"]
     config["run"] |= {"log_every_images": config["data"]["batch_size"], "validate_every_images": 10**12}
     more = ["--trainer.detect_anomaly", "true"] if anomaly else []

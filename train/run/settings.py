@@ -12,7 +12,10 @@ class RunSettings:
     folder: Path = Path("runs/unnamed")
     """Everything the run writes. The same command with the same folder continues the run."""
     overwrite: bool = False
-    """Replace a run in the folder that is complete or has other settings; one that can be continued is continued."""
+    """Replace a run in the folder that is complete or has other settings; one that can be continued is continued. The
+    old one is removed when the new one has written its first checkpoint."""
+    accept_other_faces: bool = False
+    """Continue with other photographs than the run has trained on up to now, or without knowing which these were."""
     seed: int = 0
     """Root of all randomness."""
     total_images: int = 1_000_000

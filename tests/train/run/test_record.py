@@ -10,7 +10,8 @@ import yaml
 
 from models.files.checkpoint_file import write_sealed
 from system.machine import Precision
-from train.run.record import Start, begin_or_continue, check_inputs, settle_precision
+from train.run.beginning import Start, begin_or_continue, check_inputs
+from train.run.record import settle_precision
 
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
@@ -90,10 +91,11 @@ def test_only_what_runs_write_is_replaced(folder: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_with_files_of_those_names_but_no_run_is_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_with_files_of_those_names_but_no_run_is_not_touched(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "config.yaml").write_text("something else")
-    with pytest.raises(ValueError, match=r"holds config\.yaml but no run .* --run.overwrite true"):
-        begin_or_continue(tmp_path, CONFIG, DATA)
+    with pytest.raises(ValueError, match=r"holds config\.yaml but no run .* choose another --run\.folder"):
+        begin_or_continue(tmp_path, CONFIG, DATA, overwrite)
     assert (tmp_path / "config.yaml").read_text() == "something else"
 
 

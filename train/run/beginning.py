@@ -1,0 +1,206 @@
+"""How a run begins or continues: what its folder holds decides, and no training is removed unasked."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from system import atomic_file
+from train.run.checkpoints import checkpoints_in, images_of, sound_checkpoint
+from train.run.record import describe_session, find_difference, flat_settings, read_config, recorded, write_record
+from train.run.settings import is_whole
+
+OUTPUTS = ("run.json", "config.yaml", "train.csv", "validation.csv", "broken_faces.jsonl",
+           "broken_validation_faces.jsonl", "checkpoints", "samples", "pictures", "non_finite", "wandb",
+           "tensorboard")  # fmt: skip
+"""What a run writes into its folder; the record is first, as without it a folder is no run, whoever looks meanwhile."""
+OVERWRITE = "--run.overwrite true"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What `begin_or_continue` found in a run's folder."""
+
+    checkpoint: Path | None
+    """To continue from; None begins anew."""
+    is_complete: bool
+    """Whether the run has seen all its images."""
+
+    @property
+    def images_seen(self) -> int:
+        """Of the checkpoint."""
+        return images_of(self.checkpoint) if self.checkpoint else 0
+
+
+def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
+    """Refuses a run whose outputs would end up among its inputs.
+
+    Args:
+        folder: Of the run; need not exist.
+        config: Resolved configuration.
+        overwrite: Whether what is in the folder may be removed.
+
+    Raises:
+        ValueError: The folder lies in the faces, or what the run reads would be removed.
+    """
+    here = folder.resolve()
+    for name in ("faces", "validation_faces"):
+        faces = config["data"].get(name)
+        if faces is not None and (here == Path(faces).resolve() or Path(faces).resolve() in here.parents):
+            raise ValueError(
+                f"the run must not write into its own faces, got --run.folder {folder} inside --data.{name} {faces}; "
+                "choose another folder"
+            )
+    if overwrite:
+        _check_removable(folder, config)
+
+
+def begin_or_continue(
+    folder: Path,
+    config: dict[str, Any],
+    data: dict[str, str],
+    overwrite: bool = False,
+    is_first_process: bool = True,
+    num_processes: int = 1,
+) -> Start:
+    """Writes config.yaml and run.json into a new run's folder, or checks that a continued run is the same.
+
+    What is replaced stays in a hidden folder until the new run has written its first checkpoint.
+
+    Args:
+        folder: Of the run.
+        config: Resolved configuration: nested dictionaries of plain values.
+        data: What identifies the photographs.
+        overwrite: Replace a run that is complete, has other settings or an incomplete record.
+        is_first_process: Only the first process of a run decides and writes; the others take what they find.
+        num_processes: Of the run.
+
+    Raises:
+        ValueError: The folder holds a run with another configuration or other photographs, training without its
+            record, no run but files with the names of a run's, or damaged checkpoints only.
+    """
+    if not is_first_process:
+        return Start(sound_checkpoint(folder)[0], False)
+    start = _start_of(folder, config, data, overwrite)
+    if start.is_complete:
+        return start
+    session = describe_session(start.images_seen, config, num_processes)
+    sessions = recorded(folder)["sessions"] if start.checkpoint is not None else []
+    if sessions and sessions[-1].get("precision") != session["precision"]:
+        before, now = sessions[-1].get("precision"), session["precision"]
+        print(f"precision: {before} up to now, {now} from image {start.images_seen:,} on, as asked")
+    if start.checkpoint is None:
+        _check_removable(folder, config)
+        atomic_file.set_aside(folder, OUTPUTS)
+    write_record(folder, {"data": data, "sessions": [*sessions, session]})
+    if start.checkpoint is None:
+        atomic_file.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    return start
+
+
+def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwrite: bool) -> Start:
+    """Decides from what the folder holds; changes nothing."""
+    anew = Start(None, False)
+    found = [name for name in OUTPUTS if os.path.lexists(folder / name)]
+    if not found:
+        return anew
+    if not _is_run(folder):
+        raise ValueError(
+            f"{folder} holds {found[0]} but no run (neither run.json nor checkpoints), so that nothing in it is "
+            "removed; choose another --run.folder or move those files elsewhere"
+        )
+    if not checkpoints_in(folder / "checkpoints"):
+        if not overwrite:
+            _check_nothing_is_lost(folder)
+        return anew
+    try:
+        checkpoint = _continued(folder, config, data)
+    except (ValueError, FileNotFoundError):
+        if overwrite:
+            return anew
+        raise
+    is_complete = is_whole(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
+    return anew if is_complete and overwrite else Start(checkpoint, is_complete)
+
+
+def _continued(folder: Path, config: dict[str, Any], data: dict[str, str]) -> Path:
+    """The checkpoint from which this run can be continued."""
+    try:
+        difference = find_difference(folder, config, data)
+    except (ValueError, FileNotFoundError) as error:
+        newest = checkpoints_in(folder / "checkpoints")[-1].name
+        way = (
+            f"write it again with the options of that run (the same command with --print_config > {folder}/config.yaml)"
+            if "config.yaml" in str(error)
+            else "add --run.accept_other_faces true, as nothing says which faces it was trained on"
+        )
+        problem = str(error).removesuffix("; give the folder of a run")
+        raise ValueError(
+            f"{problem}, but {folder} holds checkpoints; to continue from the newest, {newest}, put a copy of the file "
+            f"back or {way}; else choose another --run.folder or replace everything with {OVERWRITE}"
+        ) from error
+    if difference is not None:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({difference[0]}); {difference[1]}; else choose another "
+            f"--run.folder or replace it with {OVERWRITE}"
+        )
+    checkpoint, problems = sound_checkpoint(folder)
+    assert checkpoint is not None  # there is one, and not all are damaged
+    for problem in problems:
+        print(f"{problem}; taking {checkpoint.name} instead", flush=True)
+    return checkpoint
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether this project has marked a folder as a run: by a record, checkpoints, or what it set aside."""
+    is_left = any(folder.glob(f"{atomic_file.ASIDE_PREFIX}*"))
+    return is_left or bool(recorded(folder)["sessions"]) or bool(checkpoints_in(folder / "checkpoints"))
+
+
+def _check_nothing_is_lost(folder: Path) -> None:
+    """Refuses to begin anew where a run had got beyond its first checkpoint; before it there is nothing to lose."""
+    sessions = recorded(folder)["sessions"]
+    images_seen = max([_last_row(folder / "train.csv"), *(int(one.get("images_seen", 0)) for one in sessions)])
+    try:
+        settings = read_config(folder)
+        first = settings["run"]["checkpoint_every_images"] + settings["data"]["batch_size"]
+    except (FileNotFoundError, ValueError, KeyError):
+        first = 0
+    if images_seen > first or any(one.get("images_seen", 0) for one in sessions):
+        raise ValueError(
+            f"{folder} holds the record of a run up to image {images_seen:,} but none of its checkpoints; put one back "
+            f"into {folder / 'checkpoints'} to continue, choose another --run.folder or begin again with {OVERWRITE}"
+        )
+
+
+def _last_row(table: Path) -> int:
+    """Images seen at the end of a table, 0 where there is no row."""
+    rows = table.read_text(errors="replace").splitlines()[1:] if table.is_file() else []
+    first_cells = [row.partition(",")[0] for row in rows]
+    return max((int(cell) for cell in first_cells if cell.isdecimal()), default=0)
+
+
+def _check_removable(folder: Path, config: dict[str, Any]) -> None:
+    """Refuses to remove what the run reads: every option whose value is a file or folder counts."""
+    words = {"model.init_args.start": "which the run starts from"}
+    inputs: dict[str, Path] = {}
+    for name, value in flat_settings(config).items():
+        if isinstance(value, str) and value and name not in ("run.folder", "data.report_folder"):
+            inputs[words.get(name, f"which the run reads (--{name})")] = Path(value).expanduser()
+    if weights := os.environ.get("GPEN_WEIGHTS"):
+        inputs["which the run reads (GPEN_WEIGHTS)"] = Path(weights)
+    configs = {f"which the command names ({word})": Path(word.rpartition("=")[2]) for word in sys.argv[1:]}
+    here = folder.resolve()
+    present = {name: path for name, path in (inputs | configs).items() if _exists(path) and path.resolve() != here}
+    atomic_file.check_apart([folder / name for name in OUTPUTS], present, OVERWRITE)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a value of an option names a file; longer texts than a name may have are none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
