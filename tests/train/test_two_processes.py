@@ -1,5 +1,8 @@
 """Two processes train as one does with the same batch: images, randomness, minibatch groups, gradients."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+ROOT = Path(__file__).resolve().parents[2]
 Launch = Callable[..., Any]
 SHARED = [
     *("--model.init_args.minibatch_group_size", 2),
@@ -79,6 +83,28 @@ def test_a_run_moves_from_one_process_to_two_and_back_within_a_row_of_its_log(
     for one, other in zip(*rows, strict=True):
         for column, value in other.items():
             assert (one[column] == value == "") or float(one[column]) == pytest.approx(float(value), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_begin_together_where_the_first_replaces_a_run(
+    arguments: Callable[..., list[str]], tmp_path: Path, read_checkpoint_file: Callable[[Path], dict[str, Any]]
+) -> None:
+    division = ["--model.init_args.minibatch_group_size", 2, "--run.total_images", 8]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29555"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "https_proxy": "http://127.0.0.1:9"}
+    for seed in (1, 2, 2):
+        options = [*division, "--run.seed", seed, "--run.overwrite", "true", "--trainer.devices", 2]
+        words = [*command, "-m", "train", *arguments("prior", tmp_path / "run", *options)]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("8 of 8 images") == 1
+        assert read_checkpoint_file(tmp_path / "run")["seed"] == seed
+        assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["images_000000000008.ckpt"]
+    refused = subprocess.run(
+        [*command, "-m", "train", *arguments("prior", tmp_path / "run", *division, "--trainer.devices", 2)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert refused.returncode != 0 and "run.seed was 2, now 0" in refused.stderr and "Traceback" not in refused.stderr
 
 
 @pytest.mark.slow
