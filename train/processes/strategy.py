@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
@@ -32,7 +33,7 @@ class ExplicitAveraging(DDPStrategy):
 
     def connect_launched_processes(self) -> None:
         """Connects what torchrun or SLURM has started at once; processes that this one starts come with training."""
-        if self.cluster_environment is not None and self.cluster_environment.creates_processes_externally:
+        if not isinstance(self.cluster_environment, LightningEnvironment):
             self.setup_environment()
 
     def configure_ddp(self) -> None:

@@ -41,7 +41,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config: dict[str, Any] = _read(folder / "config.yaml", yaml.safe_load)
     try:
-        dict(config["data"]), config["run"]["total_images"], config["run"]["log_every_images"]
+        dict(config), config["run"]["log_every_images"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.yaml'} is damaged: it is no configuration of a run ({error})") from error
     return config
