@@ -73,7 +73,7 @@ class Lite0Distance:
         """Both distances of the images to the targets added so far.
 
         Args:
-            targets_of: Another such distance that has the targets, so that they go through the network once; None for this one.
+            targets_of: Another such distance with the targets, which go through the network once so; None for its own.
 
         Raises:
             ValueError: There are fewer than two images.
