@@ -12,6 +12,7 @@ from benchmarks import iterations
 from benchmarks.contenders import Contender, Timing
 from benchmarks.iterations import Size
 from models import Architecture
+from system.machine import native_precisions
 
 RESOLUTIONS = (64, 128, 256, 512)
 BATCH_SIZES = (1, 2, 4, 8, 16)
@@ -27,7 +28,7 @@ class Point:
     Args:
         size: With the channels of BFR-256.
         num_threads: OpenMP threads.
-        timing: Of stage 2 in bf16.
+        timing: Of stage 2 in the last of the machine's native precisions.
     """
 
     size: Size
@@ -42,9 +43,10 @@ def sizes() -> list[Size]:
 
 
 def contenders(size: Size, most_threads: int) -> list[Contender]:
-    """An iteration of stage 2 in bf16 with one thread and with all."""
+    """An iteration of stage 2 with one thread and with all, in bf16 where that is native."""
+    work = (2, size, native_precisions()[-1])
     return [
-        Contender(f"{threads} thread{'s' * (threads > 1)}", iterations.ours, (2, size, "bf16-mixed"), threads)
+        Contender(f"{threads} thread{'s' * (threads > 1)}", iterations.ours, work, threads)
         for threads in sorted({1, most_threads})
     ]
 

@@ -11,13 +11,13 @@ from benchmarks import exported_forms as inference
 from benchmarks import faces, iterations
 from benchmarks.contenders import Contender
 from benchmarks.exported_forms import Form
-from benchmarks.iterations import Precision, Size, Stage
+from benchmarks.iterations import Size, Stage
 from data.faces.files import open_faces
 from inference.drawing import render_faces
 from models import Architecture
+from system.machine import FLOAT32, native_precisions
 
 PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
-PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
 LOADER_ITERATIONS = 20
 
 SMALL = Size(Architecture(64, 1, 0.125), 16)
@@ -74,8 +74,9 @@ def degradation_rows(machine: Machine) -> Iterator[Row]:
 def loading_rows(machine: Machine) -> Iterator[Row]:
     """Training at 64 pixels on faces that have to be read, beside ready tensors."""
     with _photographs(machine) as folder:
-        ready = (SMALL, "bf16-mixed", LOADER_ITERATIONS)
-        read = (SMALL, "bf16-mixed", folder, 2, LOADER_ITERATIONS)
+        precision = native_precisions()[-1]
+        ready = (SMALL, precision, LOADER_ITERATIONS)
+        read = (SMALL, precision, folder, 2, LOADER_ITERATIONS)
         yield Row(
             f"stage 2 iteration without lazy terms, {SMALL}",
             [
@@ -107,12 +108,12 @@ ROWS: dict[str, Callable[[Machine], Iterator[Row]]] = {
 
 
 def _forms(machine: Machine, package: object, arguments: tuple[object, ...]) -> list[Contender]:
-    """The textbook, ours and the floor of a module that has all three."""
+    """The textbook, ours and the floor of a module that has all three, in precisions that are not emulated here."""
     threads = machine.num_threads
     textbook, ours, floor = (getattr(package, name) for name in ("textbook", "ours", "floor"))
     contenders = [Contender("textbook float32", textbook, arguments, threads, tuned_memory=False)]
-    for precision in PRECISIONS:
-        name = "float32" if precision == "32-true" else "bf16"
+    for precision in native_precisions():
+        name = "float32" if precision == FLOAT32 else "bf16"
         contenders.append(Contender(f"ours {name}", ours, (*arguments, precision), threads))
         contenders.append(Contender(f"convolutions {name}", floor, (*arguments, precision), threads))
     return contenders

@@ -86,7 +86,11 @@ def measure_growth(console: Console, arguments: argparse.Namespace) -> None:
     points = []
     for size in growth.sizes():
         contenders = growth.contenders(size, arguments.threads)
-        timings = time_row(console, Row(f"stage 2 iteration in bf16, {size}", contenders), arguments.rounds)
+        timings = time_row(
+            console,
+            Row(f"stage 2 iteration in {machine.native_precisions()[-1]}, {size}", contenders),
+            arguments.rounds,
+        )
         points += [growth.Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
     write_atomically(arguments.growth, growth.plot(points))
 
@@ -96,6 +100,8 @@ def main() -> None:
     arguments = parse_arguments()
     console = Console()
     here = describe_machine(arguments.threads)
+    if machine.BF16 not in machine.native_precisions():
+        console.print("this processor would emulate bf16: rows in bf16 are left out")
     console.print(f"{here['processor']}, {here['threads']} threads, {here['versions']}")
     if arguments.growth is not None:
         measure_growth(console, arguments)

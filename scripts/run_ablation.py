@@ -18,7 +18,8 @@ from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, pla
 from studies.report.report import write_comparison
 from studies.slots import Slot, share_machine
 from studies.study import Study, read_study
-from system import command_line
+from system import command_line, machine
+from train.run.repetition import read_record
 
 PROGRESS_SECONDS = 15.0
 
@@ -30,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
         description="Trains the variants of a study (both stages, several seeds), measures them on the same faces and "
         "writes report.html, report.md and CSV. The same command continues; started several times on machines that "
         "share the folder (a SLURM array), the runs are divided. Runs that several studies need are done once.",
-        epilog="Everything after -- goes to `python -m train fit`, such as: -- --trainer.precision bf16-mixed",
+        epilog="Everything after -- goes to `python -m train fit`, such as: -- --trainer.precision 32-true",
     )
     add = parser.add_argument
     add("study", type=Path, help="YAML file, such as configs/ablations/noise_injection.yaml")
@@ -66,7 +67,7 @@ def main() -> None:
         tuple(range(arguments.seeds)),
         arguments.output,
         arguments.prior,
-        (*tracking_options(arguments), *arguments.options),
+        (*precision_options(arguments), *tracking_options(arguments), *arguments.options),
     )
     members = plan_members(study, conditions, arguments.variants)
     if arguments.plan:
@@ -103,6 +104,16 @@ def with_budget(study: Study, arguments: argparse.Namespace) -> Study:
     if arguments.restoration_images is not None:
         restoration = replace(restoration, images=arguments.restoration_images)
     return replace(study, prior=prior, restoration=restoration)
+
+
+def precision_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """One precision for all runs of a folder, whatever machines share it: that of its first run, else this machine's.
+
+    Options of the command line come later, and win.
+    """
+    first = next(iter(sorted((arguments.output / "runs").glob("*/run.json"))), None)
+    sessions = [] if first is None else read_record(first.parent)[1]["sessions"]
+    return ("--trainer.precision", sessions[0]["precision"] if sessions else machine.fastest_precision().name)
 
 
 def tracking_options(arguments: argparse.Namespace) -> tuple[str, ...]:

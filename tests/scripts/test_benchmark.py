@@ -15,6 +15,7 @@ from benchmarks.contenders import Contender, Part, Timing, time_in_turns
 from benchmarks.convolution_floor import record, replay
 from benchmarks.faces import degrade_with_opencv
 from benchmarks.iterations import Iterations, Size
+from benchmarks.rows import ROWS, Machine
 from data.degradation.parameters import sample_parameters
 from data.degradation.presets import load_preset
 from data.degradation.synthesis import degrade
@@ -112,3 +113,14 @@ def test_figures_are_replaced_only_when_that_is_asked_for(
         parse_arguments()
     monkeypatch.setattr("sys.argv", ["benchmark", option, str(output), "--overwrite"])
     assert output in (parse_arguments().output, parse_arguments().growth)
+
+
+@pytest.mark.parametrize("native", [("32-true",), ("32-true", "bf16-mixed")], ids=["float32", "float32 and bf16"])
+def test_a_precision_that_the_processor_would_emulate_is_not_timed(
+    native: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.rows.native_precisions", lambda: native)
+    first = next(iter(ROWS["training"](Machine(1, None))))
+    names = [contender.name for contender in first.contenders]
+    assert names[:3] == ["textbook float32", "ours float32", "convolutions float32"]
+    assert names[3:] == ["ours bf16", "convolutions bf16"] * (len(native) - 1)
