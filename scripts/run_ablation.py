@@ -19,7 +19,7 @@ from studies.report.report import write_comparison
 from studies.slots import Slot, share_machine
 from studies.study import Study, read_study
 from system import command_line, machine
-from train.run.repetition import read_record
+from train.run.record import recorded
 
 PROGRESS_SECONDS = 15.0
 
@@ -112,7 +112,7 @@ def precision_options(arguments: argparse.Namespace) -> tuple[str, ...]:
     Options of the command line come later, and win.
     """
     first = next(iter(sorted((arguments.output / "runs").glob("*/run.json"))), None)
-    sessions = [] if first is None else read_record(first.parent)[1]["sessions"]
+    sessions = [] if first is None else recorded(first.parent)["sessions"]
     return ("--trainer.precision", sessions[0]["precision"] if sessions else machine.fastest_precision().name)
 
 
