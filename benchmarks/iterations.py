@@ -16,6 +16,7 @@ from models import GPEN, Architecture, Discriminator, Prior
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.stages.restoration_losses import RestorationLossWeights
+from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -47,14 +48,15 @@ class Iterations:
 
     def __init__(self, stage: Stage, size: Size, precision: Precision) -> None:
         self.module: PriorTraining | RestorationTraining
+        whole_batch = Computation(minibatch_group_size=None)
         if stage == 1:
-            self.module = PriorTraining(size.architecture, minibatch_group_size=None, fid_num_images=0)
+            self.module = PriorTraining(size.architecture, computation=whole_batch, fid_num_images=0)
         else:
             self.module = RestorationTraining(
                 size.architecture,
                 loss_weights=RestorationLossWeights(l1=0.0, smooth_l1=1.0),
                 optimization=RestorationOptimization(2e-3, 2e-3, None, 2e-3),
-                minibatch_group_size=None,
+                computation=whole_batch,
             )
         self.trainer = Trainer(
             accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False, enable_model_summary=False
@@ -75,7 +77,7 @@ class Iterations:
             path_length: With the path length penalty.
             batch: Instead of the ready one.
         """
-        self.module.regularization = replace(
+        self.module.stage.regularization = replace(
             Regularization(), r1_interval=int(r1), path_length_interval=int(path_length)
         )
         with self.trainer.precision_plugin.train_step_context():

@@ -1,5 +1,6 @@
 """Faces drawn by a prior, each a function of seed and index."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,7 +39,9 @@ def sample(prior: Prior, seed: int, indices: range, purpose: str = "samples", ba
     return torch.cat(drawn)
 
 
-def render_faces(checkpoint: Path, folder: Path, number: int, seed: int) -> None:
+def render_faces(
+    checkpoint: Path, folder: Path, number: int, seed: int, on_progress: Callable[[int], None] | None = None
+) -> None:
     """Draws faces that are not in the folder yet.
 
     Args:
@@ -46,6 +49,7 @@ def render_faces(checkpoint: Path, folder: Path, number: int, seed: int) -> None
         folder: Gets 000000.png, 000001.png, …
         number: How many in all.
         seed: Of latents and noise; the i-th face depends on (seed, i) alone.
+        on_progress: Called with the number of faces in the folder after each batch.
     """
     missing = [index for index in range(number) if not (folder / f"{index:06}.png").is_file()]
     if not missing:
@@ -59,3 +63,5 @@ def render_faces(checkpoint: Path, folder: Path, number: int, seed: int) -> None
                 continue
             with replacing(folder / f"{index:06}.png") as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
+        if on_progress is not None:
+            on_progress(indices.stop)

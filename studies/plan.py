@@ -17,7 +17,7 @@ from studies.study import Stage, Study, Variant
 from train.command import resolve
 from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
 from train.run.record import flat_settings
-from train.run.settings import is_whole
+from train.run.settings import has_all_images
 
 PRIOR, RESTORATION = "prior", "restoration"
 RHYTHMS = ("log_every_images", "validate_every_images", "checkpoint_every_images")
@@ -83,7 +83,7 @@ class PlannedRun:
     @property
     def is_complete(self) -> bool:
         """Whether all images were seen."""
-        return is_whole(self.images_seen, self.batch_size, self.total_images)
+        return has_all_images(self.images_seen, self.batch_size, self.total_images)
 
     @property
     def log(self) -> Path:

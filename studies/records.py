@@ -81,8 +81,8 @@ def training_seconds(rows: Mapping[int, Mapping[str, float]], images_seen: int) 
     return seconds * images_seen / before, note
 
 
-DECIDED_ELSEWHERE = ("model.init_args.start", "model.init_args.degradation", "model.init_args.perceptual.")
-"""Options whose value is a file: its content counts, or, for the networks of `perceptual`, their own checksums."""
+DECIDED_ELSEWHERE = ("model.init_args.start", "model.init_args.degradation", "model.init_args.loss_weights.networks.")
+"""Options whose value is a file: its content counts, or, for the networks of `networks`, their own checksums."""
 LENGTH = "run.total_images"
 
 

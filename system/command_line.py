@@ -18,6 +18,7 @@ from jsonargparse.typing import register_type
 from system.child_processes import end_with_parent
 
 EXPECTED_ERRORS = (ValueError, OSError)
+WRONG_INPUT_CODE, INTERRUPTED_CODE = 2, 130
 LOST_PROCESS_CODE = 138
 """A process that the command needs was lost, or a scheduler gave notice (128 + SIGUSR1): the same command goes on."""
 KINDS = {
@@ -66,12 +67,23 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
         print(f"error: {line or type(error).__name__}", file=sys.stderr, flush=True)
         if isinstance(error, ChildProcessError):
             sys.stdout.flush()
-            os._exit(LOST_PROCESS_CODE)  # an ordinary end would wait for processes that hang
-        sys.exit(2)
-    except KeyboardInterrupt:
+            os._exit(exit_code_of(error))  # an ordinary end would wait for processes that hang
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(exit_code_of(error))
     sys.exit(code or 0)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Gives the exit code of a process that ends with an error."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED_CODE
+    if isinstance(error, ChildProcessError):
+        return LOST_PROCESS_CODE
+    return WRONG_INPUT_CODE if isinstance(error, EXPECTED_ERRORS) else 1
 
 
 def refuse_existing(output: Path, overwrite: bool) -> None:

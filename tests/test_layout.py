@@ -21,6 +21,7 @@ PACKAGES = (
     "export",
     "studies",
     "benchmarks",
+    "demo",
     "scripts",
 )
 OWN_IMPORTS = {
@@ -35,6 +36,7 @@ OWN_IMPORTS = {
     "studies": {"system", "models", "data", "evaluation", "inference", "train", "export"},
     "benchmarks": {"system", "models", "losses", "data", "evaluation", "inference", "train", "export"},
 }
+OWN_IMPORTS["demo"] = OWN_IMPORTS["benchmarks"] | {"benchmarks"}
 OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
@@ -49,6 +51,7 @@ FOREIGN_IMPORTS = {
     "studies": {"torch", "numpy", "PIL", "yaml", "jsonargparse", "filelock"},
     "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2"},
 }
+FOREIGN_IMPORTS["demo"] = {"torch", "numpy", "PIL"}
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())
 """Which libraries a package may import beside the standard library."""
 FORBIDDEN_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core", "v2"}
@@ -69,6 +72,7 @@ OTHER_PARENTS = {
 }
 """What Lightning and PyTorch let one adapt in no other way, file by file."""
 LONGEST_FUNCTION_LINES, LONGEST_FILE_LINES = 60, 400
+MOST_ARGUMENTS = 8
 MOST_FILES_PER_ROOM, MOST_COMMANDS = 12, 20
 HOME_FOLDERS = ("/" + "home/", "/" + "root/", "/" + "Users/")
 
@@ -202,6 +206,15 @@ def test_functions_and_files_are_short() -> None:
         for function in functions_of(path):
             length = (function.end_lineno or 0) - function.lineno + 1
             assert length <= LONGEST_FUNCTION_LINES, f"{name_of(path)}: {function.name} has {length} lines"
+
+
+def test_functions_take_at_most_eight_arguments() -> None:
+    for path in product_files():
+        for function in functions_of(path):
+            given = function.args
+            names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            number = len([name for name in names if name not in ("self", "cls")])
+            assert number <= MOST_ARGUMENTS, f"{name_of(path)}: {function.name} takes {number} arguments"
 
 
 def test_files_are_named_for_what_they_hold() -> None:

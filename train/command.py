@@ -79,11 +79,10 @@ class TrainingCommand(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `run` and the links."""
         parser.add_class_arguments(RunSettings, "run")
-        parser.link_arguments("run.seed", "model.init_args.seed")
-        parser.link_arguments("run.seed", "data.seed")
-        parser.link_arguments("run.num_parts", "model.init_args.num_parts")
-        parser.link_arguments("run.total_images", "data.total_images")
-        parser.link_arguments("run.folder", "data.report_folder")
+        parser.link_arguments("run.seed", "model.init_args.computation.seed")
+        parser.link_arguments("run.num_parts", "model.init_args.computation.num_parts")
+        for name in ("seed", "total_images", "folder"):
+            parser.link_arguments(f"run.{name}", f"data.run.{name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Reads options and config files; jsonargparse stumbles over some values, such as a list for a class."""
@@ -122,14 +121,14 @@ class TrainingCommand(LightningCLI):
         settings = self._settings()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
         options = self.config.fit.trainer
-        batch_size = self.config.fit.data.batch_size
         processes = num_processes(options, dict(os.environ))
         self._dump_config()
-        checkpoints = RunCheckpoints(settings, batch_size)
-        tracking = Tracking(settings, self.config_dump, checkpoints)
-        reporting = Reporting(settings, batch_size, tracking)
-        validation = self.model.validation_callback(settings, batch_size, reporting, checkpoints)
-        self.checkpoints = checkpoints
+        progress = self.model.progress
+        checkpoints = RunCheckpoints(settings, progress)
+        tracking = Tracking(settings, self.config_dump, progress, checkpoints)
+        reporting = Reporting(settings, progress, self.datamodule, tracking)
+        validation = self.model.validation_callback(settings, reporting, checkpoints)
+        self.signals = checkpoints.signals
         if options.strategy == "auto":
             kwargs["strategy"] = strategy_for(processes)
         if options.plugins is None and SLURMEnvironment.detect():
@@ -172,7 +171,7 @@ class TrainingCommand(LightningCLI):
 
     def _check_batches(self, settings: RunSettings) -> None:
         batch_size = self.datamodule.batch_size
-        regularization = self.model.regularization
+        regularization = self.model.stage.regularization
         check_division(
             batch_size,
             self.trainer.world_size,
@@ -206,8 +205,8 @@ def main() -> None:
     """Runs the command line; after SIGTERM, SIGUSR1 or Ctrl-C it exits with 143, 138 or 130 and can be continued."""
     keep_freed_memory()
     command = _command(sys.argv[1:])
-    if command.checkpoints.exit_code:
-        sys.exit(command.checkpoints.exit_code)
+    if command.signals.exit_code:
+        sys.exit(command.signals.exit_code)
 
 
 def resolve(arguments: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 
@@ -59,7 +60,7 @@ class FrechetDistance:
         return {"fid": self.value(targets_of if isinstance(targets_of, FrechetDistance) else None)}
 
     def value(self, targets_of: Self | None = None) -> float:
-        """The distance between the images and the targets added so far, at least 0.
+        """The distance between the images and the targets added so far in all processes, which call it together.
 
         Args:
             targets_of: Has the targets, so that they go through the network once; None for its own.
@@ -70,7 +71,10 @@ class FrechetDistance:
         if targets_of is not None:
             for name in _TARGET_SUMS:
                 setattr(self._metric, name, getattr(targets_of._metric, name).clone())
-        if int(self._metric.real_features_num_samples) < 2:
+        num_images = self._metric.real_features_num_samples.clone()
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(num_images)
+        if int(num_images) < 2:
             raise ValueError("FID needs at least two images; leave the metric out")
         return float(self._metric.compute())
 

@@ -17,7 +17,8 @@ from system.atomic_file import write_atomically
 Picture = npt.NDArray[np.uint8]
 """[H, W, 3], RGB."""
 
-_GAP_PIXELS = 4
+GRID_GAP = 4
+"""White pixels between the images of a picture."""
 _CELL_PIXELS = 128  # smaller faces are enlarged to at least this, so that they can be judged and captions fit
 _TEXT_PIXELS = 12
 _WHITE = 255
@@ -44,11 +45,11 @@ def picture_grid(images: Tensor, num_columns: int) -> Picture:
         )
     num_columns = min(num_columns, len(images))
     num_rows = -(-len(images) // num_columns)
-    height, width = images.shape[2] + _GAP_PIXELS, images.shape[3] + _GAP_PIXELS
-    grid = np.full((num_rows * height + _GAP_PIXELS, num_columns * width + _GAP_PIXELS, 3), _WHITE, dtype=np.uint8)
+    height, width = images.shape[2] + GRID_GAP, images.shape[3] + GRID_GAP
+    grid = np.full((num_rows * height + GRID_GAP, num_columns * width + GRID_GAP, 3), _WHITE, dtype=np.uint8)
     for index, image in enumerate(images.cpu()):
-        top = index // num_columns * height + _GAP_PIXELS
-        left = index % num_columns * width + _GAP_PIXELS
+        top = index // num_columns * height + GRID_GAP
+        left = index % num_columns * width + GRID_GAP
         grid[top : top + images.shape[2], left : left + images.shape[3]] = image.permute(1, 2, 0).numpy()
     return grid
 
@@ -57,14 +58,16 @@ def comparison_rows(
     columns: Sequence[Tensor],
     headings: Sequence[str] = ("degraded", "restored", "target"),
     captions: Sequence[str] = (),
+    cell_pixels: int = _CELL_PIXELS,
 ) -> Picture:
     """Shows the same faces in several states, one face a row.
 
     Args:
-        columns: One tensor uint8 [N, 3, R, R] per state; faces smaller than 128 pixels are enlarged by a whole factor,
-            each pixel becoming a square.
+        columns: One tensor uint8 [N, 3, H, W] per state; faces narrower than `cell_pixels` are enlarged by a whole
+            factor, each pixel becoming a square.
         headings: Written over the columns.
         captions: Written under the N rows; none leaves no room for them.
+        cell_pixels: Smallest width of a face.
 
     Returns:
         Picture with as many rows as faces.
@@ -80,11 +83,11 @@ def comparison_rows(
         )
     if captions and len(captions) != num_faces:
         raise ValueError(f"comparison needs one caption per face, got {len(captions)} for {num_faces} faces")
-    rows = [_labels(headings, _enlarged(columns[0][0]).shape[1])]
+    rows = [_labels(headings, _enlarged(columns[0][0], cell_pixels).shape[1])]
     for index in range(num_faces):
-        rows.append(_side_by_side([_enlarged(column[index]) for column in columns]))
+        rows.append(_side_by_side([_enlarged(column[index], cell_pixels) for column in columns]))
         if captions:
-            rows.append(_labels([captions[index]], rows[-1].shape[1] - 2 * _GAP_PIXELS))
+            rows.append(_labels([captions[index]], rows[-1].shape[1] - 2 * GRID_GAP))
     return np.concatenate(rows)
 
 
@@ -125,22 +128,22 @@ def _faces(faces: Sequence[FacePictures], which: str) -> Picture:
     return comparison_rows(columns, (f"degraded ({which})", "restored", "target"), captions)
 
 
-def _enlarged(image: Tensor) -> Picture:
-    """uint8 [3, R, R] as a picture of at least 128 pixels."""
-    factor = -(-_CELL_PIXELS // image.shape[-1])
+def _enlarged(image: Tensor, cell_pixels: int) -> Picture:
+    """uint8 [3, H, W] as a picture of at least so many pixels in width."""
+    factor = -(-cell_pixels // image.shape[-1])
     picture = image.cpu().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def _side_by_side(pictures: Sequence[Picture]) -> Picture:
     """Pictures in a row, from the top, with a gap around each."""
-    height = max(len(picture) for picture in pictures) + _GAP_PIXELS
-    width = sum(picture.shape[1] for picture in pictures) + _GAP_PIXELS * (len(pictures) + 1)
+    height = max(len(picture) for picture in pictures) + GRID_GAP
+    width = sum(picture.shape[1] for picture in pictures) + GRID_GAP * (len(pictures) + 1)
     row = np.full((height, width, 3), _WHITE, dtype=np.uint8)
-    left = _GAP_PIXELS
+    left = GRID_GAP
     for picture in pictures:
         row[: len(picture), left : left + picture.shape[1]] = picture
-        left += picture.shape[1] + _GAP_PIXELS
+        left += picture.shape[1] + GRID_GAP
     return row
 
 

@@ -11,8 +11,6 @@ from torch.overrides import TorchFunctionMode
 
 from models.operators.convolution import convolve
 
-Size = int | tuple[int, int]
-
 
 @dataclass(frozen=True)
 class ConvolutionCall:
@@ -55,10 +53,9 @@ class ConvolutionCalls(TorchFunctionMode):
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Called by PyTorch for each of its functions."""
-        describe = _DESCRIPTIONS.get(function)
-        if describe is None:
+        if function not in _OPTIONS:
             return function(*args, **(kwargs or {}))
-        call = describe(self.count, *args, **(kwargs or {}))
+        call = _describe(function, self.count, args, kwargs or {})
         self.count += 1
         return self.compute(call)
 
@@ -68,58 +65,20 @@ def along(values: Tensor, dim: int) -> Tensor:
     return values.reshape([-1 if d == dim else 1 for d in range(4)])
 
 
-def _plain(
-    index: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    dilation: Size = 1,
-    groups: int = 1,
-) -> ConvolutionCall:
-    """A call of torch.conv2d."""
-    convolve = partial(_without_bias, torch.conv2d, (stride, padding, dilation, groups))
-    return ConvolutionCall(index, input, weight, bias, 0, 1 if groups == 1 else None, convolve)
-
-
-def _transposed(
-    index: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size = 0,
-    output_padding: Size = 0,
-    groups: int = 1,
-    dilation: Size = 1,
-) -> ConvolutionCall:
-    """A call of torch.conv_transpose2d."""
-    convolve = partial(_without_bias, torch.conv_transpose2d, (stride, padding, output_padding, groups, dilation))
-    out_dim, in_dim = (1, 0) if groups == 1 else (0, None)
-    return ConvolutionCall(index, input, weight, bias, out_dim, in_dim, convolve)
-
-
-def _without_bias(operation: Any, options: tuple[Any, ...], x: Tensor, weight: Tensor) -> Tensor:
-    return operation(x, weight, None, *options)
-
-
-def _dense(
-    index: int,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int = 1,
-    padding: int = 0,
-    transposed: bool = False,
-) -> ConvolutionCall:
-    """A call of our own `convolve`."""
-    plain = partial(convolve, bias=None, stride=stride, padding=padding, transposed=transposed)
-    return ConvolutionCall(index, x, weight, bias, *((1, 0) if transposed else (0, 1)), plain)
-
-
-_DESCRIPTIONS: dict[Any, Callable[..., ConvolutionCall]] = {
-    torch.conv2d: _plain,
-    torch.conv_transpose2d: _transposed,
-    convolve: _dense,
+_OPTIONS: dict[Any, tuple[str, ...]] = {
+    torch.conv2d: ("stride", "padding", "dilation", "groups"),
+    torch.conv_transpose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
+    convolve: ("stride", "padding", "transposed"),
 }
+"""Operations that are convolutions, and the names of what follows their input, weight and bias."""
+
+
+def _describe(operation: Any, index: int, operands: Sequence[Any], named: Mapping[str, Any]) -> ConvolutionCall:
+    given = dict(zip(("input", "weight", "bias", *_OPTIONS[operation]), operands, strict=False)) | dict(named)
+    x = given.pop("x") if "x" in given else given.pop("input")
+    weight, bias = given.pop("weight"), given.pop("bias", None)
+    is_transposed = operation is torch.conv_transpose2d or given.get("transposed", False)
+    is_depthwise = given.get("groups", 1) > 1
+    out_dim, in_dim = (1, 0) if is_transposed and not is_depthwise else (0, 1)
+    convolve_alike = partial(operation, bias=None, **given)
+    return ConvolutionCall(index, x, weight, bias, out_dim, None if is_depthwise else in_dim, convolve_alike)

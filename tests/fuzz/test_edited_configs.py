@@ -179,8 +179,8 @@ def tiny_config(stage: str) -> dict[str, Any]:
     """A run of two iterations with everything in it that a config can say."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / f"{stage}_64.yaml").read_text())
     values["model"]["init_args"]["architecture"] = dict(TINY)
-    values["model"]["init_args"]["minibatch_group_size"] = 2
-    values["data"] |= {"batch_size": 4, "num_validation_faces": 2, "cache_mebibytes": 1}
+    values["model"]["init_args"]["computation"] = {"minibatch_group_size": 2}
+    values["data"] |= {"batch_size": 4, "num_validation_faces": 2, "reading": {"cache_mebibytes": 1}}
     values["run"] |= {"log_every_images": 4, "validate_every_images": 8, "checkpoint_every_images": 8}
     if stage == "prior":
         values["model"]["init_args"]["fid_num_images"] = 0

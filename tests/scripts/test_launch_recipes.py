@@ -203,7 +203,11 @@ def run_folder(tmp_path: Path) -> Path:
         "trainer": {"accelerator": "cpu", "precision": "32-true"},
         "model": {
             "class_path": "train.stages.prior.PriorTraining",
-            "init_args": {"architecture": architecture, "minibatch_group_size": 2, "fid_num_images": 0},
+            "init_args": {
+                "architecture": architecture,
+                "computation": {"minibatch_group_size": 2},
+                "fid_num_images": 0,
+            },
         },
         "data": {"batch_size": 4, "num_workers": 1},
         "run": {"total_images": 96, "log_every_images": 32, "validate_every_images": 96, "wandb": "off"},

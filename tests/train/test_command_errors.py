@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch
 
 from models import GPEN, Architecture, Prior, save_release
 from train.command import main
+from train.run.data_module import Reading
 from train.run.settings import RunSettings
 from train.stages.prior import PriorOptimization
 from train.stages.restoration import RestorationOptimization
-from train.stages.restoration_losses import PerceptualWeights, RestorationLossWeights
+from train.stages.restoration_losses import PerceptualNetworks, RestorationLossWeights
+from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
 from train.updates.moving_average import MovingAverage
 
@@ -135,7 +137,7 @@ def test_a_start_checkpoint_of_another_architecture_or_without_discriminator_is_
     save_release(bare, GPEN(tiny))
     message = fail("restoration", tmp_path, START, narrow)
     assert "narrow 0.03125 instead of 0.0625" in message
-    message = fail("restoration", tmp_path, START, bare, "--model.init_args.take_discriminator", "true")
+    message = fail("restoration", tmp_path, START, bare, "--model.init_args.optimization.take_discriminator", "true")
     assert "holds no discriminator" in message and "take_discriminator false" in message
 
 
@@ -167,12 +169,12 @@ def test_too_many_broken_faces_end_the_run_with_a_name_and_a_report_whoever_read
     options = ["--data.faces", broken, "--data.validation_faces", faces, "--data.num_workers", num_workers]
     message = fail("prior", tmp_path / "run", *options)
     assert message.startswith(
-        "2 of 6 faces cannot be used, at most 1 may be broken (data.max_broken_share); the last: "
+        "2 of 6 faces cannot be used, at most 1 may be broken (data.reading.max_broken_share); the last: "
     )
     assert f"cannot use {broken}" in message
     report = tmp_path / "run" / "broken_faces.jsonl"
     assert message.endswith(f"{report} names all of them") and report.read_text().count("\n") >= 2
-    message = fail("prior", tmp_path / "strict", *options, "--data.max_broken_share", 0)
+    message = fail("prior", tmp_path / "strict", *options, "--data.reading.max_broken_share", 0)
     assert message.startswith("1 of 6 faces cannot be used, at most 0 may be broken")
 
 
@@ -263,7 +265,7 @@ def help_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 def described(kind: Any, prefix: str) -> list[str]:
     """The options a dataclass becomes."""
-    return [f"{prefix}.{field.name}" for field in fields(kind)]
+    return [f"{prefix}.{field.name}" for field in fields(kind) if not is_dataclass(field.type)]
 
 
 def check_described(text: str, options: list[str]) -> None:
@@ -279,7 +281,9 @@ def check_described(text: str, options: list[str]) -> None:
 def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
     text = help_text("--help")
     data = ["faces", "batch_size", "validation_faces", "num_validation_faces", "flip_probability", "num_workers"]
-    check_described(text, described(RunSettings, "run") + [f"data.{name}" for name in [*data, "cache_mebibytes"]])
+    check_described(
+        text, described(RunSettings, "run") + [f"data.{name}" for name in data] + described(Reading, "data.reading")
+    )
     assert "Everything the run writes. The same command with the same folder continues the run." in text
     assert "Memory for resized photographs, per worker." in text
     assert text.startswith("usage: python -m train")
@@ -291,16 +295,16 @@ def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
         (
             "train.stages.prior.PriorTraining",
             {"optimization": PriorOptimization},
-            ["minibatch_group_size", "fid_num_images"],
+            ["fid_num_images"],
         ),
         (
             "train.stages.restoration.RestorationTraining",
             {
                 "optimization": RestorationOptimization,
                 "loss_weights": RestorationLossWeights,
-                "perceptual": PerceptualWeights,
+                "loss_weights.networks": PerceptualNetworks,
             },
-            ["start", "take_discriminator", "degradation", "minibatch_group_size"],
+            ["start", "degradation"],
         ),
     ],
 )
@@ -309,6 +313,7 @@ def test_help_describes_every_option_of_a_model(
 ) -> None:
     text = help_text("--model.help", class_path)
     shared = {"architecture": Architecture, "regularization": Regularization, "average": MovingAverage}
+    groups = {**groups, "computation": Computation}
     options = [o for name, kind in {**shared, **groups}.items() for o in described(kind, f"model.{name}")]
     check_described(text, options + [f"model.{name}" for name in single])
     assert "Height and width of the faces in pixels, a power of two from 32 to 2048." in text

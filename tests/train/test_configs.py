@@ -68,8 +68,8 @@ def test_the_command_at_the_head_of_a_config_builds_its_run(name: str, build: An
     module, settings = command.model, command.config.fit.run
     assert next(module.generator.parameters()).device.type == "meta"
     # Seed and length of the run reach model and data.
-    assert module.progress.seed == command.datamodule.seed == settings.seed == 7
-    assert command.datamodule.total_images == settings.total_images
+    assert module.progress.seed == command.datamodule.run.seed == settings.seed == 7
+    assert command.datamodule.run.total_images == settings.total_images
     batch_size, group = command.datamodule.batch_size, module.discriminator.minibatch_group_size
     assert group is None or batch_size % group == 0
     for rhythm in ("log_every_images", "validate_every_images", "checkpoint_every_images"):
@@ -112,9 +112,9 @@ def test_the_512_pixel_prior_config_names_every_option_of_the_method(build: Any)
     written = set(leaves(yaml.safe_load((ROOT / path).read_text())["model"]["init_args"]))
     options = set(leaves(build(["fit", "--config", path]).config.fit.model.init_args))
     assert options - written <= {
-        "seed",
-        "num_parts",
-        "recompute",
+        "computation.seed",
+        "computation.num_parts",
+        "computation.recompute",
         "fid_num_images",
     }  # of run, and what says nothing about training
 

@@ -24,7 +24,7 @@ def options(stage: str, iterations: int) -> list[object]:
     return [
         *rates,
         *rhythm,
-        *("--data.batch_size", 8, "--model.init_args.minibatch_group_size", 2),
+        *("--data.batch_size", 8, "--model.init_args.computation.minibatch_group_size", 2),
         *("--run.total_images", 8 * iterations, "--run.validate_every_images", 4 * iterations),
     ]
 

@@ -180,7 +180,7 @@ def test_a_stopped_worker_ends_the_run_when_nothing_arrives_for_the_stated_time(
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["first", "second"])
 def test_a_killed_process_of_two_ends_the_run_with_a_reason(launch: Launch, tmp_path: Path, victim: str) -> None:
-    division = ["--model.init_args.minibatch_group_size", 2, "--trainer.devices", 2]
+    division = ["--model.init_args.computation.minibatch_group_size", 2, "--trainer.devices", 2]
     process = launch("prior", tmp_path, "--run.total_images", 100_000, *division)
     wait_for(lambda: rows_of(tmp_path) > 0, process)
     (second,) = [c for c in children_of(process.pid) if "LOCAL_RANK=1" in environment_of(c)]

@@ -9,6 +9,7 @@ import torch
 from models import Architecture
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationTraining
+from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
 
 Fit = Callable[..., Any]
@@ -21,7 +22,9 @@ def test_recomputing_activations_changes_no_bit_of_an_iteration_with_both_lazy_t
 ) -> None:
     states, saved_bytes = [], []
     for recompute in (False, True):
-        module = stage(tiny, regularization=Regularization(3.0, 1, 2.0, 1), recompute=recompute, seed=5)
+        module = stage(
+            tiny, regularization=Regularization(3.0, 1, 2.0, 1), computation=Computation(recompute=recompute, seed=5)
+        )
         saved = 0
 
         def count(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 Launch = Callable[..., Any]
 SHARED = [
-    *("--model.init_args.minibatch_group_size", 2),
+    *("--model.init_args.computation.minibatch_group_size", 2),
     *("--run.total_images", 24),
     *("--run.log_every_images", 8),
     *("--run.validate_every_images", 8),
@@ -66,7 +66,7 @@ def test_a_run_moves_from_one_process_to_two_and_back_within_a_row_of_its_log(
     read_checkpoint_file: Callable[[Path], dict[str, Any]],
     read_rows: Callable[[Path], list[dict[str, str]]],
 ) -> None:
-    options = ["--model.init_args.minibatch_group_size", 2, "--run.log_every_images", 12]
+    options = ["--model.init_args.computation.minibatch_group_size", 2, "--run.log_every_images", 12]
     options += [o for rate in RATES["prior"] for o in (f"--model.init_args.optimization.{rate}", 2e-4)]
     sessions = {"moved": ((8, 1), (16, 2), (24, 1)), "stayed": ((24, 1),)}
     for name, parts in sessions.items():

@@ -12,6 +12,12 @@ def rank_and_count() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
+def wait_for_processes() -> None:
+    """Returns once all processes are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def average_over_processes(value: Tensor) -> Tensor:
     """Mean of a tensor over all processes, the tensor itself where there is one; may change it in place."""
     num_processes = rank_and_count()[1]

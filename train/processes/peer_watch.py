@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from signal import SIGUSR1, Signals
+from signal import Signals
 from typing import Any
 
-LOST_PROCESS_CODE = 128 + SIGUSR1
-"""The exit code of `command_line.run` for a lost process: schedulers start the same command again."""
+from system.command_line import LOST_PROCESS_CODE
+
 BEAT_SECONDS = 1.0
 SILENT_BEATS = 30
 """A peer is lost after so many beats without a word. Counted in own beats, so that a paused machine loses nobody."""

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from train.processes.collectives import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
+from train.run.data_module import FacesDataModule
 from train.run.non_finite import dump_non_finite
-from train.run.progress import Skipped
-from train.run.settings import RunSettings, is_passed
+from train.run.progress import Progress, Skipped
+from train.run.settings import RunSettings
 
 LARGEST_LOADER_SHARE = 0.2
 """Share of the time spent waiting for photographs above which the loader is named as the cause."""
@@ -26,16 +28,19 @@ class Reporting(Callback):
 
     Args:
         settings: Of the run.
-        batch_size: Images per iteration over all processes.
+        progress: Of the run.
+        data: Its faces.
         tracking: Gets the same rows.
     """
 
-    def __init__(self, settings: RunSettings, batch_size: int, tracking: Tracking) -> None:
+    def __init__(self, settings: RunSettings, progress: Progress, data: FacesDataModule, tracking: Tracking) -> None:
         self.settings = settings
-        self.batch_size = batch_size
+        self.progress = progress
+        self.data = data
         self.tracking = tracking
-        self._bar: Progress | None = None
-        self._since = (0.0, 0)
+        self._bar: Bar | None = None
+        self._since = (0.0, 0.0, 0)
+        """When the last row was reported, seconds of pauses until then, images seen."""
         self._waited_seconds = 0.0
         self._substituted = 0.0  # images of this process since the last row that stand in for broken files
         self._is_held_up = False
@@ -52,17 +57,16 @@ class Reporting(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the log and the bar."""
-        module: Any = pl_module
-        images_seen = module.progress.images_seen
-        self._since = (time.perf_counter(), images_seen)
+        images_seen = self.progress.images_seen
+        self._since = (time.perf_counter(), self.progress.paused_seconds, images_seen)
         self._device = pl_module.device
-        module.progress.to(self._device)
+        self.progress.to(self._device)
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
         if sys.stdout.isatty():
             counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images {task.description}")
-            self._bar = Progress(BarColumn(), counted)
+            self._bar = Bar(BarColumn(), counted)
             self._bar.start()
             self._bar.add_task("", total=self.settings.total_images, completed=images_seen)
 
@@ -70,58 +74,54 @@ class Reporting(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Reports if a multiple of `log_every_images` was passed."""
-        module: Any = pl_module
-        images_seen = module.progress.images_seen
+        images_seen = self.progress.images_seen
         self._substituted += batch.num_substituted
-        if not is_passed(images_seen, self.batch_size, self.settings.log_every_images):
+        if not self.progress.has_passed(self.settings.log_every_images):
             return
-        skipped = module.progress.skipped.read()  # here and in the next line alone training waits for the device
-        values = module.progress.meters.read() | self._host_values(trainer, images_seen)
+        skipped = self.progress.skipped.read()  # here and in the next line alone training waits for the device
+        values = self.progress.meters.read() | self._host_values(trainer, images_seen)
         values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
         self.tracking.log_row(values, images_seen)
         if self._log is not None:
             self._log.append(images_seen, values)
             self._show(images_seen, values)
-            self._name_cause(values["speed/loader_share"], trainer)
+            self._name_cause(values["speed/loader_share"])
         dump_non_finite(self.settings.folder, trainer, skipped, images_seen)
         self._stop_if_broken(skipped)
 
     def _host_values(self, trainer: Trainer, images_seen: int) -> dict[str, float]:
         """Speed, memory and data errors: means over the processes, where they differ."""
-        data: Any = trainer
-        now, waited_seconds = time.perf_counter(), data.datamodule.loader.waited_seconds
-        seconds = max(now - self._since[0], 1e-9)
-        speed = (images_seen - self._since[1]) / seconds
+        assert self.data.loader is not None  # there was a batch
+        now, paused_seconds = time.perf_counter(), self.progress.paused_seconds
+        waited_seconds = self.data.loader.waited_seconds
+        since, paused_before, images_before = self._since
+        seconds = max((now - since) - (paused_seconds - paused_before), 1e-9)
+        speed = (images_seen - images_before) / seconds
         values = {
             "speed/images_per_second": speed,
             "speed/seconds_left": (self.settings.total_images - images_seen) / speed,
             "speed/loader_share": min((waited_seconds - self._waited_seconds) / seconds, 1.0),
             "memory/host_peak_gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-            "data/broken_files": float(data.datamodule.broken.count()),
+            "data/broken_files": float(self.data.broken.count()),
             "data/substituted": self._substituted * trainer.world_size,
         }
         self._substituted = 0.0
         if torch.cuda.is_available():
             values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
-        self._since, self._waited_seconds = (now, images_seen), waited_seconds
+        self._since, self._waited_seconds = (now, paused_seconds, images_seen), waited_seconds
         means = average_over_processes(torch.tensor(list(values.values()), device=trainer.strategy.root_device))
         return dict(zip(values, means.tolist(), strict=True))
 
-    def _name_cause(self, loader_share: float, trainer: Trainer) -> None:
+    def _name_cause(self, loader_share: float) -> None:
         """Says once that the loader holds training up, and again when it does so after a while."""
         was_held_up, self._is_held_up = self._is_held_up, loader_share > LARGEST_LOADER_SHARE
         if self._is_held_up and not was_held_up:
-            data: Any = trainer
             print(
                 f"the loader holds training up: {loader_share:.0%} of the time went into waiting for photographs; "
-                f"raise --data.num_workers (now {data.datamodule.num_workers}) or --data.cache_mebibytes, or store "
+                f"raise --data.num_workers (now {self.data.num_workers}) or --data.reading.cache_mebibytes, or store "
                 "smaller files nearer by",
                 flush=True,
             )
-
-    def exclude_pause(self, seconds: float) -> None:
-        """Takes the time of a validation or checkpoint out of the speed of training."""
-        self._since = (self._since[0] + seconds, self._since[1])
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""

@@ -1,7 +1,6 @@
 """What trackers get of a run beside its own files: rows, pictures, faces and checkpoints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from evaluation.reports.pictures import Picture
 from train.reporting.csv_log import read_table
 from train.reporting.wandb_run import WandbRun
 from train.run.checkpoints import RunCheckpoints, checkpoint_path
+from train.run.progress import Progress
 from train.run.record import read_record
-from train.run.settings import RunSettings, is_whole
+from train.run.settings import RunSettings, has_all_images
 
 
 class Tracking(Callback):
@@ -23,12 +23,16 @@ class Tracking(Callback):
     Args:
         settings: Of the run.
         config: Resolved configuration of the run.
+        progress: Of the run.
         checkpoints: Those of the run.
     """
 
-    def __init__(self, settings: RunSettings, config: Mapping[str, Any], checkpoints: RunCheckpoints) -> None:
+    def __init__(
+        self, settings: RunSettings, config: Mapping[str, Any], progress: Progress, checkpoints: RunCheckpoints
+    ) -> None:
         self.settings = settings
         self.config = config
+        self.progress = progress
         self.checkpoints = checkpoints
         self._wandb: WandbRun | None = None
         self._tensorboard: SummaryWriter | None = None
@@ -36,16 +40,15 @@ class Tracking(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the trackers."""
-        module: Any = pl_module
         folder = self.settings.folder
         if not trainer.is_global_zero:
             return
         if self.settings.wandb != "off":
-            self._wandb = WandbRun(self.settings, {**self.config, **_description(folder, module)})
+            self._wandb = WandbRun(self.settings, {**self.config, **_description(folder, pl_module)})
         if self.settings.tensorboard:
-            images_seen = module.progress.images_seen
             # What a killed run wrote beyond its checkpoint is dropped.
-            self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen + 1)
+            purge_step = self.progress.images_seen + 1
+            self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
 
     def log_row(self, values: Mapping[str, float], images_seen: int) -> None:
         """A row of train.csv, or figures that join it."""
@@ -77,36 +80,38 @@ class Tracking(Callback):
     ) -> None:
         """Hands on a checkpoint that was just written, if all are wanted."""
         if self.settings.wandb_checkpoints == "all" and self.checkpoints.written > self._told_checkpoint:
-            self._log_checkpoints(pl_module)
+            self._log_checkpoints()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hands on the best and the last checkpoint of a complete run."""
         wanted = self.settings.wandb_checkpoints
-        if wanted == "all" or (wanted == "final" and self._is_complete(pl_module)):
-            self._log_checkpoints(pl_module)
+        if wanted == "all" or (wanted == "final" and self._is_complete()):
+            self._log_checkpoints()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ends the trackers of a run that is complete or was interrupted."""
-        self._end("complete" if self._is_complete(pl_module) else "interrupted", pl_module)
+        self._end("complete" if self._is_complete() else "interrupted")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ends the trackers of a run that broke off."""
-        self._end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed", pl_module)
+        self._end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
 
-    def _is_complete(self, module: Any) -> bool:
-        return is_whole(module.progress.images_seen, self.checkpoints.batch_size, self.settings.total_images)
+    def _is_complete(self) -> bool:
+        batch_size: int = self.config["data"]["batch_size"]
+        return has_all_images(self.progress.images_seen, batch_size, self.settings.total_images)
 
-    def _log_checkpoints(self, module: Any) -> None:
+    def _log_checkpoints(self) -> None:
         """The best one, unless W&B has it, and the last one, which thus becomes the latest."""
         if self._wandb is None:
             return
+        architecture = self.config["model"]["init_args"]["architecture"]
         last = self.checkpoints.written
         best = self.checkpoints.best[1] if self.checkpoints.best is not None else -1
         for images_seen in sorted({best, last}):
             path = checkpoint_path(self.checkpoints.folder, images_seen)
             if images_seen > self._told_checkpoint and path.is_file():
                 aliases = ["best"] if images_seen == best else []
-                metadata = {"architecture": asdict(module.architecture), "images_seen": images_seen}
+                metadata = {"architecture": architecture, "images_seen": images_seen}
                 self._wandb.log_checkpoint(path, aliases, metadata | self._last_validation(images_seen))
         self._told_checkpoint = last
 
@@ -116,17 +121,17 @@ class Tracking(Callback):
         last = max((images for images in rows if images <= images_seen), default=None)
         return {} if last is None else {"validated_images_seen": last, **rows[last]}
 
-    def _end(self, status: str, module: Any) -> None:
+    def _end(self, status: str) -> None:
         if self._wandb is not None:
-            self._wandb.end(status, module.progress.images_seen)
+            self._wandb.end(status, self.progress.images_seen)
         if self._tensorboard is not None:
             self._tensorboard.close()
         self._wandb = self._tensorboard = None
 
 
-def _description(folder: Path, module: Any) -> dict[str, Any]:
-    """What the configuration does not say: photographs, code, machine, sizes of the networks."""
+def _description(folder: Path, module: LightningModule) -> dict[str, Any]:
+    """Tells what the configuration does not say: photographs, code, machine, sizes of the networks."""
     record = read_record(folder)
-    networks = {"generator": module.generator, "discriminator": module.discriminator}
-    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    networks = ("generator", "discriminator")
+    sizes = {name: sum(p.numel() for p in module.get_submodule(name).parameters()) for name in networks}
     return {"photographs": record["data"], "session": record["sessions"][-1], "parameters": sizes}

@@ -13,7 +13,6 @@ from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from system.atomic_file import write_atomically
 from train.reporting.csv_log import read_table
-from train.reporting.wandb_records import last_step
 from train.run.settings import RunSettings
 
 BEST = {"validation/psnr": "max", "validation/ssim": "max", "validation/lpips": "min", "validation/fid": "min"}
@@ -29,8 +28,8 @@ class WandbRun:
     """Begins a run, or resumes the one that `run.folder` belongs to.
 
     Its axis is images seen, also as W&B's own step, so that offline segments of a run fit together. A run that was
-    killed goes back to its last checkpoint and computes the same rows again; W&B, which cannot take rows back, is told
-    only those that it has not got.
+    killed goes back to its last checkpoint and computes the same rows again; W&B, which cannot take rows back, gets
+    only those that it has not got: `wandb/last_row` names the last one that was handed over whole.
 
     Args:
         settings: Of the run.
@@ -69,7 +68,9 @@ class WandbRun:
                 f"Weights & Biases must be within reach for --run.wandb online, got {' '.join(str(error).split())}; "
                 "log in with `wandb login`, or take --run.wandb offline and send the run later with `wandb sync`"
             ) from error
-        self._told = max(self._run.starting_step - 1, last_step(self._id_file.parent))
+        self._sent_file = self._id_file.with_name("last_row")
+        sent = int(self._sent_file.read_text()) if self._sent_file.is_file() else -1
+        self._sent = max(self._run.starting_step - 1, sent)
         write_atomically(self._id_file, self._run.id)
         self._run.config.update(dict(config), allow_val_change=True)
         self._run.define_metric("images_seen", hidden=True)
@@ -82,8 +83,10 @@ class WandbRun:
 
     def log(self, values: Mapping[str, Any], images_seen: int) -> None:
         """Adds to the row of `images_seen`, unless W&B has it: numbers, and what it shows as media."""
-        if images_seen > self._told:
-            self._run.log({"images_seen": images_seen, **values}, step=images_seen)
+        if images_seen > self._sent:
+            self._run.log({"images_seen": images_seen, **values}, step=images_seen)  # completes the row before
+            if self._row is not None and images_seen > self._row:
+                write_atomically(self._sent_file, str(self._row))
             self._row = images_seen
 
     def log_picture(self, name: str, picture: Picture, images_seen: int) -> None:
@@ -126,6 +129,7 @@ class WandbRun:
         """
         if self._row is not None:
             self._run.log({}, step=self._row, commit=True)  # else it would come after the summary
+            write_atomically(self._sent_file, str(self._row))
         rows = read_table(self.folder / "validation.csv").values()  # of the whole run, of earlier segments too
         for name, best in BEST.items():
             figures = [row[name] for row in rows if name in row]

@@ -11,7 +11,7 @@ import yaml
 from system import atomic_file
 from train.run.checkpoints import checkpoints_in, images_of, sound_checkpoint
 from train.run.record import describe_session, find_difference, flat_settings, read_config, recorded, write_record
-from train.run.settings import is_whole
+from train.run.settings import has_all_images
 
 OUTPUTS = ("run.json", "config.yaml", "train.csv", "validation.csv", "broken_faces.jsonl",
            "broken_validation_faces.jsonl", "checkpoints", "samples", "pictures", "non_finite", "wandb",
@@ -122,7 +122,7 @@ def _start_of(folder: Path, config: dict[str, Any], data: dict[str, str], overwr
         if overwrite:
             return anew
         raise
-    is_complete = is_whole(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
+    is_complete = has_all_images(images_of(checkpoint), config["data"]["batch_size"], config["run"]["total_images"])
     return anew if is_complete and overwrite else Start(checkpoint, is_complete)
 
 

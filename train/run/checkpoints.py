@@ -1,21 +1,17 @@
 """Checkpoints of a run: written whole or not at all, with a checksum, found again by the same command."""
 
 import re
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from models.files.checkpoint_file import check_seal, write_sealed
 from system.atomic_file import remove_aside, replacing
-from train.run.settings import RunSettings, is_passed
+from train.processes.signals import EndingSignals
+from train.run.progress import Progress
+from train.run.settings import RunSettings
 
-ITERATIONS_BETWEEN_QUESTIONS = 16
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""SIGUSR1 is the warning that SLURM gives with `--signal=USR1@120`."""
 NAME = re.compile(r"images_(\d{12})\.ckpt")
 
 
@@ -24,17 +20,17 @@ class RunCheckpoints(Callback):
 
     Args:
         settings: Of the run.
-        batch_size: Images per iteration over all processes.
+        progress: Of the run.
     """
 
-    def __init__(self, settings: RunSettings, batch_size: int) -> None:
+    def __init__(self, settings: RunSettings, progress: Progress) -> None:
         self.settings = settings
-        self.batch_size = batch_size
+        self.progress = progress
         self.folder = settings.folder / "checkpoints"
         self.best: tuple[float, int] | None = None
         self.written = -1
         """Images seen when the last checkpoint of this session was written, -1 before."""
-        self._signal = 0
+        self.signals = EndingSignals()
 
     def state_dict(self) -> dict[str, Any]:
         """The best validation figure so far and its images."""
@@ -51,9 +47,7 @@ class RunCheckpoints(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on signals end the run after the iteration, with a checkpoint; removes what a kill left behind."""
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING_SIGNALS:
-                signal.signal(number, self._on_signal)
+        self.signals.listen()
         if trainer.is_global_zero:
             for half_written in self.folder.glob(".images_*.ckpt"):
                 half_written.unlink()
@@ -62,48 +56,27 @@ class RunCheckpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Writes a checkpoint if a multiple of `checkpoint_every_images` was passed; ends the run after a signal."""
-        module: Any = pl_module
-        images_seen = module.progress.images_seen
-        is_due = is_passed(images_seen, self.batch_size, self.settings.checkpoint_every_images)
+        images_seen = self.progress.images_seen
+        is_due = self.progress.has_passed(self.settings.checkpoint_every_images)
         is_best_now = False
-        if is_passed(images_seen, self.batch_size, self.settings.validate_every_images):  # the first process validated
+        if self.progress.has_passed(self.settings.validate_every_images):  # the first process knows the figure
             is_best_now = trainer.strategy.broadcast(self.best is not None and self.best[1] == images_seen)
         if is_due or is_best_now:
-            self._write(trainer, images_seen)
-        signal_of_any = self._signal_of_any(trainer, images_seen // self.batch_size)
-        if signal_of_any:
-            self._signal = signal_of_any
+            self._write(trainer)
+        if self.signals.should_end(trainer, images_seen // self.progress.batch_size):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the last checkpoint."""
-        module: Any = pl_module
-        self._write(trainer, module.progress.images_seen)
+        self._write(trainer)
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 128 + the number of the signal that ended the run early."""
-        return 128 + self._signal if self._signal else 0
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if number == self._signal == signal.SIGINT:  # the user insists
-            raise KeyboardInterrupt
-        if not self._signal:
-            self._signal = number
-            print("\nending after this iteration; the same command continues the run", flush=True)
-
-    def _signal_of_any(self, trainer: Trainer, iteration: int) -> int:
-        """A signal that a process got, else 0; several ask each other now and then, as that waits for the GPU."""
-        if trainer.world_size == 1:
-            return self._signal
-        if iteration % ITERATIONS_BETWEEN_QUESTIONS:
-            return 0
-        own = torch.tensor(float(self._signal), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(own, reduce_op="max"))
-
-    def _write(self, trainer: Trainer, images_seen: int) -> None:
-        if images_seen == self.written:
+    def _write(self, trainer: Trainer) -> None:
+        if self.progress.images_seen == self.written:
             return
+        with self.progress.pause():
+            self._write_together(trainer, self.progress.images_seen)
+
+    def _write_together(self, trainer: Trainer, images_seen: int) -> None:
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         problem = ""
         if trainer.is_global_zero:

@@ -1,9 +1,9 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,33 @@ from data.dataset import RunBatches, RunImage, RunImages, collate_faces
 from data.faces.broken import BrokenFaces, usable_faces
 from data.faces.contents import contents_fingerprint, times_fingerprint
 from data.faces.files import FaceFiles, fingerprint, hold_out, open_faces
-from train.run.checkpoints import ENDING_SIGNALS
+from train.processes.signals import leave_signals_to_the_run
 
 LOADER_TIMEOUT_SECONDS = 50
 """A loader that gives nothing for so long hangs: the run ends with a reason."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How photographs are read."""
+
+    cache_mebibytes: int = 256
+    """Memory for resized photographs, per worker."""
+    max_broken_share: float = 0.01
+    """Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first; else one is
+    always allowed."""
+
+
+@dataclass(frozen=True)
+class OrderOfRun:
+    """What the order of the faces follows from; set by the options of `run`."""
+
+    seed: int = 0
+    """Set by `run.seed`."""
+    total_images: int = 1_000_000
+    """Length of the run; set by `run.total_images`."""
+    folder: Path = Path(".")
+    """Where `broken_faces.jsonl` names the broken files; set by `run.folder`."""
 
 
 class FacesDataModule(LightningDataModule):
@@ -31,12 +54,8 @@ class FacesDataModule(LightningDataModule):
         num_validation_faces: At most so many validation faces are used.
         flip_probability: Of mirroring a training face.
         num_workers: Processes that read photographs, per training process; 0 reads in the training process.
-        cache_mebibytes: Memory for resized photographs, per worker.
-        total_images: Length of the run; set by `run.total_images`.
-        max_broken_share: Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the
-            first; else one is always allowed.
-        seed: Of the run; set by `run.seed`.
-        report_folder: Where `broken_faces.jsonl` names the broken files; set by `run.folder`.
+        reading: Memory for photographs, and how many may be broken.
+        run: Seed, length and folder; set by the options of `run`.
     """
 
     def __init__(
@@ -47,11 +66,8 @@ class FacesDataModule(LightningDataModule):
         num_validation_faces: int = 64,
         flip_probability: float = 0.5,
         num_workers: int = 2,
-        cache_mebibytes: int = 256,
-        total_images: int = 1_000_000,
-        max_broken_share: float = 0.01,
-        seed: int = 0,
-        report_folder: Path = Path("."),
+        reading: Reading = Reading(),
+        run: OrderOfRun = OrderOfRun(),
     ) -> None:
         super().__init__()
         self.path = faces
@@ -60,20 +76,17 @@ class FacesDataModule(LightningDataModule):
         self.num_validation_faces = num_validation_faces
         self.flip_probability = flip_probability
         self.num_workers = num_workers
-        self.cache_bytes = cache_mebibytes * 2**20
-        self.total_images = total_images
-        self.seed = seed
-        self.max_broken_share = max_broken_share
-        self.report_folder = report_folder
+        self.reading = reading
+        self.run = run
         self.faces, self.validation_faces = self._split()
         self._images: RunImages | None = None
         self.loader: TimedLoader | None = None
-        self.broken = BrokenFaces(self.faces, report_folder / "broken_faces.jsonl", max_broken_share)
+        self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", reading.max_broken_share)
 
     def _split(self) -> tuple[FaceFiles, FaceFiles]:
         faces = open_faces(self.path)
         if self.validation_path is not None:
-            return faces, _first(open_faces(self.validation_path), self.num_validation_faces)
+            return faces, open_faces(self.validation_path).take(slice(self.num_validation_faces))
         return hold_out(faces, self.num_validation_faces)
 
     def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
@@ -96,12 +109,12 @@ class FacesDataModule(LightningDataModule):
     @cached_property
     def usable_validation_faces(self) -> FaceFiles:
         """The held-out faces without broken files, which `broken_validation_faces.jsonl` names."""
-        report = self.report_folder / "broken_validation_faces.jsonl"
-        return usable_faces(self.validation_faces, report, self.max_broken_share)
+        report = self.run.folder / "broken_validation_faces.jsonl"
+        return usable_faces(self.validation_faces, report, self.reading.max_broken_share)
 
     def run_images(self, resolution: int, flip_probability: float, cache_bytes: int = 0) -> RunImages:
         """The training faces in the order of the run, others in the place of broken ones."""
-        return RunImages(self.faces, resolution, self.seed, flip_probability, cache_bytes, self.broken)
+        return RunImages(self.faces, resolution, self.run.seed, flip_probability, cache_bytes, self.broken)
 
     def end_workers(self) -> None:
         """Ends the workers of the data loader, also those that hang."""
@@ -116,10 +129,11 @@ class FacesDataModule(LightningDataModule):
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
         module: Any = self.trainer.lightning_module
-        self._images = images = self.run_images(module.architecture.resolution, self.flip_probability, self.cache_bytes)
+        cache_bytes = self.reading.cache_mebibytes * 2**20
+        self._images = images = self.run_images(module.architecture.resolution, self.flip_probability, cache_bytes)
         batches = RunBatches(
             module.progress.images_seen,
-            self.total_images,
+            self.run.total_images,
             self.batch_size,
             self.trainer.global_rank,
             self.trainer.world_size,
@@ -137,12 +151,6 @@ class FacesDataModule(LightningDataModule):
         )
         self.loader = TimedLoader(loader)
         return self.loader
-
-
-def leave_signals_to_the_run(worker: int) -> None:
-    """Lets a worker go on when all processes get a signal, as from Ctrl-C or a scheduler: the run ends in order."""
-    for number in ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 class TimedLoader:
@@ -174,22 +182,24 @@ class TimedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Yields the batches."""
-        batches = iter(self.loader)
+        batches, is_over = iter(self.loader), threading.Event()
         if self.loader.num_workers > 0:
-            threading.Thread(target=self._kill_hanging_workers, daemon=True).start()
-        while True:
-            start = self._waiting_since = time.perf_counter()
-            batch = next(batches, None)
-            self._waiting_since = None
-            self.waited_seconds += time.perf_counter() - start
-            if batch is None:
-                return
-            yield batch
+            threading.Thread(target=self._kill_hanging_workers, args=(is_over,), daemon=True).start()
+        try:
+            while True:
+                start = self._waiting_since = time.perf_counter()
+                batch = next(batches, None)
+                self._waiting_since = None
+                self.waited_seconds += time.perf_counter() - start
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            is_over.set()
 
-    def _kill_hanging_workers(self) -> None:
+    def _kill_hanging_workers(self, is_over: threading.Event) -> None:
         """Ends waits that PyTorch's timeout does not: a stopped worker never hands over the memory of its batch."""
-        while not self.has_hung:
-            time.sleep(1)
+        while not self.has_hung and not is_over.wait(1):
             since = self._waiting_since
             if since is not None and time.perf_counter() - since > LOADER_TIMEOUT_SECONDS + 2:
                 self.has_hung = True
@@ -204,7 +214,3 @@ def _contents(prefix: str, faces: FaceFiles, recorded: Mapping[str, str]) -> dic
     times_now = times_fingerprint(faces)
     is_known = recorded.get(times) == times_now and contents in recorded
     return {contents: recorded[contents] if is_known else contents_fingerprint(faces), times: times_now}
-
-
-def _first(faces: FaceFiles, most: int) -> FaceFiles:
-    return faces.take(slice(most))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch.distributed
 from pytorch_lightning.strategies import Strategy
 
-from train.processes.peer_watch import LOST_PROCESS_CODE
+from system.command_line import exit_code_of
 from train.processes.strategy import ExplicitAveraging
 from train.run.data_module import LOADER_TIMEOUT_SECONDS, FacesDataModule
 
@@ -56,22 +56,11 @@ def plain_problem(error: BaseException, being_read: Callable[[], list[str]]) -> 
     if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
         return ChildProcessError(
             f"a worker of the data loader died{reading} ({text.partition('. ')[0]}); if memory ran out lower "
-            f"--data.num_workers or --data.cache_mebibytes; {CONTINUE}"
+            f"--data.num_workers or --data.reading.cache_mebibytes; {CONTINUE}"
         )
     if _is_of_a_collective(error):
         return ChildProcessError(f"the connection to another process of the run failed ({text[:200]}); {CONTINUE}")
     return error
-
-
-def exit_code_of(problem: BaseException) -> int:
-    """The exit code that `command_line.run` gives to an error."""
-    if isinstance(problem, SystemExit) and isinstance(problem.code, int):
-        return problem.code
-    if isinstance(problem, ChildProcessError):
-        return LOST_PROCESS_CODE
-    if isinstance(problem, KeyboardInterrupt):
-        return 130
-    return 2 if isinstance(problem, ValueError | OSError) else 1
 
 
 def _is_of_a_collective(error: BaseException) -> bool:

@@ -1,15 +1,21 @@
-"""What both stages share of a run's state: images seen, running means, the entry in the checkpoint."""
+"""How far a run is: images seen, running means, skipped updates, and the time that was no training."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.architecture import Architecture
-from models.files.checkpoints import FORMAT, Kind, lightning_entry
-from train.processes.collectives import average_over_processes, gather_from_processes, rank_and_count
+from train.processes.collectives import (
+    average_over_processes,
+    gather_from_processes,
+    rank_and_count,
+    wait_for_processes,
+)
+from train.run.settings import is_passed
 from train.updates.optimization import Updated
 
 
@@ -23,6 +29,10 @@ class Progress:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.images_seen = 0
+        self.batch_size = 0
+        """Images of the last iteration, over all processes."""
+        self.paused_seconds = 0.0
+        """Time of this process that was no training; equal in all of them but for microseconds."""
         self.meters = Meters()
         self.skipped = SkippedUpdates()
 
@@ -31,20 +41,37 @@ class Progress:
         self.meters.add({f"{network}/{name}": value for name, value in updated.logged.items()})
         self.skipped.add(network, self.images_seen, updated.skipped)
 
+    def advance(self, num_images: int) -> None:
+        """Counts the images of an iteration of all processes."""
+        self.images_seen += num_images
+        self.batch_size = num_images
+
+    def has_passed(self, every_images: int) -> bool:
+        """Tells whether the last iteration reached or crossed a multiple of so many images."""
+        return is_passed(self.images_seen, self.batch_size, every_images)
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Takes what happens inside out of the speed of training; all processes enter, and leave it together.
+
+        Often only the first has work to do: the others would else wait for it in the next iteration, and count that.
+        """
+        start = time.perf_counter()
+        yield
+        wait_for_processes()
+        self.paused_seconds += time.perf_counter() - start
+
     def to(self, device: torch.device) -> None:
         """Moves what was restored: Lightning reads a checkpoint before it moves the networks."""
         self.meters.to(device)
         self.skipped.to(device)
 
-    def store(
-        self, checkpoint: dict[str, Any], kind: Kind, architecture: Architecture, minibatch_group_size: int | None
-    ) -> None:
-        """Writes itself and what `models.read_checkpoint` needs into a Lightning checkpoint."""
+    def store(self, checkpoint: dict[str, Any]) -> None:
+        """Writes itself into a Lightning checkpoint."""
         checkpoint["images_seen"] = self.images_seen
         checkpoint["seed"] = self.seed
         checkpoint["meters"] = self.meters.state()
         checkpoint["skipped"] = self.skipped.state()
-        checkpoint[FORMAT] = lightning_entry(kind, architecture, minibatch_group_size)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Takes back what `store` wrote.

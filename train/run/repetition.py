@@ -21,8 +21,8 @@ from train.run.record import read_config, read_record
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""
 
-LINKED = (("model", "init_args", "seed"), ("model", "init_args", "num_parts"), ("data", "seed"),
-          ("data", "total_images"), ("data", "report_folder"))  # fmt: skip
+LINKED = (("model", "init_args", "computation", "seed"), ("model", "init_args", "computation", "num_parts"),
+          ("data", "run"))  # fmt: skip
 """Options that follow from those of `run`."""
 
 

@@ -69,10 +69,10 @@ class RunSettings:
 
 
 def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:
-    """Whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
+    """Tells whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
     return images_seen // every_images > (images_seen - batch_size) // every_images
 
 
-def is_whole(images_seen: int, batch_size: int, total_images: int) -> bool:
-    """Whether a run is complete: `total_images` leaves no room for another batch."""
+def has_all_images(images_seen: int, batch_size: int, total_images: int) -> bool:
+    """Tells whether a run is complete: `total_images` leaves no room for another batch."""
     return images_seen + batch_size > total_images

@@ -57,7 +57,9 @@ def start_networks(
     if not take_discriminator:
         return [*transfers, _new("discriminator", discriminator)]
     if stored.discriminator is None:
-        raise ValueError(f"{path} holds no discriminator; take a new one: --model.init_args.take_discriminator false")
+        raise ValueError(
+            f"{path} holds no discriminator; take a new one: --model.init_args.optimization.take_discriminator false"
+        )
     load_exactly(discriminator, stored.discriminator, str(path))
     return [*transfers, Transfer("discriminator", str(path), len(stored.discriminator))]
 

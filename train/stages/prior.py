@@ -17,19 +17,13 @@ from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
-from train.run.progress import Progress
 from train.run.settings import RunSettings
 from train.stages.prior_validation import PriorPictures
-from train.updates.adversarial import (
-    Regularization,
-    StyledImages,
-    regularize_discriminator,
-    regularize_generator,
-    update_discriminator,
-)
-from train.updates.moving_average import MovingAverage, follow
-from train.updates.optimization import PartLoss, frozen, is_due, lazy_adam, update
-from train.updates.parts import Recomputed, split
+from train.stages.stage import Computation, Part, Stage
+from train.updates.adversarial import Regularization, StyledImages
+from train.updates.moving_average import MovingAverage
+from train.updates.optimization import PartLoss, frozen
+from train.updates.parts import split
 
 
 @dataclass(frozen=True)
@@ -59,11 +53,8 @@ class PriorTraining(LightningModule):
         optimization: Learning rates and style mixing.
         regularization: R1 and path length.
         average: Moving average of the generator.
-        minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
+        computation: How the batch of an iteration is computed.
         fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
-        num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
-        recompute: Compute activations again in the backward pass: less memory, more time (docs/performance.md).
-        seed: Of the run; set by `run.seed`.
 
     Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
     """
@@ -76,61 +67,42 @@ class PriorTraining(LightningModule):
         optimization: PriorOptimization = PriorOptimization(),
         regularization: Regularization = Regularization(),
         average: MovingAverage = MovingAverage(),
-        minibatch_group_size: int | None = 4,
+        computation: Computation = Computation(),
         fid_num_images: int = 10_000,
-        num_parts: int = 1,
-        recompute: bool = False,
-        seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        with seeded_initialization(seed, "prior"):
+        with seeded_initialization(computation.seed, "prior"):
             self.generator = Prior(architecture)
-            self.discriminator = Discriminator(architecture, minibatch_group_size)
-        self.generator.to(memory_format=torch.channels_last)
-        self.discriminator.to(memory_format=torch.channels_last)
+            self.discriminator = Discriminator(architecture, computation.minibatch_group_size)
         self.ema = deepcopy(self.generator).requires_grad_(False)
-        self.generator.synthesis.recompute = self.discriminator.recompute = recompute
         self.register_buffer("mean_path_length", torch.zeros([]))
+        self.stage = Stage(self.generator, self.discriminator, self.ema, regularization, average, computation)
+        self.progress = self.stage.progress
         self.architecture = architecture
         self.optimization = optimization
-        self.regularization = regularization
-        self.average = average
         self.fid_num_images = fid_num_images
-        self.num_parts = num_parts
-        self.progress = Progress(seed)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the generator and for the discriminator."""
-        o, r = self.optimization, self.regularization
-        generator = lazy_adam(
-            [(self.generator.parameters(), o.generator_learning_rate)], o.betas, r.path_length_interval
-        )
-        discriminator = lazy_adam(
-            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
-        )
-        return [generator, discriminator]
+        """Gives Adam for the generator and for the discriminator."""
+        o = self.optimization
+        generator = [(self.generator.parameters(), o.generator_learning_rate)]
+        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas)
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
-        """One iteration: discriminator, R1, generator, path length, moving average."""
-        parts = split(batch, self.num_parts)
-        generated = [Recomputed(partial(self.draw, part.image_indices), len(parts) == 1) for part in parts]
-        batch_size = len(batch.image_indices) * self.trainer.world_size
-        iteration = self.progress.images_seen // batch_size
-        r, log = self.regularization, self.progress.log
+        """Computes one iteration of StyleGAN2; `Stage.train` is its order."""
+        parts = [self._part(part) for part in split(batch, self.stage.num_parts)]
+        self.stage.train(self, parts, len(batch.image_indices) * self.trainer.world_size)
 
-        pairs = ((uint8_to_model(part.target), draw().detach()) for part, draw in zip(parts, generated, strict=True))
-        log("discriminator", update_discriminator(self.discriminator, self._optimizer(1), pairs))
-        if is_due(iteration, r.r1_interval):
-            reals = (uint8_to_model(part.target) for part in parts)
-            log("discriminator", regularize_discriminator(self.discriminator, self._optimizer(1), reals, r))
-        log("generator", update(self._optimizer(0), (self._generator_loss(draw()) for draw in generated)))
-        if is_due(iteration, r.path_length_interval):
-            draws = [partial(self._draw_styled, part.image_indices[:: r.path_length_batch_shrink]) for part in parts]
-            log("generator", regularize_generator(draws, self._optimizer(0), self.mean_path_length, r))
-
-        self.progress.images_seen += batch_size
-        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
+    def _part(self, batch: FaceBatch) -> Part:
+        indices = batch.image_indices
+        styled_indices = indices[:: self.stage.regularization.path_length_batch_shrink]
+        return Part(
+            real=uint8_to_model(batch.target),
+            generate=partial(self.draw, indices),
+            loss=self._generator_loss,
+            generate_styled=partial(self._draw_styled, styled_indices),
+        )
 
     def draw(self, image_indices: Sequence[int]) -> Tensor:
         """Draws images [N, 3, R, R] that belong to the images of the run, with the trained generator."""
@@ -159,19 +131,15 @@ class PriorTraining(LightningModule):
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
         return StyledImages(image, styles, direction)
 
-    def _optimizer(self, index: int) -> torch.optim.Optimizer:
-        optimizers: Any = self.optimizers()
-        return optimizers[index].optimizer
-
     def validation_callback(
-        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+        self, settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
     ) -> PriorPictures:
-        """What validates this stage."""
-        return PriorPictures(settings, batch_size, reporting, checkpoints, self.fid_num_images)
+        """Gives what validates this stage."""
+        return PriorPictures(self, settings, reporting, checkpoints)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores progress and architecture."""
-        self.progress.store(checkpoint, "prior", self.architecture, self.discriminator.minibatch_group_size)
+        self.stage.store(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the progress."""

@@ -21,27 +21,21 @@ from models.gpen import noises_from_features
 from models.quantization.clipping import Calibration
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
-from train.run.progress import Progress
 from train.run.settings import RunSettings
 from train.stages.embedding import describe, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
-from train.stages.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
+from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.restoration_validation import RestorationValidation
-from train.updates.adversarial import (
-    Regularization,
-    StyledImages,
-    regularize_discriminator,
-    regularize_generator,
-    update_discriminator,
-)
-from train.updates.moving_average import MovingAverage, follow
-from train.updates.optimization import PartLoss, is_due, lazy_adam, update
-from train.updates.parts import Recomputed, split
+from train.stages.stage import Computation, Part, Stage
+from train.updates.adversarial import Regularization, StyledImages
+from train.updates.moving_average import MovingAverage
+from train.updates.optimization import PartLoss
+from train.updates.parts import split
 
 
 @dataclass(frozen=True)
 class RestorationOptimization:
-    """Learning rates of stage 2.
+    """Learning rates of stage 2, its discriminator and its arithmetic.
 
     Source: arXiv 2105.06070 section 4.1.
     """
@@ -57,30 +51,25 @@ class RestorationOptimization:
     """Adam's rate for the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
     """Adam's betas, before the correction for lazy regularisation."""
+    take_discriminator: bool = True
+    """Go on with the discriminator of `start`, as the paper does; false begins a new one."""
+    quantization: Calibration | None = None
+    """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
+    batch; null trains in float."""
 
 
 class RestorationTraining(LightningModule):
     """Fine-tunes GPEN and a discriminator.
 
-    The restored images of an iteration serve both updates; as the generator does not change between them this equals
-    computing them twice, which is what happens where the batch is computed in parts.
-
     Args:
         architecture: Resolution, channels, noise mode.
         start: Prior or GPEN checkpoint to start from; null starts from new weights.
-        take_discriminator: Start from the checkpoint's discriminator, as the paper does.
         degradation: Preset (see configs/degradations) or YAML file.
-        loss_weights: Of the generator's terms.
-        perceptual: Files of the frozen networks of some terms.
-        optimization: Learning rates.
+        loss_weights: Of the generator's terms, and the frozen networks some of them need.
+        optimization: Learning rates, the discriminator's start, rounding to int8.
         regularization: R1 and path length.
         average: Moving average of the generator.
-        minibatch_group_size: Of the discriminator's standard deviation; null for the whole batch.
-        num_parts: Of the batch of a process, computed one after the other; set by `run.num_parts`.
-        recompute: Compute activations again in the backward pass: less memory, more time (docs/performance.md).
-        quantization: Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl)
-            from the first batch; null trains in float.
-        seed: Of the run; set by `run.seed`.
+        computation: How the batch of an iteration is computed.
 
     Source: GPEN (arXiv 2105.06070) section 3.
     """
@@ -91,46 +80,36 @@ class RestorationTraining(LightningModule):
         self,
         architecture: Architecture,
         start: Path | None = None,
-        take_discriminator: bool = True,
         degradation: str = "released",
         loss_weights: RestorationLossWeights = RestorationLossWeights(),
-        perceptual: PerceptualWeights = PerceptualWeights(),
         optimization: RestorationOptimization = RestorationOptimization(),
         regularization: Regularization = Regularization(path_length_interval=0),
         average: MovingAverage = MovingAverage(),
-        minibatch_group_size: int | None = 4,
-        num_parts: int = 1,
-        recompute: bool = False,
-        quantization: Calibration | None = None,
-        seed: int = 0,
+        computation: Computation = Computation(),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        with seeded_initialization(seed, "restoration"):
+        with seeded_initialization(computation.seed, "restoration"):
             self.generator = GPEN(architecture)
-            self.discriminator = Discriminator(architecture, minibatch_group_size)
-        self.transfers = start_networks(start, self.generator, self.discriminator, take_discriminator)
-        self.generator.to(memory_format=torch.channels_last)
-        self.discriminator.to(memory_format=torch.channels_last)
+            self.discriminator = Discriminator(architecture, computation.minibatch_group_size)
+        self.transfers = start_networks(start, self.generator, self.discriminator, optimization.take_discriminator)
         if optimization.decoder_learning_rate == 0:
             self.generator.decoder.requires_grad_(False)
         self.ema = deepcopy(self.generator).requires_grad_(False)
-        self.generator.decoder.synthesis.recompute = self.discriminator.recompute = recompute
         self.register_buffer("mean_path_length", torch.zeros([]))
+        self.stage = Stage(self.generator, self.discriminator, self.ema, regularization, average, computation)
+        self.progress = self.stage.progress
         self.architecture = architecture
         self.degradation = degradation
         self.ranges = load_preset(degradation)
-        self.losses = RestorationLosses(loss_weights, perceptual)
+        self.losses = RestorationLosses(loss_weights)
         self.optimization = optimization
-        self.regularization = regularization
-        self.average = average
-        self.num_parts = num_parts
-        self.quantization = None if quantization is None else FakeQuantization(architecture, quantization)
-        self.progress = Progress(seed)
+        calibration = optimization.quantization
+        self.quantization = None if calibration is None else FakeQuantization(architecture, calibration)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the generator (encoder and decoder at their own rates) and for the discriminator."""
-        o, r = self.optimization, self.regularization
+        """Gives Adam for the generator (encoder and decoder at their own rates) and for the discriminator."""
+        o = self.optimization
         groups = [(list(self.generator.encoder.parameters()), o.encoder_learning_rate)]
         if o.decoder_learning_rate > 0:
             strengths, others = split_noise_strengths(self.generator.decoder)
@@ -138,11 +117,7 @@ class RestorationTraining(LightningModule):
             if strengths:
                 rate = o.noise_strength_learning_rate
                 groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
-        generator = lazy_adam(groups, o.betas, r.path_length_interval)
-        discriminator = lazy_adam(
-            [(self.discriminator.parameters(), o.discriminator_learning_rate)], o.betas, r.r1_interval
-        )
-        return [generator, discriminator]
+        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas)
 
     def on_fit_start(self) -> None:
         """Moves the losses' networks to the device and says what started from what."""
@@ -151,35 +126,28 @@ class RestorationTraining(LightningModule):
             print(describe(self.transfers), flush=True)
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
-        """One iteration: degradation, discriminator, R1, generator, path length, moving average."""
-        parts = split(batch, self.num_parts)
+        """Computes one iteration of GPEN: degradation, then the updates in the order of `Stage.train`."""
+        parts = split(batch, self.stage.num_parts)
+        # Degradation synthesis: a function of seed and image indices (GPEN, equation 4).
         faces = [self.degrade(part) for part in parts]
-        restored = [Recomputed(partial(self.restore, self.generator, face.degraded), len(parts) == 1) for face in faces]
-        batch_size = len(batch.image_indices) * self.trainer.world_size
-        iteration = self.progress.images_seen // batch_size
-        r, log = self.regularization, self.progress.log
-
         if self.quantization is not None and self.progress.images_seen == 0:
             of_all_processes: Any = self.all_gather(torch.cat([face.degraded for face in faces]))
             self.quantization.calibrate(self.generator, of_all_processes.flatten(end_dim=-4))
-        if self.losses.weights.needs_discriminator:
-            pairs = ((face.target, restore().detach()) for face, restore in zip(faces, restored, strict=True))
-            log("discriminator", update_discriminator(self.discriminator, self._optimizer(1), pairs))
-            if is_due(iteration, r.r1_interval):
-                targets = (face.target for face in faces)
-                log("discriminator", regularize_discriminator(self.discriminator, self._optimizer(1), targets, r))
-        losses = (self._generator_loss(restore(), face.target) for face, restore in zip(faces, restored, strict=True))
-        log("generator", update(self._optimizer(0), losses))
-        if is_due(iteration, r.path_length_interval):
-            some = slice(None, None, r.path_length_batch_shrink)
-            draws = [
-                partial(self._restore_styled, face.degraded[some], part.image_indices[some])
-                for face, part in zip(faces, parts, strict=True)
-            ]
-            log("generator", regularize_generator(draws, self._optimizer(0), self.mean_path_length, r))
+        self.stage.train(
+            self,
+            [self._part(face, part.image_indices) for face, part in zip(faces, parts, strict=True)],
+            len(batch.image_indices) * self.trainer.world_size,
+            self.losses.weights.needs_discriminator,
+        )
 
-        self.progress.images_seen += batch_size
-        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, batch_size))
+    def _part(self, face: Degraded, image_indices: list[int]) -> Part:
+        some = slice(None, None, self.stage.regularization.path_length_batch_shrink)
+        return Part(
+            real=face.target,
+            generate=partial(self.restore, self.generator, face.degraded),
+            loss=partial(self._generator_loss, target=face.target),
+            generate_styled=partial(self._restore_styled, face.degraded[some], image_indices[some]),
+        )
 
     def degrade(self, batch: FaceBatch) -> Degraded:
         """Degrades the faces of a batch; a function of seed and image indices."""
@@ -208,19 +176,15 @@ class RestorationTraining(LightningModule):
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
         return StyledImages(image, styles, direction)
 
-    def _optimizer(self, index: int) -> torch.optim.Optimizer:
-        optimizers: Any = self.optimizers()
-        return optimizers[index].optimizer
-
     def validation_callback(
-        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+        self, settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
     ) -> RestorationValidation:
-        """What validates this stage."""
-        return RestorationValidation(settings, batch_size, reporting, checkpoints)
+        """Gives what validates this stage."""
+        return RestorationValidation(self, settings, reporting, checkpoints)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores progress and architecture."""
-        self.progress.store(checkpoint, "gpen", self.architecture, self.discriminator.minibatch_group_size)
+        self.stage.store(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the progress."""

@@ -15,6 +15,18 @@ from train.updates.optimization import frozen
 
 
 @dataclass(frozen=True)
+class PerceptualNetworks:
+    """Files of the frozen networks that some terms need."""
+
+    lpips: Literal["alex", "vgg"] = "vgg"
+    """Backbone of LPIPS as a loss."""
+    lpips_path: Path | None = None
+    """Its ImageNet weights; null looks in GPEN_WEIGHTS and the cache, then downloads."""
+    identity_path: Path | None = None
+    """IR-SE50 ArcFace weights; null looks in GPEN_WEIGHTS."""
+
+
+@dataclass(frozen=True)
 class RestorationLossWeights:
     """Weights of the terms; a term of weight 0 is not computed.
 
@@ -36,12 +48,15 @@ class RestorationLossWeights:
     """L1 between the discriminator's features."""
     identity: float = 0.0
     """1 - cosine of ArcFace embeddings; needs ArcFace weights."""
+    networks: PerceptualNetworks = PerceptualNetworks()
+    """Files of the frozen networks that lpips and identity need."""
 
     def __post_init__(self) -> None:
-        negative = [f"{name} {value}" for name, value in vars(self).items() if not 0 <= value < float("inf")]
+        weights = {name: value for name, value in vars(self).items() if name != "networks"}
+        negative = [f"{name} {value}" for name, value in weights.items() if not 0 <= value < float("inf")]
         if negative:
             raise ValueError(f"loss weights must be 0 or more, got {', '.join(negative)}")
-        if not any(vars(self).values()):
+        if not any(weights.values()):
             raise ValueError("at least one loss weight must be above 0")
 
     @property
@@ -50,30 +65,17 @@ class RestorationLossWeights:
         return self.adversarial > 0 or self.feature_matching > 0
 
 
-@dataclass(frozen=True)
-class PerceptualWeights:
-    """Files of the frozen networks that some terms need."""
-
-    lpips_network: Literal["alex", "vgg"] = "vgg"
-    """Backbone of LPIPS as a loss."""
-    lpips_path: Path | None = None
-    """Its ImageNet weights; null looks in GPEN_WEIGHTS and the cache, then downloads."""
-    identity_path: Path | None = None
-    """IR-SE50 ArcFace weights; null looks in GPEN_WEIGHTS."""
-
-
 class RestorationLosses:
     """Computes the terms that have a weight. Not a module: the frozen networks stay out of every checkpoint.
 
     Args:
-        weights: Of the terms.
-        files: Of the frozen networks.
+        weights: Of the terms, with the files of the frozen networks.
 
     Raises:
         FileNotFoundError: A term needs weights that are not to be had.
     """
 
-    def __init__(self, weights: RestorationLossWeights, files: PerceptualWeights) -> None:
+    def __init__(self, weights: RestorationLossWeights) -> None:
         self.weights = weights
         self._perceptual: torch.nn.Module | None = None
         self._lpips: torch.nn.Module | None = None
@@ -85,11 +87,11 @@ class RestorationLosses:
         if weights.lpips > 0:
             from losses.perceptual import LpipsLoss  # three seconds that only those who use it pay
 
-            self._lpips = LpipsLoss(files.lpips_network, files.lpips_path)
+            self._lpips = LpipsLoss(weights.networks.lpips, weights.networks.lpips_path)
         if weights.identity > 0:
             from losses.identity import IdentityLoss
 
-            self._identity = IdentityLoss(files.identity_path)
+            self._identity = IdentityLoss(weights.networks.identity_path)
 
     def to(self, device: torch.device) -> None:
         """Moves the frozen networks."""

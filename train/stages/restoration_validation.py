@@ -1,8 +1,7 @@
 """Validation of stage 2: PSNR, SSIM and LPIPS of the averaged generator on a fixed degraded set, and a picture."""
 
-import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -13,7 +12,10 @@ from evaluation.reports.pictures import comparison_rows, write_png
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
 from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings, is_passed
+from train.run.settings import RunSettings
+
+if TYPE_CHECKING:
+    from train.stages.restoration import RestorationTraining
 
 SEED = 0
 """Of the degradation of validation faces: the same for every run, so that runs can be compared."""
@@ -25,17 +27,21 @@ class RestorationValidation(Callback):
     """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR.
 
     Args:
+        training: Whose averaged generator restores.
         settings: Of the run.
-        batch_size: Images per iteration over all processes.
-        reporting: Told how long it took; its trackers get figures and pictures.
-        checkpoints: Told the PSNR.
+        reporting: Its trackers get figures and pictures.
+        checkpoints: Get the PSNR.
     """
 
     def __init__(
-        self, settings: RunSettings, batch_size: int, reporting: Reporting, checkpoints: RunCheckpoints
+        self,
+        training: "RestorationTraining",
+        settings: RunSettings,
+        reporting: Reporting,
+        checkpoints: RunCheckpoints,
     ) -> None:
+        self.training = training
         self.settings = settings
-        self.batch_size = batch_size
         self.reporting = reporting
         self.checkpoints = checkpoints
         self._evaluator: Evaluator | None = None
@@ -45,9 +51,8 @@ class RestorationValidation(Callback):
         """Degrades the validation faces once and measures the start."""
         if not trainer.is_global_zero:
             return
-        module: Any = pl_module
-        data: Any = trainer
-        faces = data.datamodule.usable_validation_faces
+        module = self.training
+        faces = self.reporting.data.usable_validation_faces
         pairs = FacePairs(faces, module.architecture.resolution, module.degradation, SEED)
         metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
         self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
@@ -55,22 +60,20 @@ class RestorationValidation(Callback):
             print(f"{name.upper()} is off: {reason}", flush=True)
         self._log = CsvLog(self.settings.folder / "validation.csv", module.progress.images_seen)
         if module.progress.images_seen == 0:
-            self._validate(module)
+            self._validate()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Validates if a multiple of `validate_every_images` was passed."""
-        module: Any = pl_module
-        if is_passed(module.progress.images_seen, self.batch_size, self.settings.validate_every_images):
-            start = time.perf_counter()
-            if trainer.is_global_zero:
-                self._validate(module)
-            self.reporting.exclude_pause(time.perf_counter() - start)
+        if self.training.progress.has_passed(self.settings.validate_every_images):
+            with self.training.progress.pause():
+                if trainer.is_global_zero:
+                    self._validate()
 
-    def _validate(self, module: Any) -> None:
+    def _validate(self) -> None:
         assert self._evaluator is not None and self._log is not None  # set by on_train_start
-        images_seen = module.progress.images_seen
+        module, images_seen = self.training, self.training.progress.images_seen
         evaluation = self._evaluator.evaluate(
             lambda x: module.restore(module.ema, x.to(module.device)), num_extremes=0, num_first=NUM_PICTURED
         )

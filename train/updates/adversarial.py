@@ -14,7 +14,7 @@ from models import Discriminator
 from models.operators.passes import features_only
 from train.processes.collectives import average_over_processes
 from train.updates.optimization import PartLoss, Updated, update
-from train.updates.parts import Recomputed
+from train.updates.parts import ReusedTensor
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def regularize_generator(
         return PartLoss(loss, {"path_length_penalty": penalty, "path_length": lengths.mean()})
 
     with torch.autocast(mean_path_length.device.type, enabled=False):
-        lengths_of = [Recomputed(partial(measure, draw), len(draws) == 1) for draw in draws]
+        lengths_of = [ReusedTensor(partial(measure, draw), is_kept=len(draws) == 1) for draw in draws]
         batch_mean = torch.stack([lengths().detach().mean() for lengths in lengths_of]).mean()
         batch_mean = average_over_processes(batch_mean)
         running_mean = mean_path_length.lerp(batch_mean, weights.path_length_decay)

@@ -8,10 +8,11 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
+"""Parameters and their learning rate."""
 
-def lazy_adam(
-    groups: Sequence[tuple[Iterable[nn.Parameter], float]], betas: tuple[float, float], interval: int
-) -> torch.optim.Adam:
+
+def lazy_adam(groups: Groups, betas: tuple[float, float], interval: int) -> torch.optim.Adam:
     """Adam whose rates make up for the additional steps of a lazy regulariser.
 
     Args:

@@ -7,7 +7,7 @@ from torch import Tensor
 from data.dataset import FaceBatch
 
 
-class Recomputed:
+class ReusedTensor:
     """A tensor that an iteration needs twice.
 
     A batch of one part computes it once and keeps it with its graph. A batch of several parts computes it for each use,

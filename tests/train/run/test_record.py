@@ -16,7 +16,7 @@ from train.run.record import settle_precision
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
     "model": {"class_path": "a.B", "init_args": {"architecture": {"resolution": 64}, "betas": [0.0, 0.99]}},
-    "data": {"faces": "/a", "batch_size": 4, "num_workers": 0, "total_images": 100},
+    "data": {"faces": "/a", "batch_size": 4, "num_workers": 0, "run": {"total_images": 100}},
     "run": {"folder": "runs/a", "seed": 0, "total_images": 100, "wandb": "off", "log_every_images": 8},
 }
 DATA = {"faces": "/a", "num_faces": "20", "fingerprint": "f" * 64, "validation_fingerprint": "e" * 64}
@@ -118,7 +118,7 @@ def test_overwrite_does_not_remove_what_the_run_starts_from(folder: Path) -> Non
         ("trainer.devices", 8),
         ("trainer.precision", "bf16-mixed"),
         ("data.num_workers", 4),
-        ("data.total_images", 200),
+        ("data.run.total_images", 200),
         ("data.faces", "/moved"),
         ("run.total_images", 200),
         ("run.folder", "elsewhere"),

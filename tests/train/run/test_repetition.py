@@ -10,8 +10,8 @@ from system.child_processes import Children
 from train.run.repetition import repeat
 
 CONFIG: dict[str, Any] = {
-    "model": {"init_args": {"seed": 0, "num_parts": 1}},
-    "data": {"seed": 0, "total_images": 8, "report_folder": "runs/a"},
+    "model": {"init_args": {"computation": {"seed": 0, "num_parts": 1}}},
+    "data": {"run": {"seed": 0, "total_images": 8, "folder": "runs/a"}},
     "run": {"folder": "runs/a", "total_images": 8},
 }
 WARNING = "UserWarning: the system suggests at most 1 worker\n  warnings.warn("

@@ -141,7 +141,7 @@ def test_a_missing_discriminator_is_named_with_the_way_out(
     path = write(make_network, with_discriminator=False)
     with pytest.raises(ValueError) as raised:
         start_networks(path, *networks)
-    expected = f"{path} holds no discriminator; take a new one: --model.init_args.take_discriminator false"
+    expected = f"{path} holds no discriminator; take a new one: --model.init_args.optimization.take_discriminator false"
     assert str(raised.value) == expected
     start_networks(path, *networks, take_discriminator=False)
 

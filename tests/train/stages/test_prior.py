@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import softplus
 
-import train.stages.prior
+import train.stages.stage
 from data.dataset import FaceBatch
 from data.randomness import draw_crossovers, draw_noises, draw_normal
 from data.ranges import uint8_to_model
@@ -20,6 +20,7 @@ from inference.drawing import sample
 from models import Architecture, Prior, load_prior
 from models.files.checkpoint_file import write_sealed
 from train.stages.prior import PriorOptimization, PriorTraining
+from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
 from train.updates.moving_average import MovingAverage
 
@@ -81,7 +82,7 @@ def test_each_update_changes_its_own_network_only(
         return watching
 
     for name in watched:
-        monkeypatch.setattr(train.stages.prior, name, watch(name, getattr(train.stages.prior, name)))
+        monkeypatch.setattr(train.stages.stage, name, watch(name, getattr(train.stages.stage, name)))
     fit(module, [make_batch(range(4))])
     assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 
@@ -100,7 +101,7 @@ def textbook_images(generator: Prior, image_indices: list[int]) -> Tensor:
 def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_images(
     tiny: Architecture, fit: Fit, make_batch: MakeBatch
 ) -> None:
-    module = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, seed=3)
+    module = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, computation=Computation(seed=3))
     generator, discriminator = deepcopy(module.generator), deepcopy(module.discriminator)
     adam = torch.optim.Adam(generator.parameters(), 2e-3, (0.0, 0.99), fused=False)
     judge = torch.optim.Adam(discriminator.parameters(), 1e-3, (0.0, 0.99), fused=False)
@@ -115,7 +116,10 @@ def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_image
         adam.zero_grad()
         softplus(-discriminator(generated).logits).mean().backward()
         adam.step()
-    trained = fit(PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, seed=3), batches)
+    trained = fit(
+        PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, computation=Computation(seed=3)),
+        batches,
+    )
     # Adam turns the rounding of a gradient near 0 into some thousandth of a step, which is 2e-3 here.
     for name, expected in (("generator", generator), ("discriminator", discriminator)):
         torch.testing.assert_close(getattr(trained, name).state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-5)
@@ -131,9 +135,12 @@ def test_the_images_of_an_iteration_do_not_depend_on_how_the_batch_is_divided(ti
 
 def test_networks_start_from_weights_that_depend_on_the_seed_alone(tiny: Architecture) -> None:
     torch.manual_seed(1)
-    one = PriorTraining(tiny, seed=0)
+    one = PriorTraining(tiny, computation=Computation(seed=0))
     torch.manual_seed(2)
-    same, other = PriorTraining(tiny, seed=0), PriorTraining(tiny, seed=1)
+    same, other = (
+        PriorTraining(tiny, computation=Computation(seed=0)),
+        PriorTraining(tiny, computation=Computation(seed=1)),
+    )
     assert are_equal(values(one), values(same))
     assert not are_equal(values(one.generator.mapping), values(other.generator.mapping))
 

@@ -16,7 +16,7 @@ from export.static.network import StaticGPEN
 from models import GPEN, Architecture
 from train.stages.quantized_fine_tuning import FakeQuantization
 
-QUANTIZED = ("--model.init_args.quantization", "mse")
+QUANTIZED = ("--model.init_args.optimization.quantization", "mse")
 
 
 @pytest.fixture
@@ -120,4 +120,4 @@ def test_a_continued_run_keeps_its_ranges_and_equals_an_uninterrupted_one(
 
 def test_wrong_calibrations_are_named(train: Callable[..., None], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="quantization"):
-        train("restoration", tmp_path / "run", "--model.init_args.quantization", "minmax")
+        train("restoration", tmp_path / "run", "--model.init_args.optimization.quantization", "minmax")

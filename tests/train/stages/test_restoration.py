@@ -13,8 +13,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import softplus
 
-import train.stages.restoration
 import train.stages.restoration_losses
+import train.stages.stage
 from data.dataset import FaceBatch
 from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
@@ -23,10 +23,11 @@ from export.formats.parity import ParityFaces, parity_images
 from models import GPEN, Architecture, Discriminator, load_generator
 from models.files.checkpoint_file import write_sealed
 from train.stages.restoration import RestorationOptimization, RestorationTraining
-from train.stages.restoration_losses import PerceptualWeights, RestorationLosses, RestorationLossWeights
+from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
+from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
 from train.updates.moving_average import MovingAverage
-from train.updates.parts import Recomputed
+from train.updates.parts import ReusedTensor
 
 Train = Callable[..., None]
 Fit = Callable[..., LightningModule]
@@ -98,7 +99,7 @@ def test_each_update_changes_its_own_network_only(
         return watching
 
     for name in watched:
-        monkeypatch.setattr(train.stages.restoration, name, watch(name, getattr(train.stages.restoration, name)))
+        monkeypatch.setattr(train.stages.stage, name, watch(name, getattr(train.stages.stage, name)))
     fit(module, [make_batch(range(4))])
     assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 
@@ -209,7 +210,7 @@ def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
         loss_weights=RestorationLossWeights(**weights),
         optimization=RestorationOptimization(2e-3, 1e-3, None, 5e-4),
         regularization=Regularization(3.0, 2, 2.0, 2),
-        seed=5,
+        computation=Computation(seed=5),
     )
     textbook, replayed = (
         Textbook(deepcopy(module.generator), deepcopy(module.discriminator), weights, [2e-3, 1e-3, 5e-4, 2 / 3, 2 / 3])
@@ -262,7 +263,7 @@ def test_computing_the_restored_image_once_is_exact(
     fit(once, batches)
     passes = []
     twice.generator.register_forward_hook(lambda *_: passes.append(1))
-    monkeypatch.setattr(train.stages.restoration, "Recomputed", lambda compute, _: Recomputed(compute, False))
+    monkeypatch.setattr(train.stages.stage, "ReusedTensor", lambda compute, is_kept: ReusedTensor(compute, False))
     fit(twice, batches)
     assert len(passes) == 4
     torch.testing.assert_close(twice.state_dict(), once.state_dict(), rtol=0, atol=1e-6)
@@ -303,7 +304,7 @@ def test_a_term_of_weight_0_is_not_computed(left_out: str, tiny: Architecture, m
 
     monkeypatch.setattr(train.stages.restoration_losses, TERMS[left_out], refuse)
     weights = RestorationLossWeights(**{name: float(name != left_out) for name in TERMS})
-    losses = RestorationLosses(weights, PerceptualWeights())
+    losses = RestorationLosses(weights)
     image = torch.rand(4, 3, 32, 32)
     terms = losses(image, image.flip(0), Discriminator(tiny))
     assert set(terms) == set(TERMS) - {left_out}
@@ -317,14 +318,14 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("losses.imagenet_features.PerceptualLoss", refuse)
     monkeypatch.setattr("losses.perceptual.LpipsLoss", refuse)
     monkeypatch.setattr("losses.identity.IdentityLoss", refuse)
-    RestorationLosses(RestorationLossWeights(), PerceptualWeights())
+    RestorationLosses(RestorationLossWeights())
     for name in ("perceptual", "lpips", "identity"):
         with pytest.raises(AssertionError):
-            RestorationLosses(RestorationLossWeights(**{name: 1.0}), PerceptualWeights())
+            RestorationLosses(RestorationLossWeights(**{name: 1.0}))
 
 
 def test_the_perceptual_term_runs_without_any_download(tiny: Architecture) -> None:
-    losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, perceptual=0.5), PerceptualWeights())
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, perceptual=0.5))
     restored, target = torch.rand(2, 2, 3, 32, 32) * 2 - 1
     terms = losses(restored.requires_grad_(), target, Discriminator(tiny))
     assert set(terms) == {"l1", "perceptual"} and 0 < float(terms["perceptual"]) < 4
@@ -333,7 +334,7 @@ def test_the_perceptual_term_runs_without_any_download(tiny: Architecture) -> No
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
-    losses = RestorationLosses(RestorationLossWeights(adversarial=0.25, l1=2.0), PerceptualWeights())
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.25, l1=2.0))
     total = losses.total({"adversarial": torch.tensor(4.0), "l1": torch.tensor(3.0)})
     assert total.item() == pytest.approx(7.0)
 
@@ -392,7 +393,7 @@ def test_a_decoder_with_learning_rate_0_is_frozen_while_the_encoder_learns(
 
 
 def test_the_degradation_of_an_image_does_not_depend_on_its_batch(tiny: Architecture, make_batch: MakeBatch) -> None:
-    module = RestorationTraining(tiny, degradation="small", seed=2)
+    module = RestorationTraining(tiny, degradation="small", computation=Computation(seed=2))
     indices = [7, 0, 12, 5, 3, 20]
     together = module.degrade(make_batch(indices))
     for group in ([7], [0, 12], [3, 5, 20], [20, 12, 7]):
@@ -403,7 +404,7 @@ def test_the_degradation_of_an_image_does_not_depend_on_its_batch(tiny: Architec
 
 
 def test_another_seed_or_image_index_is_another_degradation(tiny: Architecture, make_batch: MakeBatch) -> None:
-    one, other = (RestorationTraining(tiny, degradation="small", seed=seed) for seed in (0, 1))
+    one, other = (RestorationTraining(tiny, degradation="small", computation=Computation(seed=seed)) for seed in (0, 1))
     batch = make_batch([0, 1])
     moved = FaceBatch(batch.target, [2, 3])
     assert (one.degrade(batch).degraded - other.degrade(batch).degraded).abs().mean() > 0.01

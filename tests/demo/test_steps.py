@@ -1,8 +1,10 @@
 """The demo in a short form, as `make demo` runs it."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -54,6 +56,38 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
     assert again.stdout.count("is complete") == 2
     repeated = json.loads((output / "metrics.json").read_text())
     assert {k: repeated[k] for k in ("degraded", "restored")} == {k: figures[k] for k in ("degraded", "restored")}
+
+
+def children_of(folder: Path) -> list[int]:
+    """Numbers of the processes whose command line names a folder."""
+    commands = {int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.is_file()}
+    return [number for number, words in commands.items() if str(folder).encode() in words]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_behind_and_its_training_has_saved(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    faces, output = tmp_path / "faces", tmp_path / "demo"
+    drawn = run("scripts.render_faces", "--checkpoint", str(PRIOR), "--output", str(faces), "--number", "40")
+    assert drawn.returncode == 0, drawn.stderr
+    options = ["--faces", str(faces), "--output", str(output), "--prior-images", "64000"]
+    with (tmp_path / "log").open("wb") as log:
+        demo = subprocess.Popen([sys.executable, "-m", "scripts.run_demo", *options], cwd=ROOT, stdout=log, stderr=log)
+        deadline = time.monotonic() + 240
+        while not any((output / "prior").glob("samples/*.png")):
+            assert demo.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        time.sleep(2)  # into the first iterations
+        demo.send_signal(number)
+        assert demo.wait(120) == (-number if number == signal.SIGKILL else 128 + number)
+    while children_of(output):
+        assert time.monotonic() < deadline + 60, children_of(output)
+        time.sleep(0.1)
+    assert list((output / "prior" / "checkpoints").glob("images_*.ckpt"))
+    assert json.loads((output / "demo.json").read_text())["prior_images"] == 64_000
 
 
 def test_faces_drawn_by_the_shipped_prior_depend_on_seed_and_index_alone(tmp_path: Path) -> None:

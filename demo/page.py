@@ -1,19 +1,29 @@
 """The page that `make demo` ends with: runs/demo/report.html."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from data.ranges import model_to_uint8
 from evaluation.protocol import Evaluation
-from evaluation.reports.pictures import Picture, worst_and_best
+from evaluation.reports.pictures import GRID_GAP, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
 from evaluation.reports.run_curves import run_curves
 from evaluation.reports.tables import summary_rows
 from export.bundle.contents import ExportReport
+from inference.drawing import sample
+from models import load_prior
+from train.stages.prior_validation import NUM_COLUMNS
 
+SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
+STATES = ("degraded", "restored", "target")
+NUM_LARGE, LARGE_PIXELS = 4, 256
+NUM_MOMENTS, NUM_DRAWN = 4, 3
 GO_ON = """make demo FACES=folder                                    # the same with your photographs
 python -m train fit --help                                # every option, described
 python -m train fit --config configs/prior_512.yaml --data.faces FACES --run.folder runs/prior_512
@@ -36,9 +46,9 @@ def write_report(folder: Path, note: str, evaluation: Evaluation, exported: Expo
         Path of the page.
     """
     report = Report("GPEN trainer: the demo")
+    _add_restoration(report, evaluation)
     report.add_paragraph(f"{note}. All of it took {seconds / 60:.1f} minutes.")
     _add_samples(report, folder / "prior")
-    _add_restoration(report, folder / "restoration", evaluation)
     _add_curves(report, folder)
     _add_export(report, exported)
     report.add_heading("How to go on")
@@ -46,23 +56,38 @@ def write_report(folder: Path, note: str, evaluation: Evaluation, exported: Expo
     return report.write(folder / "report.html")
 
 
-def _add_samples(report: Report, run: Path) -> None:
-    report.add_heading("Stage 1: what the prior draws")
-    report.add_paragraph("The same latents as training goes on; the averaged generator draws.")
-    for path in sorted((run / "samples").glob("*.png"))[-4:]:
-        report.add_picture(_read(path)[: _rows(path)], f"after {_images(path):,} images")
-
-
-def _add_restoration(report: Report, run: Path, evaluation: Evaluation) -> None:
-    report.add_heading("Stage 2: degraded | restored | target")
-    last = sorted((run / "pictures").glob("*.png"))[-1]
-    report.add_picture(_read(last), f"Held-out faces after {_images(last):,} images")
+def _add_restoration(report: Report, evaluation: Evaluation) -> None:
+    """The faces that gained most, large, then the figures."""
+    gained = sorted(evaluation.best, key=lambda face: face.row.degraded["psnr"] - face.row.restored["psnr"])[:NUM_LARGE]
+    columns = [torch.stack([getattr(face, state) for face in gained]) for state in STATES]
+    captions = [f"{f.row.degraded['psnr']:.1f} → {f.row.restored['psnr']:.1f} dB   {f.row.name}" for f in gained]
+    difference = evaluation.difference["psnr"].mean
+    report.add_picture(
+        comparison_rows(columns, STATES, captions, LARGE_PIXELS),
+        f"The {len(gained)} of {len(evaluation.rows)} held-out faces that gained most, every pixel enlarged. The mean "
+        f"over all is {difference:+.2f} dB PSNR" + ("" if difference > 0 else ": restored is below degraded") + ".",
+    )
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
     report.add_table(header, rows, f"{len(evaluation.rows)} held-out faces; mean and 95 % interval over faces")
-    report.add_picture(worst_and_best(evaluation), "Worst and best faces by PSNR")
-    report.add_paragraph("The protocol, as a figure without it means nothing:")
-    report.add_commands(json.dumps(asdict(evaluation.protocol), indent=1, default=str))
+    few = replace(evaluation, worst=evaluation.worst[:NUM_LARGE], best=evaluation.best[:NUM_LARGE])
+    report.add_picture(worst_and_best(few), "Worst and best faces by PSNR")
+    protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)
+    report.add_folded("The protocol, as a figure without it means nothing", protocol, "metrics.json")
+
+
+def _add_samples(report: Report, run: Path) -> None:
+    """A few faces of the prior on one line as training went on, beside those of the shipped prior."""
+    report.add_heading("Stage 1: what the prior draws")
+    paths = sorted((run / "samples").glob("*.png"))[-NUM_MOMENTS:]
+    shipped = model_to_uint8(sample(load_prior(SHIPPED_PRIOR), 0, range(NUM_DRAWN)))
+    moments = [_first_cells(path) for path in paths] + [torch.cat(list(shipped), dim=-1)]
+    headings = [*(f"{_images(path):,} images" for path in paths), "the shipped prior"]
+    report.add_picture(
+        comparison_rows([moment[None] for moment in moments], headings),
+        "The averaged generator of stage 1 draws the same latents as training goes on; at the right the prior that "
+        "stage 2 starts from draws them.",
+    )
 
 
 def _add_curves(report: Report, folder: Path) -> None:
@@ -88,13 +113,12 @@ def _add_export(report: Report, exported: ExportReport) -> None:
     report.add_table(("artefact", "largest", "mean"), rows, "in units of [-1, 1]")
 
 
-def _read(path: Path) -> Picture:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-def _rows(path: Path) -> int:
-    """Height of the first two of four rows of samples, in pixels."""
-    return Image.open(path).height // 2
+def _first_cells(path: Path) -> Tensor:
+    """The first faces of a picture of samples, side by side, uint8 [3, R, faces * R]."""
+    grid = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+    cell = (grid.shape[-1] - GRID_GAP) // NUM_COLUMNS
+    cells = [grid[:, GRID_GAP:cell, index * cell + GRID_GAP : (index + 1) * cell] for index in range(NUM_DRAWN)]
+    return torch.cat(cells, dim=-1)
 
 
 def _images(path: Path) -> int:

@@ -1,0 +1,209 @@
+"""The steps of the demo: faces, both stages, evaluation, export, page."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.faces.files import FaceFiles, hold_out, open_faces
+from demo.budget import (
+    START_SECONDS,
+    Lengths,
+    decide,
+    images_of_prior,
+    images_of_restoration,
+    measure_speed,
+    read_lengths,
+)
+from demo.page import SHIPPED_PRIOR, write_report
+from evaluation.metrics.choice import choose_metrics
+from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.reports.tables import summary_rows
+from export.bundle.assembly import export_bundle
+from export.bundle.contents import ExportReport
+from export.formats.parity import ParityFaces
+from inference.drawing import render_faces
+from models import load_generator
+from system import machine
+from system.atomic_file import write_atomically
+from system.child_processes import Children
+from system.command_line import progress_bar
+from train.command import quiet_lightning
+from train.run.checkpoints import latest_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+DEGRADATION, SEED = "small", 0
+NUM_RENDERED, NUM_VALIDATION, NUM_EXPORT_STEPS = 2_000, 64, 12
+MINUTES, MINUTES_ON_ONE_CORE = 12.0, 25.0
+
+
+@dataclass
+class Demo:
+    """One demo in a folder; `run` does what is not done yet.
+
+    Args:
+        output: Folder.
+        faces: Aligned photographs; None for faces that the shipped prior draws.
+        minutes: All of it may take; None for 12, or 25 on one core.
+        prior_images: Length of stage 1; None for what fits.
+        restoration_images: Length of stage 2; None for what fits.
+    """
+
+    output: Path
+    faces: Path | None = None
+    minutes: float | None = None
+    prior_images: int | None = None
+    restoration_images: int | None = None
+    _start: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if self.minutes is None:
+            self.minutes = MINUTES if machine.num_cores() > 1 else MINUTES_ON_ONE_CORE
+        if self.minutes <= 0:
+            raise ValueError(f"--minutes must be positive, got {self.minutes:g}")
+
+    def run(self) -> None:
+        """Carries out all steps and prints what they give.
+
+        Raises:
+            ValueError: The folder holds a demo with other options, or training failed.
+            SystemExit: This process got a signal, which training got as well.
+        """
+        lengths_file = self.output / "demo.json"
+        asked = Lengths(self._minutes, str(self.faces), self.prior_images, self.restoration_images)
+        lengths = read_lengths(lengths_file, asked)
+        faces, note = self._choose_faces()
+        say(note)
+        precision = machine.fastest_precision()
+        say(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
+        quiet_lightning()
+        speed = measure_speed(precision)
+        first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
+        print(f"An iteration of 16 images takes {first:.2g} s in stage 1 and {second:.2g} s in stage 2; all of it "
+              f"shall take {self._minutes:g} minutes (--minutes)")  # fmt: skip
+        lengths = decide(lengths, lengths_file, prior_images=images_of_prior(self._seconds_left(), speed))
+        assert lengths.prior_images is not None
+        say(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs that "
+            "become heads; hours show faces)")  # fmt: skip
+        begun = time.perf_counter()
+        self._train("prior", faces, lengths.prior_images, {"fid_num_images": "0"})
+        # What else the machine does slows everything down alike; a stage that was continued tells nothing.
+        seconds = time.perf_counter() - begun - START_SECONDS
+        slowdown = seconds / (lengths.prior_images * speed.prior_seconds)
+        speed = speed.slower(min(max(slowdown, 1.0), 2.0))
+        fitting = images_of_restoration(self._seconds_left(), speed)
+        lengths = decide(lengths, lengths_file, restoration_images=fitting)
+        assert lengths.restoration_images is not None
+        say(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to restore from "
+            f"{lengths.restoration_images:,} images")  # fmt: skip
+        model = {"start": str(SHIPPED_PRIOR), "degradation": DEGRADATION}
+        self._train("restoration", faces, lengths.restoration_images, model)
+        self._measure_and_export(faces, note)
+
+    @property
+    def _minutes(self) -> float:
+        assert self.minutes is not None  # set at the beginning
+        return self.minutes
+
+    def _seconds_left(self) -> float:
+        return 60 * self._minutes - (time.perf_counter() - self._start)
+
+    def _choose_faces(self) -> tuple[Path, str]:
+        """The photographs given, else faces drawn by the shipped prior, and what to say about them."""
+        if self.faces is not None:
+            number = len(open_faces(self.faces))
+            return self.faces, f"Faces: {number:,} photographs of {self.faces}; the last ones by name are held out"
+        folder = self.output / "faces"
+        with progress_bar("drawing faces", NUM_RENDERED) as show:
+            render_faces(SHIPPED_PRIOR, folder, NUM_RENDERED, SEED, show)
+        return folder, (
+            "Faces: no folder was given (make demo FACES=folder), and torchvision's download of LFW was withdrawn by "
+            f"its publishers, so {NUM_RENDERED:,} faces were drawn by the shipped prior {SHIPPED_PRIOR.name}. They are "
+            "no photographs: the figures below show that everything works, not how well real faces are restored"
+        )
+
+    def _train(self, stage: str, faces: Path, total_images: int, model: dict[str, str]) -> None:
+        """Runs `python -m train fit` as a user would, or continues it."""
+        quarter = str(max(total_images // 4, 16))
+        options = {
+            "--config": str(ROOT / "configs" / f"{stage}_64.yaml"),
+            "--data.faces": str(faces.resolve()),
+            "--data.num_workers": "1",
+            "--data.num_validation_faces": str(NUM_VALIDATION),
+            "--run.folder": str((self.output / stage).resolve()),
+            "--run.total_images": str(total_images),
+            "--run.log_every_images": str(min(800, int(quarter))),
+            "--run.validate_every_images": quarter,
+            "--run.checkpoint_every_images": quarter,
+            "--run.wandb": "off",
+            **{f"--model.init_args.{name}": value for name, value in model.items()},
+        }
+        command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
+        print("$ " + " ".join(["python", *command]), flush=True)
+        with Children() as children:
+            code = children.run(command)
+        if code != 0:
+            raise ValueError(f"training ended with exit code {code}; the same command continues the demo")
+
+    def _measure_and_export(self, faces: Path, note: str) -> None:
+        """Writes metrics.json, the bundle and the page."""
+        checkpoint = latest_checkpoint(self.output / "restoration")
+        assert checkpoint is not None  # a finished run has written one
+        say("Evaluation on held-out faces")
+        _, held_out = hold_out(open_faces(faces), NUM_VALIDATION)
+        evaluation = measure(checkpoint, held_out)
+        say("Export, compared with the trained network")
+        parity = ParityFaces(faces, DEGRADATION, SEED)
+        with progress_bar("exporting", NUM_EXPORT_STEPS) as show:
+            steps: list[str] = []
+
+            def on_step(step: str) -> None:
+                show(len(steps))
+                steps.append(step)
+
+            exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=on_step)
+            show(NUM_EXPORT_STEPS)
+        seconds = time.perf_counter() - self._start
+        figures = metrics(evaluation, exported, seconds)
+        write_atomically(self.output / "metrics.json", json.dumps(figures, indent=2) + "\n")
+        page = write_report(self.output, note, evaluation, exported, seconds)
+        print_summary(evaluation, exported, seconds, page)
+
+
+def measure(checkpoint: Path, faces: FaceFiles) -> Evaluation:
+    """PSNR and SSIM of the averaged generator on degraded held-out faces, with the pictures of all."""
+    generator = load_generator(checkpoint)
+    pairs = FacePairs(faces, generator.architecture.resolution, DEGRADATION, SEED)
+    with progress_bar("evaluating", len(pairs)) as show:
+        metrics_of_faces = choose_metrics(("psnr", "ssim"))
+        return Evaluator(pairs, metrics_of_faces).evaluate(generator, num_extremes=len(pairs), on_progress=show)
+
+
+def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> dict[str, object]:
+    """The contents of metrics.json."""
+    tables = {"degraded": evaluation.degraded, "restored": evaluation.restored}
+    return {
+        **{name: {key: table[key].mean for key in ("psnr", "ssim")} for name, table in tables.items()},
+        "export": {
+            "onnx_max_difference": exported.onnx_max_difference,
+            "torchscript_max_difference": exported.torchscript_max_difference,
+        },
+        "seconds": seconds,
+    }
+
+
+def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float, page: Path) -> None:
+    """The table at the end."""
+    header, rows = summary_rows(evaluation)
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    print()
+    for row in [header, *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
+    print(f"\nexport: largest difference TorchScript {exported.torchscript_max_difference:.1e}, ONNX "
+          f"{exported.onnx_max_difference:.1e} (units of [-1, 1])")  # fmt: skip
+    print(f"{seconds / 60:.1f} minutes; report: {page}")
+
+
+def say(text: str) -> None:
+    """A heading between the steps."""
+    print(f"\n== {text}", flush=True)

@@ -1,0 +1,145 @@
+"""What both stages share: their networks, an average of the generator, optimizers, and the order of the updates."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from models import GPEN, Discriminator, Prior
+from models.files.checkpoints import FORMAT, Kind, lightning_entry
+from train.run.progress import Progress
+from train.updates.adversarial import (
+    Regularization,
+    StyledImages,
+    regularize_discriminator,
+    regularize_generator,
+    update_discriminator,
+)
+from train.updates.moving_average import MovingAverage, follow
+from train.updates.optimization import Groups, PartLoss, is_due, lazy_adam, update
+from train.updates.parts import ReusedTensor
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How the batch of an iteration is computed."""
+
+    minibatch_group_size: int | None = 4
+    """Neighbouring images whose standard deviation the discriminator compares; null for the whole batch."""
+    recompute: bool = False
+    """Compute activations again in the backward pass: less memory, more time (docs/performance.md)."""
+    num_parts: int = 1
+    """Of the batch of a process, computed one after the other; set by `run.num_parts`."""
+    seed: int = 0
+    """Root of all randomness; set by `run.seed`."""
+
+
+class Part(NamedTuple):
+    """What the updates of an iteration need of one part of its batch."""
+
+    real: Tensor
+    """What the discriminator is to take for real, [N, 3, R, R] in [-1, 1]."""
+    generate: Callable[[], Tensor]
+    """Gives generated or restored images of the same shape with the generator's graph."""
+    loss: Callable[[Tensor], PartLoss]
+    """The generator's loss of these images."""
+    generate_styled: Callable[[], StyledImages]
+    """Gives what the path length is computed from."""
+
+
+class Stage:
+    """Two networks in training; a LightningModule registers them and says what a part of its batches is.
+
+    It is no module itself, so that checkpoints hold the networks under the names that `models.read_checkpoint` reads.
+
+    Args:
+        generator: As training starts.
+        discriminator: As training starts.
+        ema: Average of the generator, equal to it as training starts.
+        regularization: R1 and path length.
+        average: Moving average of the generator.
+        computation: Whether activations are kept, and the seed.
+    """
+
+    def __init__(
+        self,
+        generator: Prior | GPEN,
+        discriminator: Discriminator,
+        ema: Prior | GPEN,
+        regularization: Regularization,
+        average: MovingAverage,
+        computation: Computation,
+    ) -> None:
+        for network in (generator, discriminator, ema):
+            network.to(memory_format=torch.channels_last)
+        self.generator, self.discriminator, self.ema = generator, discriminator, ema
+        decoder = generator.decoder if isinstance(generator, GPEN) else generator
+        decoder.synthesis.recompute = discriminator.recompute = computation.recompute
+        self.architecture = generator.architecture
+        self.regularization = regularization
+        self.average = average
+        self.num_parts = computation.num_parts
+        self.progress = Progress(computation.seed)
+
+    def optimizers(
+        self, generator: Groups, discriminator_learning_rate: float, betas: tuple[float, float]
+    ) -> list[torch.optim.Optimizer]:
+        """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
+        discriminator = [(self.discriminator.parameters(), discriminator_learning_rate)]
+        return [
+            lazy_adam(generator, betas, self.regularization.path_length_interval),
+            lazy_adam(discriminator, betas, self.regularization.r1_interval),
+        ]
+
+    def train(
+        self,
+        module: LightningModule,
+        parts: Sequence[Part],
+        num_images: int,
+        needs_discriminator: bool = True,
+    ) -> None:
+        """Computes one iteration: discriminator, R1, generator, path length, moving average.
+
+        The generated images of an iteration serve both updates; as the generator does not change between them this
+        equals computing them twice, which is what happens where the batch is computed in parts.
+
+        Args:
+            module: Has the optimizers and the running mean of the path length.
+            parts: Of the batch of this process.
+            num_images: Of the batch of all processes.
+            needs_discriminator: Whether a loss of the generator reads it.
+        """
+        wrapped: Any = module.optimizers()
+        generator_optimizer, discriminator_optimizer = (optimizer.optimizer for optimizer in wrapped)
+        r, log = self.regularization, self.progress.log
+        iteration = self.progress.images_seen // num_images
+        generated = [ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]
+
+        if needs_discriminator:
+            # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
+            pairs = ((part.real, images().detach()) for part, images in zip(parts, generated, strict=True))
+            log("discriminator", update_discriminator(self.discriminator, discriminator_optimizer, pairs))
+            # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
+            if is_due(iteration, r.r1_interval):
+                reals = (part.real for part in parts)
+                log("discriminator", regularize_discriminator(self.discriminator, discriminator_optimizer, reals, r))
+        # Generator: the stage's own losses against the discriminator that was just updated.
+        losses = (part.loss(images()) for part, images in zip(parts, generated, strict=True))
+        log("generator", update(generator_optimizer, losses))
+        # Lazy path length (StyleGAN2, equation 4).
+        if is_due(iteration, r.path_length_interval):
+            styled, running_mean = [part.generate_styled for part in parts], module.get_buffer("mean_path_length")
+            log("generator", regularize_generator(styled, generator_optimizer, running_mean, r))
+
+        # The average that is validated and exported follows (ProGAN, arXiv 1710.10196, section 6).
+        self.progress.advance(num_images)
+        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, num_images))
+
+    def store(self, checkpoint: dict[str, Any]) -> None:
+        """Writes progress and what `models.read_checkpoint` needs into a Lightning checkpoint."""
+        self.progress.store(checkpoint)
+        kind: Kind = "gpen" if isinstance(self.generator, GPEN) else "prior"
+        checkpoint[FORMAT] = lightning_entry(kind, self.architecture, self.discriminator.minibatch_group_size)
