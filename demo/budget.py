@@ -18,7 +18,7 @@ RESERVED_SECONDS = 2 * START_SECONDS + 40.0
 """For the start of two trainings, the imports of evaluation and export, and the page."""
 RESERVED_IMAGES = 700
 """Evaluation, export and validation take about as long as so many images of stage 2."""
-SHARE_OF_PRIOR = 0.2
+SHARE_OF_PRIOR = 0.12
 """Of the time for training: stage 1 shows that it works, stage 2 starts from the shipped prior."""
 LOADER_FACTOR = 1.15
 """An iteration of a run takes so many times as long as one on ready images: faces are read, R1 is computed."""
