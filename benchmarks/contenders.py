@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from train.processes.memory import give_back_freed_memory, keep_freed_memory
+from system.machine import give_back_freed_memory, keep_freed_memory
 
 WARM_UP_RUNS = 2
 

@@ -30,6 +30,7 @@ def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
         raise ValueError(
             "real images must require a gradient for R1; call real.requires_grad_() before the discriminator"
         )
+    # ∇D(x) at real images, in a graph of its own: equation 9.
     (gradient,) = torch.autograd.grad(logits_real.sum(), real, create_graph=True)
     return at_least_float32(gradient).square().flatten(1).sum(1).mean()
 
@@ -60,6 +61,7 @@ def path_lengths(image: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
     if noise.shape != image.shape:
         raise ValueError(f"noise must have the shape of the image, got {list(noise.shape)} for {list(image.shape)}")
     height, width = image.shape[-2:]
+    # Jᵀy = ∇w (G(w)·y), without the Jacobian itself: equation 4.
     projection = (image * noise).sum() / (height * width) ** 0.5
     (gradient,) = torch.autograd.grad(projection, styles, create_graph=True)
     return at_least_float32(gradient).square().sum(2).mean(1).sqrt()  # [N]

@@ -1,8 +1,10 @@
 """The machine that a program runs on: processor, versions, code, and the precisions that it computes natively."""
 
+import ctypes
 import os
 import platform
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -157,3 +159,33 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # from malloc.h of the GNU C library
+
+
+def keep_freed_memory() -> None:
+    """Tells the GNU C library to keep freed memory for the next allocation; elsewhere does nothing.
+
+    Training on CPUs allocates and frees every activation in each step. Without this, tensors above 32 MB are mapped
+    anew each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores).
+    """
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, -1)  # never
+        library.mallopt(_TOP_PAD, 2**28)
+
+
+def give_back_freed_memory() -> None:
+    """Returns what was freed so far to the system, once; elsewhere does nothing."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") else None

@@ -19,8 +19,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from system import machine
+from system.machine import keep_freed_memory
 from system.plain_yaml import guard_options, read_yaml, value_problems
-from train.processes.memory import keep_freed_memory
 from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
 from train.reporting.tracking import Tracking

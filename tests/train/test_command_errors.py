@@ -21,7 +21,7 @@ from train.stages.restoration import RestorationOptimization
 from train.stages.restoration_losses import PerceptualNetworks, RestorationLossWeights
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
-from train.updates.moving_average import MovingAverage
+from train.updates.optimization import MovingAverage
 
 ROOT = Path(__file__).resolve().parents[2]
 Arguments = Callable[..., list[str]]

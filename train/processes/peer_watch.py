@@ -68,13 +68,13 @@ class PeerWatch:
 
     def stop(self) -> None:
         """Ends the watch: this process has done its work."""
-        self._tell(END)
+        self._send(END)
         self._stopped.set()
 
     def fail(self, reason: str, exit_code: int) -> None:
         """Tells the peers that this process ends with an error, so that they do the same."""
         failure = {"rank": self.rank, "reason": reason, "exit_code": exit_code}
-        self._tell(FAILURE + json.dumps(failure).encode() + b"\n")
+        self._send(FAILURE + json.dumps(failure).encode() + b"\n")
         self._stopped.set()
 
     def wait_for_reason(self) -> None:
@@ -83,7 +83,7 @@ class PeerWatch:
 
     def _watch(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
-            self._tell(BEAT)
+            self._send(BEAT)
             for peer in self._peers:
                 if not peer.has_ended:
                     self._listen(peer)
@@ -129,11 +129,11 @@ class PeerWatch:
         self._end(reason, LOST_PROCESS_CODE, failure)
 
     def _end(self, reason: str, exit_code: int, failure: dict[str, Any]) -> None:
-        self._tell(FAILURE + json.dumps(failure).encode() + b"\n")  # from the first process to all others
+        self._send(FAILURE + json.dumps(failure).encode() + b"\n")  # from the first process to all others
         print(f"error: {reason}", file=sys.stderr, flush=True)
         os._exit(exit_code)  # the main thread may wait in a collective for ever
 
-    def _tell(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         for peer in self._peers:
             if not peer.has_ended:
                 try:

@@ -1,10 +1,13 @@
-"""Several processes without Lightning's wrapper around the networks."""
+"""Several processes: how they start without Lightning's wrapper around the networks, and share values."""
 
 from typing import Any
 
+import torch
+import torch.distributed
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor
 
 from train.processes.peer_watch import PeerWatch
 
@@ -56,9 +59,39 @@ def num_processes(trainer_options: Any, environment: dict[str, str]) -> int:
         # As Lightning reads it: "2" is a number of devices, "0,1" and "2," are devices by index.
         devices = len([d for d in devices.split(",") if d.strip()]) if "," in devices else int(devices)
     if devices in ("auto", "-1", -1):
-        import torch
-
         on_gpu = trainer_options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         devices = torch.cuda.device_count() if on_gpu else 1
     per_node = len(devices) if isinstance(devices, list) else int(devices)
     return max(launched, per_node * int(trainer_options.num_nodes))
+
+
+def rank_and_count() -> tuple[int, int]:
+    """Number of this process and how many there are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def wait_for_processes() -> None:
+    """Returns once all processes are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def average_over_processes(value: Tensor) -> Tensor:
+    """Mean of a tensor over all processes, the tensor itself where there is one; may change it in place."""
+    num_processes = rank_and_count()[1]
+    if num_processes > 1:
+        torch.distributed.all_reduce(value)
+        value = value / num_processes
+    return value
+
+
+def gather_from_processes(value: Tensor) -> Tensor:
+    """Stacks the tensors of all processes by rank, [processes, ...]."""
+    num_processes = rank_and_count()[1]
+    if num_processes == 1:
+        return value[None]
+    values = [torch.empty_like(value) for _ in range(num_processes)]
+    torch.distributed.all_gather(values, value)
+    return torch.stack(values)

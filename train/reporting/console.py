@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from train.processes.collectives import average_over_processes
+from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
 from train.run.data_module import FacesDataModule

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.processes.collectives import (
+from train.processes.strategy import (
     average_over_processes,
     gather_from_processes,
     rank_and_count,

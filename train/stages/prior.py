@@ -21,8 +21,7 @@ from train.run.settings import RunSettings
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.moving_average import MovingAverage
-from train.updates.optimization import PartLoss, frozen
+from train.updates.optimization import MovingAverage, PartLoss, frozen
 from train.updates.parts import split
 
 

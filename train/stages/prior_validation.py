@@ -9,7 +9,7 @@ from data.ranges import model_to_uint8
 from evaluation.metrics.fid import FrechetDistance, load_inception
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
-from train.processes.collectives import average_over_processes, rank_and_count, wait_for_processes
+from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
 from train.run.checkpoints import RunCheckpoints

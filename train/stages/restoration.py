@@ -28,8 +28,7 @@ from train.stages.restoration_losses import RestorationLosses, RestorationLossWe
 from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.moving_average import MovingAverage
-from train.updates.optimization import PartLoss
+from train.updates.optimization import MovingAverage, PartLoss
 from train.updates.parts import split
 
 

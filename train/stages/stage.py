@@ -18,8 +18,7 @@ from train.updates.adversarial import (
     regularize_generator,
     update_discriminator,
 )
-from train.updates.moving_average import MovingAverage, follow
-from train.updates.optimization import Groups, PartLoss, is_due, lazy_adam, update
+from train.updates.optimization import Groups, MovingAverage, PartLoss, follow, is_due, lazy_adam, update
 from train.updates.parts import ReusedTensor
 
 

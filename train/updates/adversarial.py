@@ -12,7 +12,7 @@ from losses.adversarial import discriminator_logistic_loss
 from losses.regularization import path_length_penalty, path_lengths, r1_penalty
 from models import Discriminator
 from models.operators.passes import features_only
-from train.processes.collectives import average_over_processes
+from train.processes.strategy import average_over_processes
 from train.updates.optimization import PartLoss, Updated, update
 from train.updates.parts import ReusedTensor
 

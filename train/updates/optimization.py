@@ -1,7 +1,8 @@
-"""Adam with lazy regularisation, and one update: backward, averaging over processes, skipping of broken gradients."""
+"""Adam with lazy regularisation, one update of the weights (averaged, skipped where broken), and their average."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ def average_gradients(gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
 
 
 class PartLoss(NamedTuple):
-    """What one part of a batch says about an update."""
+    """The loss of one part of a batch and what is logged of it."""
 
     loss: Tensor
     """Scalar to minimise, a mean over the images of the part."""
@@ -90,6 +91,7 @@ def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_nam
             freed, so an iterator that computes them has one graph in memory.
         norm_name: What the norm of the gradient is called in the log.
     """
+    # Backward, part by part: the sum of their gradients over their number is the gradient of the whole batch.
     optimizer.zero_grad(set_to_none=True)
     done: list[PartLoss] = []
     for part in parts:
@@ -99,8 +101,10 @@ def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_nam
     gradients = [p.grad for p in parameters if p.grad is not None]
     if len(done) > 1:
         torch._foreach_mul_(gradients, 1 / len(done))
+    # Mean over processes.
     loss = _mean([part.loss for part in done])
     averaged_loss = average_gradients(gradients, loss)  # all processes have to agree on skipping
+    # Adam's step, which changes nothing where a value is not finite.
     norm = torch.nn.utils.get_total_norm(gradients)
     skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
     fused: Any = optimizer
@@ -113,3 +117,40 @@ def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_nam
 
 def _mean(values: list[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(values).mean()
+
+
+@dataclass(frozen=True)
+class MovingAverage:
+    """How fast the averaged generator follows the trained one.
+
+    Source: StyleGAN2 (half-life 10,000 images); the ramp-up is stylegan2-ada's.
+    """
+
+    half_life_images: float = 10_000.0
+    """Images after which an old weight counts half."""
+    ramp_up: float | None = 0.05
+    """The half-life is at most this share of the images seen so far, so that the average leaves the random start
+    quickly; null for no ramp-up."""
+
+    def __post_init__(self) -> None:
+        if self.half_life_images <= 0 or (self.ramp_up is not None and self.ramp_up <= 0):
+            raise ValueError(
+                f"half_life_images and ramp_up must be above 0, got {self.half_life_images} and {self.ramp_up}"
+            )
+
+    def decay(self, images_seen: int, batch_size: int) -> float:
+        """Weight of the old average in the update after `images_seen` images, of which `batch_size` are new."""
+        half_life = self.half_life_images
+        if self.ramp_up is not None:
+            half_life = min(half_life, images_seen * self.ramp_up)
+        return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+
+
+@torch.no_grad()
+def follow(average: nn.Module, generator: nn.Module, decay: float) -> None:
+    """Moves the average towards the generator: average·decay + generator·(1 - decay); buffers are copied."""
+    averaged: list[Tensor] = list(average.parameters())
+    trained: list[Tensor] = list(generator.parameters())
+    torch._foreach_lerp_(averaged, trained, 1.0 - decay)
+    for ours, theirs in zip(average.buffers(), generator.buffers(), strict=True):
+        ours.copy_(theirs)

@@ -22,7 +22,7 @@ from models.files.checkpoint_file import write_sealed
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
-from train.updates.moving_average import MovingAverage
+from train.updates.optimization import MovingAverage
 
 Train = Callable[..., None]
 Fit = Callable[..., LightningModule]

@@ -26,7 +26,7 @@ from train.stages.restoration import RestorationOptimization, RestorationTrainin
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
-from train.updates.moving_average import MovingAverage
+from train.updates.optimization import MovingAverage
 from train.updates.parts import ReusedTensor
 
 Train = Callable[..., None]

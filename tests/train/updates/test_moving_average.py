@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.updates.moving_average import MovingAverage, follow
+from train.updates.optimization import MovingAverage, follow
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 40, 1000])
