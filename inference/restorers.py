@@ -14,7 +14,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from models import Architecture, load_generator
+from models import Architecture, build_generator, read_checkpoint
+from models.files.run_folder import find_checkpoint
 
 METADATA_NAME = "gpen-trainer.json"
 """Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""
@@ -76,7 +77,7 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
 
     Args:
         path: ONNX file (.onnx) or TorchScript archive written by `python -m export`, or any checkpoint that
-            `models.load_generator` reads.
+            `models.load_generator` reads, a run's folder among them.
         device: Where to compute, such as `cpu` or `cuda:0`; ONNX runs on the CPU only.
 
     Returns:
@@ -86,19 +87,26 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
         FileNotFoundError: There is no such file.
         ValueError: The file is something else or damaged, or the device cannot be used.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name one of the files in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
+    path = _existing(Path(path))
     device = _usable_device(device)
     if path.suffix.lower() == ".onnx":
         return _load_onnx(path, device)
     if _is_torchscript(path):
         return _load_torchscript(path, device)
-    generator = load_generator(path).to(device).requires_grad_(False)
+    stored = read_checkpoint(path)
+    generator = build_generator(stored).to(device).requires_grad_(False)
     architecture = generator.architecture
-    return Restorer(architecture.resolution, f"{_words(architecture)}, {path.name}", device, generator, architecture)
+    words = ", ".join((_words(architecture), path.name, *stored.notes))
+    return Restorer(architecture.resolution, words, device, generator, architecture)
+
+
+def _existing(path: Path) -> Path:
+    """The file that a path stands for: a run's folder, `best` and `last` stand for checkpoints."""
+    if path.is_dir() and not (path / "checkpoints").is_dir() and not (path / "run.json").is_file():
+        raise ValueError(f"{path} is a folder; name one of the files in it")
+    if not path.exists() and path.name not in ("best", "last"):
+        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
+    return find_checkpoint(path)
 
 
 def default_device(path: Path) -> str:
@@ -112,9 +120,7 @@ def file_digest(path: Path) -> str:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}")
-    with path.open("rb") as file:
+    with _existing(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

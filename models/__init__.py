@@ -9,8 +9,8 @@ from models.files.checkpoints import (
     load_generator,
     load_prior,
     read_checkpoint,
-    save_release,
 )
+from models.files.release_file import save_release
 from models.gpen import GPEN
 from models.prior import Prior
 

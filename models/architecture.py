@@ -37,6 +37,9 @@ class Architecture:
     fed_convolutions: FedConvolutions = "both"
     """Which of the two convolutions of a resolution take the encoder's features in GPEN: `both` is GPEN's, `first` the
     one that upsamples, `second` the one after it; the other one takes zeros. At 4×4 there is one, which always does."""
+    encoder_resolution: int | None = None
+    """Pixels at which the encoder of GPEN begins, where faces are enlarged as public FullGenerator_SR does: they are
+    reduced to it first, and the layers above take zeros. null for the full resolution."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -45,6 +48,12 @@ class Architecture:
             problems.append(
                 f"resolution must be a power of two from {LOWEST_RESOLUTION} to {HIGHEST_RESOLUTION}, "
                 f"got {self.resolution}; crop or resize the faces first"
+            )
+        lowest = self.encoder_resolution
+        if lowest is not None and (lowest & (lowest - 1) or not LOWEST_RESOLUTION <= lowest < self.resolution):
+            problems.append(
+                f"encoder_resolution must be null or a power of two from {LOWEST_RESOLUTION} to below resolution, got "
+                f"{lowest}"
             )
         if not 1 <= self.channel_multiplier <= 8:
             problems.append(f"channel_multiplier must be from 1 to 8, got {self.channel_multiplier}")

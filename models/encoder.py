@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.architecture import Architecture
@@ -21,7 +22,9 @@ class Encoder(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        downwards = architecture.resolutions[::-1]
+        self.resolution = architecture.encoder_resolution or architecture.resolution
+        downwards = [r for r in architecture.resolutions[::-1] if r <= self.resolution]
+        self.above = [(architecture.channels(r), r, r) for r in architecture.resolutions if r > self.resolution]
         self.from_rgb = EqualizedConvolution(3, architecture.channels(downwards[0]), kernel_size=1)
         self.downs = nn.ModuleList(
             nn.Sequential(
@@ -42,11 +45,15 @@ class Encoder(nn.Module):
             image: [N, 3, R, R] in [-1, 1].
 
         Returns:
-            Latent [N, D] and the features [N, C, r, r] of every resolution r, from 4 pixels upwards.
+            Latent [N, D] and the features [N, C, r, r] of every resolution r, from 4 pixels upwards; zeros above the
+            resolution at which the encoder begins (the public code draws noise there).
         """
+        if self.above:
+            image = F.interpolate(image, size=(self.resolution, self.resolution), mode="bilinear")
         x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))
         features = [x]
         for down in self.downs:
             x = down(x)
             features.append(x)
-        return self.to_latent(x.contiguous().flatten(1)), features[::-1]
+        zeros = [x.new_zeros(x.shape[0], *shape) for shape in self.above]
+        return self.to_latent(x.contiguous().flatten(1)), features[::-1] + zeros

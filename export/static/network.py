@@ -181,10 +181,19 @@ class StaticGPEN(nn.Module):
     Args:
         generator: The trained network, on any device; it is copied, not changed.
         upsampling: Form of the upsampling; the function is the same.
+
+    Raises:
+        ValueError: The encoder begins below the full resolution.
     """
 
     def __init__(self, generator: GPEN, upsampling: Upsampling = "transposed") -> None:
         super().__init__()
+        lowest = generator.architecture.encoder_resolution
+        if lowest is not None:
+            raise ValueError(
+                f"the encoder must begin at {generator.architecture.resolution} pixels to be exported, it begins at "
+                f"{lowest} (FullGenerator_SR); fine-tune its prior as an ordinary GPEN and export that"
+            )
         synthesis = generator.decoder.synthesis
         first, *others = cast(list[SynthesisBlock], list(synthesis.blocks))
         self.encoder = StaticEncoder(generator.encoder)

@@ -1,38 +1,52 @@
 """Networks from files: our releases, Lightning checkpoints, public GPEN and StyleGAN2 checkpoints."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.architecture import Architecture
 from models.discriminator import Discriminator
-from models.files.pickled_file import LEGACY_MAGIC_BYTES, ZIP_MAGIC_BYTES, copy_tensors, read_pickled
-from models.files.public_format import (
-    architecture_of,
-    from_public,
-    public_discriminator_name,
-    public_generator_name,
-    public_prior_name,
+from models.files.foreign import NVIDIA_GROUP_SIZE, Found, find_discriminator, find_generator
+from models.files.pickled_file import LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
+from models.files.release_file import (
+    FORMAT,
+    LONGEST_SAFETENSORS_HEADER,
+    Kind,
+    read_safetensors,
+    release_entry,
 )
+from models.files.run_folder import find_checkpoint
+from models.files.stored_tensor import StoredTensor, copy_tensors, on_meta
 from models.gpen import GPEN
 from models.prior import Prior
-from system.atomic_file import replacing
 
-FORMAT = "gpen-trainer"
 EXPECTED = (
     "expected a release file of this project (.safetensors), a Lightning checkpoint (.ckpt), a public GPEN checkpoint "
-    "or a StyleGAN2 checkpoint in rosinality's format (.pth, .pt)"
+    "or a StyleGAN2 checkpoint in rosinality's format (.pth, .pt) or NVIDIA's (.pkl)"
 )
-Kind = Literal["gpen", "prior"]
-LONGEST_SAFETENSORS_HEADER = 10_000_000
-"""In bytes; the headers of our files have about 0.1 MB."""
+NVIDIA_MARK = b"torch_utils.persistence"
+NVIDIA_HEAD_BYTES = 2**16
+"""The mark stands near the beginning of such a file, after the options of its training."""
+
+
+@dataclass(frozen=True)
+class StoredDiscriminator:
+    """A discriminator in a file; its values are read when they are wanted."""
+
+    path: Path
+    architecture: Architecture
+    """Resolution and channels are its own; the rest shapes no discriminator."""
+    minibatch_group_size: int | None
+    tensors: Mapping[str, StoredTensor]
+    """Under our names."""
+
+    def read(self) -> dict[str, Tensor]:
+        """The values in float32."""
+        return copy_tensors(self.tensors, self.path)
 
 
 @dataclass(frozen=True)
@@ -43,17 +57,35 @@ class StoredNetworks:
     kind: Kind
     architecture: Architecture
     generator: Mapping[str, Tensor]
-    discriminator: Mapping[str, Tensor] | None
-    minibatch_group_size: int | None
+    find_discriminator: Callable[[], StoredDiscriminator | None]
+    """Looks for the discriminator, which may be damaged where the generator is not."""
     card: Mapping[str, str]
     """What is known about the file, for reports: its origin and, for a release, its model card."""
+    minibatch_group_size: int | None = None
+    """Of the discriminator, as a file of ours states it."""
+    notes: tuple[str, ...] = ()
+    """What to say of how it was read: which of several networks, what was left out."""
+
+    @property
+    def discriminator(self) -> StoredDiscriminator | None:
+        """The discriminator beside the generator, None where the file has none.
+
+        Raises:
+            ValueError: There is one, and it is damaged or of another kind.
+        """
+        return self.find_discriminator()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others made the file."""
+        return self.card.get("origin", "") == "public GPEN checkpoint"
 
 
 def load_generator(path: Path | str) -> GPEN:
     """Loads a restoration network for evaluation.
 
     Args:
-        path: Any file that `read_checkpoint` knows and that holds a GPEN.
+        path: Any file or run that `read_checkpoint` knows and that holds a GPEN.
 
     Returns:
         GPEN on the CPU in float32 and evaluation mode, with the EMA weights; its architecture is read from the file.
@@ -86,11 +118,11 @@ def load_prior(path: Path | str) -> Prior:
 
 def load_discriminator(path: Path | str) -> Discriminator | None:
     """Loads the discriminator of a checkpoint, None where the file holds none."""
-    stored = read_checkpoint(path)
-    if stored.discriminator is None:
+    stored = read_discriminator(path)
+    if stored is None:
         return None
     discriminator = Discriminator(stored.architecture, stored.minibatch_group_size)
-    load_exactly(discriminator, stored.discriminator, str(path))
+    load_exactly(discriminator, stored.read(), str(path))
     return discriminator
 
 
@@ -115,7 +147,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     _load(module, state, origin, assign=False)
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor], origin: str, assign: bool) -> None:
+def _load(module: nn.Module, state: Mapping[str, Any], origin: str, assign: bool) -> None:
     try:
         module.load_state_dict(state, strict=True, assign=assign)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -123,93 +155,165 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], origin: str, assign: b
 
 
 def read_checkpoint(path: Path | str) -> StoredNetworks:
-    """Reads a checkpoint of any known format; nothing in the file is executed.
+    """Reads the generator of a checkpoint of any known format; nothing in the file is executed.
 
     Args:
-        path: Release file (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or the training dict) or
-            StyleGAN2 checkpoint in rosinality's format.
+        path: Release file (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or in any wrapper),
+            StyleGAN2 checkpoint in rosinality's format or NVIDIA's, a run's folder, or `best` or `last` in it.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is something else or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    path = find_checkpoint(path)
+    content = _open(path)
+    if content.entry is not None:
+        return _read_own(path, content)
+    found = find_generator(content.values)
+    if found is None:
+        judge, _ = find_discriminator(content.values)
+        if judge is None:
+            raise ValueError(f"{path} {content.strange()}")
+        raise ValueError(
+            f"{path} holds a discriminator alone ({judge.place or judge.dialect.anchor}), no generator; name it as "
+            "--model.init_args.optimization.start_discriminator"
+        )
+    try:
+        architecture, tensors = found.generator()
+        state = copy_tensors(tensors, path)
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
+    card = {"origin": found.dialect.origin}
+    kind: Kind = "gpen" if found.dialect.network == "gpen" else "prior"
+    notes = (*_notes(found), *content.notes)
+    return StoredNetworks(path, kind, architecture, state, lambda: _foreign_judge(path, content), card, notes=notes)
+
+
+def read_discriminator(path: Path | str) -> StoredDiscriminator | None:
+    """Reads the discriminator of a checkpoint, which may hold nothing else; None where there is only a generator.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is something else or damaged.
+    """
+    path = find_checkpoint(path)
+    content = _open(path)
+    if content.entry is not None:
+        return _read_own(path, content).discriminator
+    judge = _foreign_judge(path, content)
+    return judge if judge is not None else read_checkpoint(path).discriminator
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A file that was opened."""
+
+    values: Mapping[Any, Any]
+    """Plain values and tensors."""
+    entry: Mapping[str, Any] | None
+    """What a file of ours says of its networks; None for others."""
+    card: Mapping[str, str]
+    name: str
+    """What kind of file it is, for messages."""
+    notes: tuple[str, ...] = ()
+
+    def strange(self) -> str:
+        """What a file holds that holds no known network."""
+        if self.name == "safetensors":
+            return f"is a safetensors file of another program; {EXPECTED}"
+        values = self.values.get("g_ema", self.values)
+        is_state = isinstance(values, Mapping) and all(isinstance(v, StoredTensor) for v in values.values())
+        if is_state and values:
+            return f"holds tensors of another network ({_few(values, 3)}); {EXPECTED}"
+        return f"holds {_few(self.values, 5) or 'nothing'}; {EXPECTED}"
+
+
+def _open(path: Path) -> _Content:
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(NVIDIA_HEAD_BYTES)
     if int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER and head[8:9] == b"{":
-        return _read_release(path)
-    if not head.startswith((ZIP_MAGIC_BYTES, LEGACY_MAGIC_BYTES)):
-        raise ValueError(f"{path} {_describe(head)}; {EXPECTED}")
+        read = read_safetensors(path)
+        if read.metadata.get("format") != FORMAT:
+            return _Content(read.tensors, None, {}, "safetensors")
+        entry, card = release_entry(path, read.metadata)
+        if any(not name.startswith(("generator.", "discriminator.")) for name in read.tensors):
+            raise ValueError(
+                f"{path} is a damaged release file (it holds tensors of neither generator nor discriminator)"
+            )
+        return _Content(read.tensors, entry, card, "release file")
+    is_nvidia = head.startswith(PICKLE_MAGIC_BYTES) and NVIDIA_MARK in head
+    if not is_nvidia and not head.startswith((ZIP_MAGIC_BYTES, LEGACY_MAGIC_BYTES)):
+        raise ValueError(f"{path} {_describe(head[:64])}; {EXPECTED}")
     try:
         content = read_pickled(path)
     except ValueError as error:
         raise ValueError(f"{error}; {EXPECTED}") from error
-    if "state_dict" in content and FORMAT in content:
-        return _from_lightning(path, content)
-    return _from_public(path, content)
+    notes = (f"not made, only named: {', '.join(content.stand_ins)[:200]}",) if content.stand_ins else ()
+    values = content.values
+    if "state_dict" in values and FORMAT in values:
+        entry, state = values[FORMAT], values["state_dict"]
+        if not isinstance(state, Mapping) or not isinstance(entry, Mapping):
+            raise ValueError(f"{path} is a damaged Lightning checkpoint (its state is no dictionary)")
+        seen = values.get("images_seen")
+        card = {"origin": "Lightning checkpoint", "images seen": str(seen) if _is_count(seen) else "unknown"}
+        renamed = {"generator." + n.removeprefix("ema."): t for n, t in _texts(state) if n.startswith("ema.")}
+        renamed |= {n: t for n, t in _texts(state) if n.startswith("discriminator.")}
+        return _Content(renamed, entry, card, "Lightning checkpoint", notes)
+    return _Content(values, None, {}, "pickled", notes)
 
 
-def save_release(
-    path: Path | str,
-    generator: GPEN | Prior,
-    discriminator: Discriminator | None = None,
-    card: Mapping[str, str] | None = None,
-    half: bool = True,
-) -> None:
-    """Writes a release file: safetensors with the architecture in its metadata, atomically.
-
-    Args:
-        path: Target, ending in .safetensors.
-        generator: GPEN or prior, EMA weights.
-        discriminator: Stored beside a prior for those who fine-tune.
-        card: Model card, name to text.
-        half: Store float16 (half the size, about 60 dB from float32), else float32.
-    """
-    networks: dict[str, nn.Module] = {"generator": generator}
-    if discriminator is not None:
-        networks["discriminator"] = discriminator
-    dtype = torch.float16 if half else torch.float32
-    tensors = {
-        f"{network}.{name}": tensor.detach().to("cpu", dtype).contiguous()
-        for network, module in networks.items()
-        for name, tensor in module.state_dict().items()
-    }
-    metadata = {
-        **(card or {}),
-        "format": FORMAT,
-        "kind": "gpen" if isinstance(generator, GPEN) else "prior",
-        "architecture": json.dumps(asdict(generator.architecture)),
-        "minibatch_group_size": json.dumps(discriminator.minibatch_group_size if discriminator else None),
-    }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
-
-
-def lightning_entry(kind: Kind, architecture: Architecture, minibatch_group_size: int | None) -> dict[str, Any]:
-    """What a LightningModule stores under `FORMAT` in its checkpoints so that `read_checkpoint` knows them."""
-    return {"kind": kind, "architecture": asdict(architecture), "minibatch_group_size": minibatch_group_size}
-
-
-def _read_release(path: Path) -> StoredNetworks:
+def _read_own(path: Path, content: _Content) -> StoredNetworks:
+    """Networks of ours whose tensors are those of the architecture that the file states."""
+    entry: Mapping[str, Any] = content.entry or {}
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, RuntimeError, TypeError, UnicodeError) as error:  # number formats PyTorch lacks
-        raise ValueError(f"{path} is a damaged release file ({error})") from error
-    if metadata.pop("format", None) != FORMAT:
-        raise ValueError(f"{path} is a safetensors file of another program; {EXPECTED}")
+        stated = entry["architecture"]
+        if not all(type(value) in (int, float, str, type(None)) for value in stated.values()):
+            raise ValueError("its architecture is not of numbers and texts")
+        architecture = Architecture(**stated)
+        kind: Kind = entry["kind"]
+        if type(kind) is not str or kind not in get_args(Kind):
+            raise ValueError(f"its kind is none of {', '.join(get_args(Kind))}")
+        group = entry["minibatch_group_size"]
+        if type(group) not in (int, type(None)):
+            raise ValueError("its minibatch_group_size is no number")
+        with torch.device("meta"):  # takes no memory, however large the architecture
+            network = (GPEN if kind == "gpen" else Prior)(architecture)
+            judge = Discriminator(architecture, group)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} is a damaged {content.name} ({error})") from error
+    generator, discriminator = _part(content.values, "generator."), _part(content.values, "discriminator.")
+    _load(network, on_meta(generator), str(path), assign=True)
+
+    def find() -> StoredDiscriminator | None:
+        if not discriminator:
+            return None
+        _load(judge, on_meta(discriminator), str(path), assign=True)
+        return StoredDiscriminator(path, architecture, group, discriminator)
+
+    state = copy_tensors(generator, path)
+    return StoredNetworks(path, kind, architecture, state, find, content.card, group, content.notes)
+
+
+def _foreign_judge(path: Path, content: _Content) -> StoredDiscriminator | None:
+    found, reason = find_discriminator(content.values)
+    if reason:
+        raise ValueError(f"{path} holds no discriminator: {reason}; take a new one or one of another file")
+    if found is None:
+        return None
     try:
-        entry = {name: metadata.pop(name) for name in ("kind", "architecture", "minibatch_group_size")}
-        entry |= {name: json.loads(entry[name]) for name in ("architecture", "minibatch_group_size")}
-    except (KeyError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is a damaged release file ({error})") from error
-    generator, discriminator = _part(tensors, "generator."), _part(tensors, "discriminator.")
-    if len(generator) + len(discriminator) < len(tensors):
-        raise ValueError(f"{path} is a damaged release file (it holds tensors of neither generator nor discriminator)")
-    return _checked(path, "release file", entry, generator, discriminator, metadata)
+        architecture, tensors = found.discriminator()
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    group = NVIDIA_GROUP_SIZE if found.dialect.origin == "NVIDIA" else None
+    return StoredDiscriminator(path, architecture, group, tensors)
+
+
+def _notes(found: Found) -> tuple[str, ...]:
+    """Where a network of another program stood in its file, and what lay beside it."""
+    notes = [f"taken from {found.place}"] if found.place else []
+    if found.left_out:
+        notes.append(f"{len(found.left_out)} tensors of something else left out ({_few(found.left_out, 1)})")
+    return tuple(notes)
 
 
 def _describe(head: bytes) -> str:
@@ -221,82 +325,17 @@ def _describe(head: bytes) -> str:
     return "is no checkpoint"
 
 
-def _from_lightning(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
-    entry, state = content[FORMAT], content["state_dict"]
-    card = {"origin": "Lightning checkpoint", "images seen": str(content.get("images_seen", "unknown"))[:20]}
-    if not isinstance(state, Mapping) or not isinstance(entry, Mapping):
-        raise ValueError(f"{path} is a damaged Lightning checkpoint (its state is no dictionary)")
-    return _checked(path, "Lightning checkpoint", entry, _part(state, "ema."), _part(state, "discriminator."), card)
+def _few(names: Any, number: int) -> str:
+    return ", ".join(str(name)[:200] for name in list(names)[:number])  # texts or small numbers: see `PickleReader`
 
 
-def _checked(
-    path: Path,
-    name: str,
-    entry: Mapping[str, Any],
-    generator: Mapping[str, Tensor],
-    discriminator: Mapping[str, Tensor],
-    card: Mapping[str, str],
-) -> StoredNetworks:
-    """Networks of ours whose tensors are those of the architecture that the file states."""
-    try:
-        architecture = Architecture(**entry["architecture"])
-        kind: Kind = entry["kind"]
-        if kind not in get_args(Kind):
-            raise ValueError(f"its kind is {str(kind)[:20]}")
-        group = entry["minibatch_group_size"]
-        with torch.device("meta"):  # takes no memory, however large the architecture
-            network = (GPEN if kind == "gpen" else Prior)(architecture)
-            judge = Discriminator(architecture, group)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path} is a damaged {name} ({error})") from error
-    _load(network, generator, str(path), assign=True)
-    if discriminator:
-        _load(judge, discriminator, str(path), assign=True)
-    own = copy_tensors(generator, path), copy_tensors(discriminator, path) or None
-    return StoredNetworks(path, kind, architecture, *own, group, card)
+def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {n.removeprefix(prefix): tensor for n, tensor in state.items() if n.startswith(prefix)}
 
 
-def _from_public(path: Path, content: Mapping[str, Any]) -> StoredNetworks:
-    generator = content.get("g_ema", content)
-    if not _is_state_dict(generator) or not _is_state_dict(content.get("d", generator)):
-        raise ValueError(f"{path} holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; {EXPECTED}")
-    generator = _named(generator)
-    is_gpen = "final_linear.0.weight" in generator and "ecd0.0.0.weight" in generator
-    prefix = "generator." if is_gpen else ""
-    if f"{prefix}conv1.conv.weight" not in generator:
-        raise ValueError(
-            f"{path} holds tensors of another network ({', '.join(map(str, list(generator)[:3]))}); {EXPECTED}"
-        )
-    try:
-        architecture = architecture_of(_part(generator, prefix))
-        with torch.device("meta"):
-            network: nn.Module = GPEN(architecture) if is_gpen else Prior(architecture)
-            judge = Discriminator(architecture)
-        rename = public_generator_name if is_gpen else public_prior_name
-        state = copy_tensors(from_public(generator, _shapes(network), rename), path)
-        discriminator = None
-        if "d" in content:
-            discriminator = copy_tensors(
-                from_public(_named(content["d"]), _shapes(judge), public_discriminator_name), path
-            )
-    except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
-    card = {"origin": "public GPEN checkpoint" if is_gpen else "StyleGAN2 checkpoint"}
-    return StoredNetworks(path, "gpen" if is_gpen else "prior", architecture, state, discriminator, None, card)
+def _texts(state: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in state.items() if type(name) is str]
 
 
-def _is_state_dict(content: object) -> bool:
-    return isinstance(content, Mapping) and len(content) > 0 and all(isinstance(t, Tensor) for t in content.values())
-
-
-def _shapes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in module.state_dict().items()}
-
-
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): tensor for n, tensor in _named(state).items() if n.startswith(prefix)}
-
-
-def _named(state: Mapping[Any, Tensor]) -> dict[str, Tensor]:
-    """The same with names that are texts; those of a hostile file may be anything."""
-    return {str(name)[:200]: tensor for name, tensor in state.items()}
+def _is_count(number: object) -> bool:
+    return type(number) is int and 0 <= number < 2**63

@@ -1,16 +1,21 @@
-"""Names of the same tensors in the public GPEN and StyleGAN2 (rosinality's format) checkpoints."""
+"""Names of the same tensors in the checkpoints of public GPEN, of rosinality's StyleGAN2 and of NVIDIA's."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from models.architecture import HIGHEST_RESOLUTION, Architecture
+from models.files.stored_tensor import StoredTensor
 from models.operators.resampling import fir_kernel
 
-NOT_LOADED = re.compile(r"(^|\.)(kernel|noises\.noise_\d+|noises\.\d+)$")
-"""Public buffers that are no parameters: FIR kernels, which are checked, and the fixed noise of StyleGAN2."""
+Rename = Callable[[str], str]
+AnyTensor = TypeVar("AnyTensor", Tensor, StoredTensor)
+NOT_LOADED = re.compile(r"(^|\.)(kernel|resample_filter|noises\.noise_\d+|noises\.\d+|noise_const|w_avg)$")
+"""Public buffers that are no parameters: FIR kernels, which are checked, the fixed noise and the mean of StyleGAN2."""
 
 _LAYER = (
     (r"\.convolution\.", ".conv."),
@@ -59,9 +64,30 @@ def public_discriminator_name(name: str) -> str:
     return re.sub(r"^to_logit\.", "final_linear.1.", name)
 
 
+def nvidia_prior_name(name: str) -> str:
+    """The name of a tensor of `Prior` in stylegan2-ada-pytorch, whose conventions of scale are the same."""
+    name = re.sub(r"^mapping\.layers\.", "mapping.fc", name)
+    name = re.sub(r"^synthesis\.constant$", "synthesis.b4.const", name)
+    name = re.sub(r"^synthesis\.blocks\.(\d+)", lambda m: f"synthesis.b{4 << int(m[1])}", name)
+    for pattern, replacement in ((r"\.up\.", ".conv0."), (r"\.plain\.", ".conv1."), (r"\.to_rgb\.", ".torgb.")):
+        name = re.sub(pattern, replacement, name)
+    return name.replace(".convolution.modulation.", ".affine.").replace(".convolution.", ".")
+
+
+def nvidia_discriminator_name(name: str, resolution: int) -> str:
+    """The name of a tensor of `Discriminator` in stylegan2-ada-pytorch."""
+    name = re.sub(r"^from_rgb", f"b{resolution}.fromrgb", name)
+    name = re.sub(r"^blocks\.(\d+)", lambda m: f"b{resolution >> int(m[1])}", name)
+    name = name.replace(".plain.", ".conv0.").replace(".down.", ".conv1.")
+    return re.sub(r"^(final|hidden|to_logit)\.", lambda m: _NVIDIA_ENDS[m[1]], name)
+
+
+_NVIDIA_ENDS = {"final": "b4.conv.", "hidden": "b4.fc.", "to_logit": "b4.out."}
+
+
 def from_public(
-    public: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], rename: Callable[[str], str]
-) -> dict[str, Tensor]:
+    public: Mapping[str, AnyTensor], shapes: Mapping[str, torch.Size], rename: Rename
+) -> dict[str, AnyTensor]:
     """Renames and reshapes the tensors of a public state dict.
 
     Args:
@@ -88,49 +114,80 @@ def from_public(
         tensor = public[theirs]
         if [s for s in tensor.shape if s != 1] != [s for s in shapes[ours] if s != 1]:
             raise ValueError(f"{theirs} has shape {tuple(tensor.shape)}, expected {tuple(shapes[ours])}")
-        state[ours] = tensor.reshape(shapes[ours])
+        state[ours] = tensor.reshape(tuple(shapes[ours]))
     return state
 
 
-def architecture_of(prior: Mapping[str, Tensor]) -> Architecture:
-    """Reads the architecture from the shapes of a public prior's tensors (names as in rosinality's format).
+def architecture_of(tensors: Mapping[str, StoredTensor], rename: Rename, is_gpen: bool) -> Architecture:
+    """Reads the architecture from the shapes of a generator's tensors.
+
+    Args:
+        tensors: Name to tensor, their names.
+        rename: Our name to theirs.
+        is_gpen: The tensors are those of a GPEN, else of a prior.
 
     Raises:
         ValueError: Tensors are missing or their shapes belong to no architecture of GPEN.
     """
+
+    def theirs(name: str) -> str:
+        return rename(f"decoder.{name}" if is_gpen else name)
+
     try:
-        num_rgb = sum(1 for n in prior if re.fullmatch(r"to_rgbs\.\d+\.bias", n))
-        channels = [prior["conv1.conv.weight"].shape[1]]
-        channels += [prior[f"convs.{2 * i}.conv.weight"].shape[1] for i in range(num_rgb)]
-        concat = prior["conv1.activate.bias"].shape[0] == 2 * channels[0]
-        style_dim = prior["style.1.weight"].shape[1]
+        blocks = _count(tensors, theirs, "synthesis.blocks.{}.to_rgb.bias")
+        weights = [f"synthesis.blocks.{i}.{'up' if i else 'plain'}.convolution.weight" for i in range(blocks)]
+        channels = [tensors[theirs(name)].shape[-4] for name in weights]
+        is_concat = tensors[theirs("synthesis.blocks.0.plain.bias")].shape[0] == 2 * channels[0]
+        style_dim = tensors[theirs("mapping.layers.0.weight")].shape[1]
     except (KeyError, IndexError) as error:
         raise ValueError(f"a tensor of a StyleGAN2 decoder is missing or malformed ({error})") from error
-    if 2 + num_rgb >= HIGHEST_RESOLUTION.bit_length() or min(channels) < 1:
-        raise ValueError(f"{num_rgb + 1} resolutions with channels {channels[:9]} belong to no GPEN architecture")
-    narrow = channels[0] / 512
-    multiplier = 1 if num_rgb < 4 else max(round(channels[4] / (256 * narrow)), 1)
-    architecture = Architecture(
-        resolution=2 ** (2 + num_rgb),
+    resolution, multiplier, narrow = architecture_of_channels(channels)
+    encoder_resolution = 4 << _count(tensors, rename, "encoder.downs.{}.1.weight") if is_gpen else resolution
+    return Architecture(
+        resolution=resolution,
         channel_multiplier=multiplier,
         narrow=narrow,
-        noise_mode="concat" if concat else "add",
+        noise_mode="concat" if is_concat else "add",
         style_dim=style_dim,
-        num_mapping_layers=sum(1 for n in prior if re.fullmatch(r"style\.\d+\.weight", n)),
+        num_mapping_layers=_count(tensors, theirs, "mapping.layers.{}.weight"),
+        encoder_resolution=None if encoder_resolution == resolution else encoder_resolution,
     )
+
+
+def architecture_of_channels(channels: Sequence[int]) -> tuple[int, int, float]:
+    """Resolution, channel multiplier and narrow of a network with these channels, from 4×4 upwards.
+
+    Raises:
+        ValueError: They belong to no architecture of GPEN.
+    """
+    if len(channels) < 2 or len(channels) + 1 >= HIGHEST_RESOLUTION.bit_length() or min(channels) < 1:
+        raise ValueError(
+            f"{len(channels)} resolutions with channels {list(channels[:9])} belong to no GPEN architecture"
+        )
+    narrow = channels[0] / 512
+    multiplier = 1 if len(channels) < 5 else max(round(channels[4] / (256 * narrow)), 1)
+    architecture = Architecture(2 ** (len(channels) + 1), multiplier, narrow)
     expected = [architecture.channels(r) for r in architecture.resolutions]
-    if expected != channels:
-        raise ValueError(f"channels {channels} from 4×4 upwards belong to no GPEN architecture (nearest: {expected})")
-    return architecture
+    if expected != list(channels):
+        raise ValueError(
+            f"channels {list(channels)} from 4×4 upwards belong to no GPEN architecture (nearest: {expected})"
+        )
+    return architecture.resolution, multiplier, narrow
 
 
-def _check_kernels(public: Mapping[str, Tensor]) -> None:
+def _count(tensors: Mapping[str, Any], rename: Rename, pattern: str) -> int:
+    """How many tensors there are of a pattern, numbered from 0."""
+    return next(number for number in range(len(tensors) + 1) if rename(pattern.format(number)) not in tensors)
+
+
+def _check_kernels(public: Mapping[str, AnyTensor]) -> None:
     expected = fir_kernel().flatten()
     for name, tensor in public.items():
-        if not name.endswith("kernel"):
+        if not name.endswith(("kernel", "resample_filter")):
             continue
-        kernel = tensor.flatten().float() if tensor.numel() == expected.numel() else tensor
-        if kernel.shape != expected.shape or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-3):
+        is_small = math.prod(tensor.shape) == expected.numel()
+        kernel = (tensor.read() if isinstance(tensor, StoredTensor) else tensor).flatten().float() if is_small else None
+        if kernel is None or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-3):
             raise ValueError(f"{name} is not the FIR kernel [1, 3, 3, 1]; such a network is not supported")
 
 

@@ -1,4 +1,5 @@
-"""From StyleGAN2's added noise to GPEN's concatenated noise without changing what the network draws."""
+"""From StyleGAN2's added noise to GPEN's concatenated noise without changing what the network draws, and from a prior
+to a smaller one."""
 
 import math
 from collections.abc import Mapping
@@ -32,6 +33,18 @@ def widen_to_concat(state: Mapping[str, Tensor], architecture: Architecture) -> 
     with torch.device("meta"):
         shapes = {n: t.shape for n, t in Prior(replace(architecture, noise_mode="concat")).state_dict().items()}
     return {name: _widen(name, tensor, shapes[name]) for name, tensor in state.items()}
+
+
+def drop_blocks(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Leaves out the layers of a prior above a resolution; what is left draws the image so far, at that size.
+
+    Args:
+        state: State dict of a `Prior` of a higher resolution, else of this architecture.
+        architecture: Of the smaller prior.
+    """
+    with torch.device("meta"):
+        names = Prior(architecture).state_dict()
+    return {name: tensor for name, tensor in state.items() if name in names or not name.startswith("synthesis.blocks.")}
 
 
 def _widen(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:

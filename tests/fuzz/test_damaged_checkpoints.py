@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import GPEN, Architecture, Discriminator, Prior, read_checkpoint, save_release
-from models.files.checkpoints import FORMAT, lightning_entry
 from models.files.public_format import public_generator_name, public_prior_name
+from models.files.release_file import FORMAT, lightning_entry
 
 Damage = Callable[[st.DataObject, bytes], bytes]
 Rename = Callable[[str], str]

@@ -6,6 +6,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import GPEN, Architecture, Prior, read_checkpoint, save_release
-from models.files.checkpoints import FORMAT, lightning_entry
 from models.files.public_format import public_prior_name
+from models.files.release_file import FORMAT, lightning_entry
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = Architecture(2048, 8, 8.0, style_dim=4096, num_mapping_layers=64)
@@ -270,3 +271,155 @@ def test_what_was_read_does_not_change_with_the_file(small: GPEN, tmp_path: Path
     with (tmp_path / "a.ckpt").open("r+b") as file:  # in place, where the file might still be mapped
         file.write(bytes(len(content)))
     assert all(torch.equal(stored.generator[n], t) for n, t in small.state_dict().items())
+
+
+# --- time and memory of every kind of file, measured
+
+MOST_SECONDS, MOST_MEBIBYTES = 10.0, 150
+
+
+def cost(path: Path) -> tuple[str, float, float]:
+    """The error about a file, processor seconds and mebibytes of its reading, in a process of its own."""
+    receiver, sender = os.pipe()
+    process = os.fork()
+    if process == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+        before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        try:
+            read_checkpoint(path)
+            text = "read"
+        except ValueError as error:
+            text = str(error)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(sender, json.dumps([text[:2000], time.process_time() - began, peak / 1024]).encode())
+        os._exit(0)
+    os.waitpid(process, 0)
+    os.close(sender)
+    with os.fdopen(receiver) as pipe:
+        answer = pipe.read()
+    assert answer, "it took more than a minute or was killed"
+    text, seconds, mebibytes = json.loads(answer)
+    return text.replace(str(path), "FILE"), seconds, mebibytes
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def pickled(*operations: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(operations) + b"."
+
+
+def text_operation(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+NESTED_TUPLES = b")" + b"2\x86" * 40
+"""40 times: take what is there twice, make a pair of it."""
+SAME_HASH = b"".join(
+    b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little", signed=True) + b"N" for k in range(1, 120_000)
+)
+BOMB = pickled(b"cbuiltins\nbytearray\nJ\x00\x00\x00\x7f\x85R")
+HARMLESS = pickled(b"}")
+PICKLES: dict[str, bytes] = {
+    "nested tuples as a key": pickled(b"}", NESTED_TUPLES, b"Ns"),
+    "nested tuples as a value": pickled(b"}", text_operation("g_ema"), NESTED_TUPLES, b"s"),
+    "nested tuples as the kind of a network": pickled(
+        *(b"}", text_operation("state_dict"), b"}s", text_operation(FORMAT), b"}("),
+        *(text_operation("architecture"), b"}", text_operation("minibatch_group_size"), b"N"),
+        *(text_operation("kind"), NESTED_TUPLES, b"us"),
+    ),
+    "nested tuples as images seen": pickled(
+        *(b"}", text_operation("state_dict"), b"}s", text_operation("images_seen"), NESTED_TUPLES, b"s"),
+        *(text_operation(FORMAT), b"}s"),
+    ),
+    "nested tuples as the name of a storage": pickled(b"}", text_operation("a"), NESTED_TUPLES, b"Qs"),
+    "nested tuples as a shape": pickled(
+        b"}ctorch._utils\n_rebuild_tensor_v2\n(", NESTED_TUPLES, b"K\x00", NESTED_TUPLES, NESTED_TUPLES, b"tRs"
+    ),
+    "many keys of one hash": pickled(b"}(", SAME_HASH, b"u"),
+    "a number of a million digits as a key": pickled(
+        b"}\x8b" + (10**6).to_bytes(4, "little") + b"\x01" * 10**6 + b"Ns"
+    ),
+    "a million lists": pickled(b"]" * 10**6),
+    "a million marks": pickled(b"(" * 10**6),
+    "lists in lists": pickled(b"}" + text_operation("a"), b"](" * 200_000, b"e" * 200_000, b"s"),
+    "a mapping that holds itself": pickled(
+        b"}q\x00(", *(text_operation(name) + b"h\x00" for name in ("g_ema", "model", "state_dict", "g")), b"u"
+    ),
+    "a memo of four billion entries": pickled(b"}r\xff\xff\xff\xff"),
+    "a text of two gigabytes": pickled(b"}X\xff\xff\xff\x7fabc"),
+    "many dangerous names": pickled(b"}", b"".join(b"cx%d\n%b\n0" % (n, b"y" * 150) for n in range(50_000))),
+}
+
+
+def write_plain(path: Path, content: bytes) -> None:
+    path.write_bytes(content[:2] + text_operation("torch_utils.persistence") + b"0" + content[2:])
+
+
+def write_legacy(path: Path, content: bytes) -> None:
+    magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+    path.write_bytes(magic + pickled(b"M\xe9\x03") + pickled(b"}") + content + pickled(b"]"))
+
+
+CONTAINERS: dict[str, Callable[[Path, bytes], None]] = {
+    "zip": lambda path, content: zipped(path, {"archive/data.pkl": content, "archive/version": b"3\n"}),
+    "before 1.6": write_legacy,
+    "plain": write_plain,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("name", PICKLES)
+def test_no_pickle_takes_long_or_much_memory(name: str, container: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    CONTAINERS[container](path, PICKLES[name])
+    text, seconds, mebibytes = cost(path)
+    assert text.startswith("FILE ") and "\n" not in text
+    assert seconds < MOST_SECONDS and mebibytes < MOST_MEBIBYTES + 4 * path.stat().st_size / 2**20, (seconds, mebibytes)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"archive/sub/data.pkl": HARMLESS, "archive/DATA.pkl": BOMB},
+        {"archive/data.pkl": HARMLESS, "archive/DATA.pkl": BOMB},
+        {"archive/DATA.pkl": BOMB, "other/data.pkl": HARMLESS},
+        {"other/version": b"3", "archive/data.pkl": HARMLESS},
+        {"archive/version": b"3", "other/Data.PKL": BOMB},
+        {"archive/data.pkl": HARMLESS, "archive/data/0": b"", "archive/DATA/0": b"1"},
+        {"archive/version": b"3"},
+    ],
+    ids=lambda members: " ".join(members),
+)
+def test_an_archive_has_one_pickle_under_its_root_whatever_its_case(members: dict[str, bytes], tmp_path: Path) -> None:
+    zipped(tmp_path / "a.pth", members)
+    text, seconds, mebibytes = cost(tmp_path / "a.pth")
+    assert text.startswith("FILE is truncated, damaged or no checkpoint; expected")
+    assert seconds < MOST_SECONDS and mebibytes < MOST_MEBIBYTES
+
+
+def test_a_pickle_whose_name_is_in_capitals_is_scanned_as_pytorch_would_load_it(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.pth", {"archive/DATA.pkl": BOMB})
+    text, _, mebibytes = cost(tmp_path / "a.pth")
+    assert text.startswith("FILE holds builtins.bytearray, which could run code") and mebibytes < MOST_MEBIBYTES
+
+
+def test_an_archive_of_a_million_members_is_refused_at_its_directory(tmp_path: Path) -> None:
+    entry = b"PK\x01\x02" + bytes(24) + (1).to_bytes(2, "little") + bytes(16) + b"a"
+    number = 10**6
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff\xff\xff" + (number * len(entry)).to_bytes(4, "little") + bytes(6)
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04" + bytes(26) + entry * number + end)
+    text, seconds, mebibytes = cost(tmp_path / "a.pth")
+    assert text.startswith("FILE is truncated, damaged or no checkpoint")
+    assert seconds < MOST_SECONDS and mebibytes < MOST_MEBIBYTES
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sound_file_is_read_within_the_same_limits(way: str, small: GPEN, tmp_path: Path) -> None:
+    state = {f"ema.{n}": t for n, t in small.state_dict().items()}
+    WAYS[way]({"state_dict": state, FORMAT: lightning_entry("gpen", small.architecture, 4)}, tmp_path / "a.ckpt")
+    text, seconds, mebibytes = cost(tmp_path / "a.ckpt")
+    assert text == "read" and seconds < MOST_SECONDS and mebibytes < MOST_MEBIBYTES

@@ -1,5 +1,6 @@
 """How a restoration network starts: a prior becomes its decoder, or a finished GPEN goes on."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from models import GPEN, Architecture, Discriminator, StoredNetworks, read_checkpoint
-from models.files.checkpoints import decoder_state, load_exactly
-from models.files.widening import widen_to_concat
+from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
+from models.files.widening import drop_blocks, widen_to_concat
+
+TAKE_NEW = "take a new one: --model.init_args.optimization.take_discriminator false"
+CHECKSUM_CHARACTERS = 12
 
 
 class Transfer(NamedTuple):
@@ -18,22 +22,29 @@ class Transfer(NamedTuple):
     part: str
     origin: str
     num_tensors: int
+    note: str = ""
+    """What is to be said beside it: which of several networks was taken, what was left out and why."""
 
 
 def start_networks(
-    path: Path | None, generator: GPEN, discriminator: Discriminator, take_discriminator: bool = True
+    path: Path | None,
+    generator: GPEN,
+    discriminator: Discriminator,
+    take_discriminator: bool = True,
+    discriminator_path: Path | None = None,
 ) -> list[Transfer]:
     """Fills the networks of stage 2 from a checkpoint, strictly.
 
-    From a prior every tensor of the decoder is taken and the encoder stays new; from a GPEN everything is taken. The
-    discriminator is the checkpoint's where it has one. A prior with added noise is widened for a GPEN that
-    concatenates (see `models.widening`).
+    From a prior every tensor of the decoder is taken and the encoder stays new; from a GPEN everything is taken. A
+    larger prior gives its lower layers. The discriminator is the checkpoint's where it has one, or that of a file of
+    its own. A prior with added noise is widened for a GPEN that concatenates (see `models.files.widening`).
 
     Args:
-        path: Any file that `models.read_checkpoint` knows; None leaves all weights new.
+        path: Any file or run that `models.read_checkpoint` knows; None leaves all weights of the generator new.
         generator: To fill.
         discriminator: To fill.
-        take_discriminator: Whether to take the checkpoint's discriminator.
+        take_discriminator: Whether to take a discriminator; it is not even looked for otherwise.
+        discriminator_path: File that holds the discriminator; None for the one in `path`.
 
     Returns:
         What came from where, for the log.
@@ -42,41 +53,90 @@ def start_networks(
         FileNotFoundError: There is no such file.
         ValueError: The file holds another architecture, or misses the discriminator.
     """
-    if path is None:
-        networks = {"encoder": generator.encoder, "decoder": generator.decoder, "discriminator": discriminator}
-        return [_new(part, network) for part, network in networks.items()]
-    stored = read_checkpoint(path)
-    if stored.kind == "gpen":
-        _check_architecture(stored.architecture, generator.architecture, path)
-        load_exactly(generator, stored.generator, str(path))
-        transfers = [Transfer("encoder and decoder", str(path), len(stored.generator))]
+    stored = None if path is None else read_checkpoint(path)
+    if stored is None:
+        transfers = [_new("encoder", generator.encoder), _new("decoder", generator.decoder)]
     else:
-        decoder = _decoder_for(stored, generator.architecture)
-        load_exactly(generator.decoder, decoder, str(path))
-        transfers = [_new("encoder", generator.encoder), Transfer("decoder", str(path), len(decoder))]
-    if not take_discriminator:
+        transfers = _start_generator(stored, generator)
+    if not take_discriminator or (stored is None and discriminator_path is None):
         return [*transfers, _new("discriminator", discriminator)]
-    if stored.discriminator is None:
-        raise ValueError(
-            f"{path} holds no discriminator; take a new one: --model.init_args.optimization.take_discriminator false"
-        )
-    load_exactly(discriminator, stored.discriminator, str(path))
-    return [*transfers, Transfer("discriminator", str(path), len(stored.discriminator))]
+    return [*transfers, _start_discriminator(stored, discriminator_path, discriminator)]
 
 
 def describe(transfers: list[Transfer]) -> str:
     """One line for the log."""
-    return "start: " + "; ".join(f"{t.part} from {t.origin} ({t.num_tensors} tensors)" for t in transfers)
+    return "start: " + "; ".join(
+        f"{t.part} from {t.origin} ({t.num_tensors} tensors{f', {t.note}' if t.note else ''})" for t in transfers
+    )
 
 
-def _decoder_for(stored: StoredNetworks, architecture: Architecture) -> Mapping[str, Tensor]:
-    state = decoder_state(stored)
-    like_ours = replace(stored.architecture, fed_convolutions=architecture.fed_convolutions)  # a prior is not fed
-    if like_ours.noise_mode == "add" and architecture.noise_mode == "concat":
-        _check_architecture(replace(like_ours, noise_mode="concat"), architecture, stored.path)
-        return widen_to_concat(state, stored.architecture)
-    _check_architecture(like_ours, architecture, stored.path)
-    return state
+def describe_checksums(networks: Mapping[str, nn.Module]) -> str:
+    """One line for the log: SHA-256 of the values of each network, in the order of the names of its tensors."""
+    found = []
+    for part, network in networks.items():
+        digest = hashlib.sha256()
+        for name, tensor in sorted(network.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        found.append(f"{part} {digest.hexdigest()[:CHECKSUM_CHARACTERS]}")
+    return f"SHA-256 of the first weights: {', '.join(found)}"
+
+
+def _start_generator(stored: StoredNetworks, generator: GPEN) -> list[Transfer]:
+    origin = str(stored.path)
+    if stored.kind == "gpen":
+        _check_architecture(stored.architecture, generator.architecture, stored.path)
+        load_exactly(generator, stored.generator, origin)
+        return [Transfer("encoder and decoder", origin, len(stored.generator), ", ".join(stored.notes))]
+    decoder, notes = _decoder_for(stored, generator.architecture)
+    load_exactly(generator.decoder, decoder, origin)
+    return [
+        _new("encoder", generator.encoder),
+        Transfer("decoder", origin, len(decoder), ", ".join((*stored.notes, *notes))),
+    ]
+
+
+def _start_discriminator(stored: StoredNetworks | None, path: Path | None, discriminator: Discriminator) -> Transfer:
+    judge: StoredDiscriminator | None
+    if path is not None:
+        judge = read_discriminator(path)
+        if judge is None:
+            raise ValueError(f"{path} holds a generator and no discriminator; name another file or {TAKE_NEW}")
+    else:
+        assert stored is not None  # for the type checker: without both the discriminator stays new
+        judge = stored.discriminator
+        if judge is None and stored.is_public:
+            return _new("discriminator", discriminator, f"as {stored.path.name} holds none")
+        if judge is None:
+            raise ValueError(f"{stored.path} holds no discriminator; {TAKE_NEW}")
+        if judge.architecture.resolution > discriminator.architecture.resolution and stored.kind == "prior":
+            return _new("discriminator", discriminator, f"as that of {stored.path.name} judges larger faces")
+    wanted = discriminator.architecture
+    have, want = (tuple(a.channels(r) for r in a.resolutions) for a in (judge.architecture, wanted))
+    if have != want:
+        raise ValueError(
+            f"the discriminator of {judge.path} has channels {have} from 4×4 upwards instead of {want}; {TAKE_NEW}"
+        )
+    load_exactly(discriminator, judge.read(), str(judge.path))
+    return Transfer("discriminator", str(judge.path), len(judge.tensors))
+
+
+def _decoder_for(stored: StoredNetworks, architecture: Architecture) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The decoder's tensors, and what was done to them."""
+    state, notes = decoder_state(stored), []
+    smaller = replace(
+        stored.architecture,
+        resolution=min(stored.architecture.resolution, architecture.resolution),
+        fed_convolutions=architecture.fed_convolutions,  # a prior is not fed, and has no encoder
+        encoder_resolution=architecture.encoder_resolution,
+    )
+    if smaller.resolution < stored.architecture.resolution:
+        notes.append(f"layers above {architecture.resolution} pixels left out of {stored.architecture.resolution}")
+        state = drop_blocks(state, smaller)
+    if smaller.noise_mode == "add" and architecture.noise_mode == "concat":
+        _check_architecture(replace(smaller, noise_mode="concat"), architecture, stored.path)
+        return widen_to_concat(state, smaller), [*notes, "widened from added to concatenated noise"]
+    _check_architecture(smaller, architecture, stored.path)
+    return state, notes
 
 
 def _check_architecture(stored: Architecture, wanted: Architecture, path: Path) -> None:
@@ -86,5 +146,5 @@ def _check_architecture(stored: Architecture, wanted: Architecture, path: Path) 
         raise ValueError(f"{path} has {', '.join(different)}; change the run's architecture or take another checkpoint")
 
 
-def _new(part: str, network: nn.Module) -> Transfer:
-    return Transfer(part, "new weights", len(network.state_dict()))
+def _new(part: str, network: nn.Module, note: str = "") -> Transfer:
+    return Transfer(part, "new weights", len(network.state_dict()), note)

@@ -22,7 +22,7 @@ from models.quantization.clipping import Calibration
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
-from train.stages.embedding import describe, start_networks
+from train.stages.embedding import describe, describe_checksums, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.restoration_validation import RestorationValidation
@@ -52,6 +52,8 @@ class RestorationOptimization:
     """Adam's betas, before the correction for lazy regularisation."""
     take_discriminator: bool = True
     """Go on with the discriminator of `start`, as the paper does; false begins a new one."""
+    start_discriminator: Path | None = None
+    """File that holds the discriminator to go on with, as public GPEN is released; null takes the one of `start`."""
     quantization: Calibration | None = None
     """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
     batch; null trains in float."""
@@ -62,7 +64,8 @@ class RestorationTraining(LightningModule):
 
     Args:
         architecture: Resolution, channels, noise mode.
-        start: Prior or GPEN checkpoint to start from; null starts from new weights.
+        start: Prior or GPEN checkpoint to start from, or a run's folder or its `best` or `last`; null starts from new
+            weights.
         degradation: Preset (see configs/degradations) or YAML file.
         loss_weights: Of the generator's terms, and the frozen networks some of them need.
         optimization: Learning rates, the discriminator's start, rounding to int8.
@@ -91,7 +94,10 @@ class RestorationTraining(LightningModule):
         with seeded_initialization(computation.seed, "restoration"):
             self.generator = GPEN(architecture)
             self.discriminator = Discriminator(architecture, computation.minibatch_group_size)
-        self.transfers = start_networks(start, self.generator, self.discriminator, optimization.take_discriminator)
+        o = optimization
+        self.transfers = start_networks(
+            start, self.generator, self.discriminator, o.take_discriminator, o.start_discriminator
+        )
         if optimization.decoder_learning_rate == 0:
             self.generator.decoder.requires_grad_(False)
         self.ema = deepcopy(self.generator).requires_grad_(False)
@@ -123,6 +129,8 @@ class RestorationTraining(LightningModule):
         self.losses.to(self.device)
         if self.trainer.is_global_zero and self.progress.images_seen == 0:
             print(describe(self.transfers), flush=True)
+            parts = {"encoder": self.generator.encoder, "decoder": self.generator.decoder}
+            print(describe_checksums(parts | {"discriminator": self.discriminator}), flush=True)
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """Computes one iteration of GPEN: degradation, then the updates in the order of `Stage.train`."""

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from models import GPEN, Discriminator, Prior
-from models.files.checkpoints import FORMAT, Kind, lightning_entry
+from models.files.release_file import FORMAT, Kind, lightning_entry
 from train.run.progress import Progress
 from train.updates.adversarial import (
     Regularization,

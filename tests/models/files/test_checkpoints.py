@@ -25,8 +25,8 @@ from models import (
     read_checkpoint,
     save_release,
 )
-from models.files.checkpoints import FORMAT, lightning_entry
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
+from models.files.release_file import FORMAT, lightning_entry
 from models.gpen import noises_from_features
 from models.operators.resampling import fir_kernel
 
@@ -438,7 +438,7 @@ def test_a_release_that_cannot_be_written_leaves_the_old_one(
         Path(target).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.files.checkpoints.save_file", fill_disk)
+    monkeypatch.setattr("models.files.release_file.save_file", fill_disk)
     with pytest.raises(OSError, match="No space left"):
         save_release(path, gpen)
     assert path.read_bytes() == before

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models import GPEN, Architecture, Discriminator, Prior, save_release
+from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
 from models.gpen import noises_from_features
-from train.stages.embedding import Transfer, describe, start_networks
+from train.stages.embedding import Transfer, describe, describe_checksums, start_networks
 
 State = dict[str, Tensor]
 Write = Callable[..., Path]
@@ -146,14 +147,18 @@ def test_a_missing_discriminator_is_named_with_the_way_out(
     start_networks(path, *networks, take_discriminator=False)
 
 
-@pytest.mark.parametrize("make_network", [Prior, GPEN])
+DIFFERENCES: list[tuple[dict[str, Any], str]] = [
+    ({"narrow": 0.03125}, "narrow 0.03125 instead of 0.0625"),
+    ({"noise_mode": "none"}, "noise_mode none instead of concat"),
+    ({"style_dim": 16, "num_mapping_layers": 1}, "style_dim 16 instead of 32, num_mapping_layers 1 instead of 2"),
+]
+
+
 @pytest.mark.parametrize(
-    ("changes", "difference"),
+    ("make_network", "changes", "difference"),
     [
-        ({"narrow": 0.03125}, "narrow 0.03125 instead of 0.0625"),
-        ({"resolution": 64}, "resolution 64 instead of 32"),
-        ({"noise_mode": "none"}, "noise_mode none instead of concat"),
-        ({"style_dim": 16, "num_mapping_layers": 1}, "style_dim 16 instead of 32, num_mapping_layers 1 instead of 2"),
+        *((network, *difference) for network in (Prior, GPEN) for difference in DIFFERENCES),
+        (GPEN, {"resolution": 64}, "resolution 64 instead of 32"),  # of a larger prior the lower layers are taken
     ],
 )
 def test_another_architecture_is_refused_with_the_difference(
@@ -198,3 +203,90 @@ def test_a_prior_with_added_noise_of_another_size_is_refused_with_the_difference
 def test_a_missing_file_is_named(networks: tuple[GPEN, Discriminator], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no checkpoint at"):
         start_networks(tmp_path / "nothing.safetensors", *networks)
+
+
+def public(network: nn.Module, rename: Callable[[str], str]) -> State:
+    """A state dict as others write it."""
+    state = network.state_dict()
+    return {rename(n): t[None].clone() if n.endswith("convolution.weight") else t for n, t in state.items()}
+
+
+def test_a_public_file_without_discriminator_takes_a_new_one_and_says_so(
+    networks: tuple[GPEN, Discriminator], architecture: Architecture, tmp_path: Path
+) -> None:
+    stored, before = randomize(GPEN(architecture)), state_of(networks[1])
+    torch.save(public(stored, public_generator_name), tmp_path / "GPEN.pth")
+    transfers = start_networks(tmp_path / "GPEN.pth", *networks)
+    assert all(same(networks[0], state_of(stored))) and all(same(networks[1], before))
+    assert describe(transfers).endswith(
+        f"; discriminator from new weights ({len(before)} tensors, as GPEN.pth holds none)"
+    )
+
+
+def test_a_discriminator_comes_from_a_file_of_its_own(
+    networks: tuple[GPEN, Discriminator], architecture: Architecture, write: Write, tmp_path: Path
+) -> None:
+    judge = randomize(Discriminator(architecture))
+    torch.save(public(judge, public_discriminator_name), tmp_path / "D.pth")
+    transfers = start_networks(write(Prior), *networks, discriminator_path=tmp_path / "D.pth")
+    assert all(same(networks[1], state_of(judge)))
+    assert transfers[-1] == Transfer("discriminator", str(tmp_path / "D.pth"), len(judge.state_dict()))
+    assert start_networks(None, *networks, discriminator_path=tmp_path / "D.pth")[-1] == transfers[-1]
+    with pytest.raises(
+        ValueError, match=r"GPEN\.pth holds a generator and no discriminator; name another file or take"
+    ):
+        torch.save(public(GPEN(architecture), public_generator_name), tmp_path / "GPEN.pth")
+        start_networks(None, *networks, discriminator_path=tmp_path / "GPEN.pth")
+
+
+def test_a_discriminator_of_another_width_stops_only_those_who_want_it(
+    networks: tuple[GPEN, Discriminator], architecture: Architecture, tmp_path: Path
+) -> None:
+    wide = Discriminator(replace(architecture, narrow=2 * architecture.narrow))
+    content = {
+        "g_ema": public(GPEN(architecture), public_generator_name),
+        "d": public(wide, public_discriminator_name),
+    }
+    torch.save(content, tmp_path / "training.pth")
+    start_networks(tmp_path / "training.pth", *networks, take_discriminator=False)
+    with pytest.raises(
+        ValueError, match=r"training\.pth has channels \(64, .+ instead of \(32, .+ take a new one: --model"
+    ):
+        start_networks(tmp_path / "training.pth", *networks)
+
+
+def test_an_empty_entry_for_the_discriminator_is_named(
+    networks: tuple[GPEN, Discriminator], architecture: Architecture, tmp_path: Path
+) -> None:
+    prior = Prior(replace(architecture, noise_mode="add"))
+    torch.save({"g_ema": public(prior, public_prior_name), "d": {}}, tmp_path / "550000.pt")
+    with pytest.raises(ValueError, match=r"550000\.pt holds no discriminator: its entry d is empty; take a new one"):
+        start_networks(tmp_path / "550000.pt", *networks)
+
+
+@pytest.mark.parametrize("noise_mode", ["concat", "add"])
+def test_a_larger_prior_gives_its_lower_layers_and_says_so(
+    networks: tuple[GPEN, Discriminator], architecture: Architecture, write: Write, noise_mode: str
+) -> None:
+    path, before = write(Prior, resolution=128, noise_mode=noise_mode), state_of(networks[1])
+    transfers = start_networks(path, *networks)
+    large = Prior(replace(architecture, resolution=128, noise_mode=noise_mode))  # type: ignore[arg-type]
+    large.load_state_dict(states_beside(path)[0])
+    assert "layers above 32 pixels left out of 128" in transfers[1].note
+    assert transfers[2].note == f"as that of {path.name} judges larger faces" and all(same(networks[1], before))
+    synthesis, seen = large.synthesis, []
+    synthesis.blocks[3].register_forward_hook(lambda module, inputs, output: seen.append(output[1]))
+    latent = torch.randn(2, architecture.style_dim)
+    with torch.no_grad():
+        noises = [torch.zeros(2, *shape) for shape in synthesis.noise_shapes()]
+        large(latent, noises)
+        silent = [torch.zeros(2, *shape) for shape in networks[0].decoder.synthesis.noise_shapes()]
+        torch.testing.assert_close(networks[0].decoder(latent, silent), seen[0], rtol=1e-5, atol=1e-5)
+
+
+def test_checksums_tell_which_weights_a_run_began_with(networks: tuple[GPEN, Discriminator]) -> None:
+    before = describe_checksums({"decoder": networks[0].decoder, "discriminator": networks[1]})
+    with torch.no_grad():
+        networks[1].to_logit.bias[0] += 1e-6
+    after = describe_checksums({"decoder": networks[0].decoder, "discriminator": networks[1]})
+    assert before.split(", ")[0] == after.split(", ")[0] and before.split(", ")[1] != after.split(", ")[1]
