@@ -146,6 +146,8 @@ class RunImages(Dataset[RunImage]):
         process = 0 if worker is None else worker.id % _MOST_READERS
         candidates = photograph_and_substitutes(self.seed, image_index, len(self.images))
         for attempt, photograph in enumerate(candidates):
+            if self.broken is not None and self.broken.is_deadly(photograph):
+                continue
             self._reading[process] = photograph
             try:
                 image = self.images[photograph]
@@ -160,7 +162,11 @@ class RunImages(Dataset[RunImage]):
 
     def being_read(self) -> list[str]:
         """The files that the readers hold open at this moment; after the death of one, what it may have died of."""
-        return [self.images.faces.source(int(index)) for index in self._reading if index != _NOTHING]
+        return [self.images.faces.source(index) for index in self.positions_being_read()]
+
+    def positions_being_read(self) -> list[int]:
+        """The same as positions in the set."""
+        return [int(index) for index in self._reading if index != _NOTHING]
 
 
 class RunBatches:

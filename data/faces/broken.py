@@ -3,8 +3,11 @@
 import bisect
 import fcntl
 import json
+import multiprocessing
+from contextlib import suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from data.faces.files import FaceFiles
 
@@ -16,7 +19,8 @@ class BrokenFaces:
 
     Args:
         faces: The set.
-        report: File of JSON lines, one for each broken file: {"file": name, "reason": text}. Made with the first.
+        report: File of JSON lines, one for each broken file: {"file": name, "reason": text}, and "deadly": true for one
+            that ends its reader, which is not opened again while the line stands. Made with the first.
         largest_share: Of the set that may be broken, [0, 0.5]. Unless it is 0, one file always may.
 
     Raises:
@@ -33,13 +37,15 @@ class BrokenFaces:
         at_least = 1 if largest_share > 0 else 0
         self.most = min(max(int(largest_share * len(faces)), at_least), len(faces) - 1)
         self._known: set[str] = set()
+        self._deadly: set[str] | None = None
 
-    def add(self, index: int, reason: str) -> None:
+    def add(self, index: int, reason: str, is_deadly: bool = False) -> None:
         """Notes a file, once.
 
         Args:
             index: Position in the set.
             reason: What is wrong with it; names the file.
+            is_deadly: Whether its reader dies or never ends.
 
         Raises:
             ValueError: If more files are broken than may be; names this file and the report.
@@ -48,11 +54,12 @@ class BrokenFaces:
         name = self.faces.names[index]
         if name in self._known:
             return
-        line = json.dumps({"file": name, "reason": " ".join(reason.split())}) + "\n"
+        entry: dict[str, Any] = {"file": name, "reason": " ".join(reason.split())}
+        line = json.dumps(entry | ({"deadly": True} if is_deadly else {})) + "\n"
         self.report.parent.mkdir(parents=True, exist_ok=True)
         with self.report.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-            names = self._names(file)
+            names = {entry["file"] for entry in self._read(file)}
             if name not in names:
                 file.write(line.encode() if _ends_a_line(file) else b"\n" + line.encode())
                 names.add(name)
@@ -63,26 +70,36 @@ class BrokenFaces:
             )
         self._known.add(name)
 
+    def is_deadly(self, index: int) -> bool:
+        """Whether the report said, when this process first asked, that a file ends its reader."""
+        if self._deadly is None:
+            self._deadly = {entry["file"] for entry in self._entries() if entry.get("deadly")}
+        return self.faces.names[index] in self._deadly
+
     def count(self) -> int:
         """Broken files that were met so far, by all processes of the run together."""
-        if not self.report.is_file():
-            return 0
-        with self.report.open("rb") as file:
-            return len(self._names(file))
+        return len({entry["file"] for entry in self._entries()})
 
-    def _names(self, file: BinaryIO) -> set[str]:
-        """The files of this set in the report; a line that a killed process left unfinished is passed over."""
+    def _entries(self) -> list[dict[str, Any]]:
+        if not self.report.is_file():
+            return []
+        with self.report.open("rb") as file:
+            return self._read(file)
+
+    def _read(self, file: BinaryIO) -> list[dict[str, Any]]:
+        """The entries of files of this set; a line that a killed process left unfinished is passed over."""
         file.seek(0)
-        names = set()
+        entries = []
         for line in file:
             try:
-                name = json.loads(line)["file"]
-            except ValueError:
+                entry = json.loads(line)
+                name = str(entry["file"])
+            except (ValueError, KeyError, TypeError):
                 continue
             place = bisect.bisect_left(self.faces.names, name)
             if self.faces.names[place : place + 1] == [name]:
-                names.add(name)
-        return names
+                entries.append(entry)
+        return entries
 
 
 def usable_faces(faces: FaceFiles, report: Path, largest_share: float) -> FaceFiles:
@@ -108,6 +125,40 @@ def usable_faces(faces: FaceFiles, report: Path, largest_share: float) -> FaceFi
         except ValueError as error:
             broken.add(index, str(error))
     return FaceFiles(faces.path, [faces.names[i] for i in usable], [faces.sizes_bytes[i] for i in usable])
+
+
+def deadly_problem(faces: FaceFiles, index: int, seconds: float = 25.0) -> str | None:
+    """Reads a file in a process of its own, to find out whether it was what a reader died of or hung on.
+
+    Args:
+        faces: The set.
+        index: Position in the set.
+        seconds: That reading may take.
+
+    Returns:
+        What happened, None if the file was decoded or refused in time, or its bytes did not arrive: then the storage is
+        to blame and not the file.
+    """
+    context = multiprocessing.get_context("fork")  # as the readers are
+    has_arrived = context.Event()
+    process = context.Process(target=_read_alone, args=(faces, index, has_arrived), daemon=True)
+    process.start()
+    process.join(seconds)
+    hangs = process.is_alive()
+    if hangs:
+        process.kill()
+        process.join()
+    if not has_arrived.is_set() or process.exitcode == 0:
+        return None
+    how = f"takes longer than {seconds:.0f} seconds to decode" if hangs else f"ends its reader ({process.exitcode})"
+    return f"cannot use {faces.source(index)} as a face: it {how}; repair, convert or remove the file"
+
+
+def _read_alone(faces: FaceFiles, index: int, has_arrived: Event) -> None:
+    with suppress(ValueError, OSError):
+        faces.content(index)
+        has_arrived.set()
+        faces.read(index)
 
 
 def _ends_a_line(file: BinaryIO) -> bool:

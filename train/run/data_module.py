@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data.dataset import RunBatches, RunImage, RunImages, collate_faces
-from data.faces.broken import BrokenFaces, usable_faces
+from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.contents import contents_fingerprint, times_fingerprint
 from data.faces.files import FaceFiles, fingerprint, hold_out, open_faces
 from train.processes.signals import leave_signals_to_the_run
@@ -124,6 +124,29 @@ class FacesDataModule(LightningDataModule):
     def being_read(self) -> list[str]:
         """The files that workers of the data loader are reading, or were when they died."""
         return self._images.being_read() if self._images is not None else []
+
+    def note_deadly_faces(self) -> list[str]:
+        """Notes as broken those of the files being read that end a reader or never end, each tried by itself.
+
+        Returns:
+            Their names. The next start takes others in their place.
+
+        Raises:
+            ValueError: Too many faces are broken.
+        """
+        suspects = self._images.positions_being_read() if self._images is not None else []
+        self.end_workers()
+        problems = {index: deadly_problem(self.faces, index) for index in suspects}
+        deadly = {index: problem for index, problem in problems.items() if problem is not None}
+        for index, problem in deadly.items():
+            self.broken.add(index, problem, is_deadly=True)
+        return [self.faces.source(index) for index in deadly]
+
+    def lost_worker(self) -> str:
+        """How a worker of the data loader ended, empty where none did."""
+        iterator: Any = None if self.loader is None else self.loader.loader._iterator
+        codes = [worker.exitcode for worker in getattr(iterator, "_workers", [])]
+        return next((f"killed by signal: {signal.strsignal(-code)}" for code in codes if code and code < 0), "")
 
     def train_dataloader(self) -> "TimedLoader":
         """The rest of the run's batches, from the images seen so far."""

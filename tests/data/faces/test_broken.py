@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.dataset import FaceBatch, RunBatches, RunImages, collate_faces
-from data.faces.broken import BrokenFaces, usable_faces
+from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.files import FaceFiles, open_faces
 from data.run_order import photograph_and_substitutes, photograph_of
 
@@ -237,3 +239,40 @@ def test_the_file_on_which_a_worker_died_can_be_named(make_faces: MakeFaces) -> 
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(loader)
     assert f"{faces.path}/007.png" in images.being_read()
+
+
+class _Deadly(FaceFiles):
+    """Decoding one file never ends, or ends the process, as faults in a library of C do."""
+
+    how = "hangs"
+
+    def read(self, index: int) -> Image.Image:
+        if index == 7:
+            if self.how == "hangs":
+                time.sleep(100)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(index)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("how", "words"), [("hangs", "takes longer than 1 seconds"), ("dies", r"ends its reader \(-11")]
+)
+def test_a_file_that_ends_its_reader_is_found_noted_and_not_opened_again(
+    make_faces: MakeFaces, tmp_path: Path, how: str, words: str
+) -> None:
+    made = make_faces(20)
+    faces = _Deadly(made.path, made.names, made.sizes_bytes)
+    faces.how = how
+    assert deadly_problem(faces, 6, seconds=20) is None
+    problem = deadly_problem(faces, 7, seconds=1)
+    assert problem is not None and re.search(words, problem)
+    BrokenFaces(faces, tmp_path / "report.jsonl", 0.5).add(7, problem, is_deadly=True)
+    images = RunImages(faces, 8, 3, broken=BrokenFaces(faces, tmp_path / "report.jsonl", 0.5))
+    assert sum(images[k].is_substitute for k in range(20)) >= 1  # the next start, with others in its place
+    assert images.broken is not None and images.broken.count() == 1
+
+
+def test_a_file_whose_bytes_do_not_arrive_is_not_to_blame(make_faces: MakeFaces) -> None:
+    made = make_faces(3)
+    assert deadly_problem(_DiesOfOne(made.path, made.names * 4, made.sizes_bytes * 4), 7) is None

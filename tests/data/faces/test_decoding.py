@@ -2,6 +2,9 @@
 
 import io
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -185,3 +188,79 @@ def test_compressed_text_beside_the_pixels_is_not_expanded() -> None:
         decode(_png_header(8, 8) + text + pixels)
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
+
+
+# --- what decoding may cost
+
+
+def _with_scans(number: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    content = _saved(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * number + b"\xff\xd9"
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded() -> None:
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="it is a JPEG of 101 scans, more than the 100 allowed; store it anew"):
+        decode(_with_scans(12_000))
+    assert time.perf_counter() - start < 2
+    assert decode(_with_scans(50)).image.size == (64, 64)
+
+
+def test_scans_are_those_of_the_picture_and_not_of_a_preview_in_its_metadata() -> None:
+    metadata = Image.Exif()
+    metadata[0x010E] = "\xff\xda" * 200  # a description in which markers stand
+    assert decode(_saved(Image.new("RGB", (8, 8)), "JPEG", exif=metadata)).format == "JPEG"
+    assert decoding._scans(_saved(Image.new("RGB", (8, 8)), "JPEG")) == (1, False)
+    num_scans, is_progressive = decoding._scans(_saved(Image.new("RGB", (8, 8)), "JPEG", progressive=True))
+    assert num_scans > 1 and is_progressive
+
+
+MEMORY = """
+import os, re, sys
+from pathlib import Path
+from data.faces.decoding import decode
+content = Path(sys.argv[1]).read_bytes()
+def now(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+decode(Path(sys.argv[2]).read_bytes())  # what the libraries take
+Path("/proc/self/clear_refs").write_text("5")
+before = now("VmRSS")
+decode(content)
+print(now("VmHWM") - before)
+"""
+KINDS: dict[str, tuple[str, str, dict[str, object], float]] = {
+    "transparent PNG": ("RGBA", "PNG", {}, 9),
+    "turned transparent PNG": ("RGBA", "PNG", {"orientation": 6}, 9),
+    "16-bit PNG": ("I;16", "PNG", {}, 9),
+    "JPEG": ("RGB", "JPEG", {}, 9),
+    "progressive CMYK JPEG": ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}, 12),
+    "lossless WebP": ("RGBA", "WEBP", {"lossless": True, "method": 0}, 18),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux' /proc")
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoding_takes_no_more_memory_than_stated(kind: str, tmp_path: Path) -> None:
+    mode, format, options, bytes_per_pixel = KINDS[kind]
+    options = dict(options)
+    if orientation := options.pop("orientation", None):
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = orientation  # type: ignore[index]
+    Image.new(mode, (3000, 3000)).save(tmp_path / "large", format, **options)
+    Image.new(mode, (8, 8)).save(tmp_path / "small", format)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "large"), str(tmp_path / "small")]
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    strips = 24 * decoding.STRIP_PIXELS  # as large for every size of image
+    assert int(done.stdout) < bytes_per_pixel * 3000**2 + strips
+    assert decoding.MAX_DECODED_BYTES == 720_000_000
+
+
+def test_formats_whose_decoders_keep_more_may_have_fewer_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MAX_DECODED_BYTES", 9 * 10_000)
+    assert decode(_saved(Image.new("RGB", (100, 100)), "PNG")).image.size == (100, 100)
+    for format, options, most in (("WEBP", {}, 5_000), ("JPEG", {"progressive": True}, 7_500)):
+        with pytest.raises(ValueError, match=f"100 x 100 pixels, more than the {most} allowed in a "):
+            decode(_saved(Image.new("RGB", (100, 100)), format, **options))
