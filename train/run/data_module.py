@@ -1,5 +1,6 @@
 """Faces as Lightning wants them: the batches of a run, and the faces that are held out for validation."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
