@@ -20,6 +20,7 @@ from studies.report.findings import Findings, gather
 from studies.report.report import write_findings
 from studies.report.tables import quality_table
 from system import command_line
+from system.atomic_file import printable
 
 EVALUATIONS_FOLDER = "evaluations"
 
@@ -156,8 +157,8 @@ def print_results(findings: Findings, page: Path) -> None:
             table.add_row(*(escape(cell).replace(" ± ", "\n± ") for cell in row), end_section=True)
         console.print(table)
     for difference in findings.differences:
-        console.print(difference.sentence(), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+        print(printable(difference.sentence()))
+    print(printable(f"report: {page}"))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data.faces.files import open_faces
 from inference.options import RestorerOptions
 from system import command_line
+from system.atomic_file import printable
 
 if TYPE_CHECKING:
     from evaluation.protocol import Evaluation
@@ -96,15 +98,16 @@ def print_results(evaluation: "Evaluation", output: Path) -> None:
     header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
     degradation = protocol.degradation if protocol.seed is None else f"{protocol.degradation}, seed {protocol.seed}"
-    table = Table(title=f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}")
+    title = f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}"
+    table = Table(title=escape(printable(title)))
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index else "left")
     for row in rows:
         table.add_row(*(cell.replace(" [", "\n[") for cell in row), end_section=True)
     console.print(table)
     for name, reason in evaluation.unavailable.items():
-        console.print(f"{name} unavailable: {reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"mean [95 % interval]; results in {output}", markup=False, highlight=False, soft_wrap=True)
+        print(printable(f"{name} unavailable: {reason}"))
+    print(printable(f"mean [95 % interval]; results in {output}"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studies.measurement import MeasurementSettings
+from system.atomic_file import printable
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Comparison:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises ValueError unless names are different, as names of files as well."""
+    """Raises ValueError unless names can be shown and are different, as names of files as well."""
+    hidden = [printable(name) for name in names if not name.isprintable()]
+    if hidden:
+        raise ValueError(f"names must be texts of one line that can be shown, got {', '.join(hidden)}; write NAME=PATH")
     files = [file_name(name).lower() for name in names]
     if len(set(files)) < len(files):
         raise ValueError(f"names must differ in letters or digits, got {', '.join(names)}; write NAME=PATH")

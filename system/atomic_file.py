@@ -156,3 +156,15 @@ def _places(path: Path) -> Iterator[Path]:
         yield Path(real)
         paths = (os.path.join(current, name) for name in files)
         yield from (Path(os.path.realpath(link)) for link in paths if os.path.islink(link))
+
+
+def printable(text: str) -> str:
+    r"""Writes what would steer a terminal, or is no text that can be stored, as an escape such as `\x1b`.
+
+    Args:
+        text: Any, such as the name of a file; bytes of it that are no UTF-8 are lone surrogates.
+
+    Returns:
+        The same where all of it can be shown, line breaks and tabs included.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

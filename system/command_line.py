@@ -15,6 +15,7 @@ from docstring_parser import parse, parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
+from system.atomic_file import printable
 from system.child_processes import end_with_parent
 
 EXPECTED_ERRORS = (ValueError, OSError)
@@ -64,7 +65,7 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
         if os.environ.get("GPEN_TRACEBACK") == "1":
             raise
         line = " ".join(str(error).split())
-        print(f"error: {line or type(error).__name__}", file=sys.stderr, flush=True)
+        print(f"error: {printable(line) or type(error).__name__}", file=sys.stderr, flush=True)
         if isinstance(error, ChildProcessError):
             sys.stdout.flush()
             os._exit(exit_code_of(error))  # an ordinary end would wait for processes that hang

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from evaluation.reports.charts import Curve, curves_svg
 from evaluation.reports.pictures import Picture, png_bytes
-from system.atomic_file import write_atomically
+from system.atomic_file import printable, write_atomically
 
 PICTURES_FOLDER = "pictures"
 _STYLE = """
@@ -77,8 +77,9 @@ class Report:
 
     def add_folded(self, title: str, text: str, file: str) -> None:
         """Adds a long text that the page shows on demand and that also lies in a file beside it."""
-        html = f"<details><summary>{escape(title)}</summary><pre>{escape(printable(text.strip()))}</pre></details>"
-        self._blocks.append(_Block(f"[{_plain(title)}]({file})", html))
+        summary, content = escape(printable(title)), escape(printable(text.strip()))
+        html = f"<details><summary>{summary}</summary><pre>{content}</pre></details>"
+        self._blocks.append(_Block(f"[{_label(title)}]({file})", html))
 
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
         """Adds a table; columns that hold numbers only, but for the first, are set flush right.
@@ -163,15 +164,10 @@ class Report:
         file = f"{PICTURES_FOLDER}/{name or f'figure_{len(self._blocks) + 1:02}'}.{suffix}"
         media_type = "image/svg+xml" if suffix == "svg" else "image/png"
         source = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-        text, plain = escape(printable(caption)), _plain(caption)
+        text = escape(printable(caption))
         image = f'<img src="{source}" width="{width_pixels}" alt="{text}">'
         html = f"<figure>{image}<figcaption>{text}</figcaption></figure>"
-        self._blocks.append(_Block(f"![{plain}]({file})\n\n*{plain}*", html, file, content))
-
-
-def printable(text: str) -> str:
-    """A text without what would steer a terminal or cannot be stored: such characters are written as `\\x1b`."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+        self._blocks.append(_Block(f"![{_label(caption)}]({file})\n\n*{_plain(caption)}*", html, file, content))
 
 
 def _html(markdown: str) -> str:
@@ -193,7 +189,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 def _begins_as_number(cell: object) -> bool:
     """Whether a cell reads as a number, perhaps with an interval or unit after it; a dash stands for a missing one."""
     text = str(cell).strip()
-    return text in ("–", "-") or text.lstrip("+-−")[:1].isdigit()
+    return text in ("–", "-") or text.lstrip("[+-−")[:1].isdigit()
 
 
 def _plain(text: str) -> str:
@@ -202,6 +198,11 @@ def _plain(text: str) -> str:
     text = re.sub(r"([\\`*|~]|(?<!\w)_|_(?!\w)|\[(?=[^\]]*\][(\[:]))", r"\\\1", text)
     text = re.sub(r"^([+-]|#+)(?= )", r"\\\1", text)
     return re.sub(r"^(\d+)([.)]) ", r"\1\\\2 ", text)
+
+
+def _label(text: str) -> str:
+    """As `_plain`, between the brackets of a link or picture."""
+    return re.sub(r"\\.|[\[\]]", lambda found: found[0] if len(found[0]) > 1 else f"\\{found[0]}", _plain(text))
 
 
 def _fenced(text: str) -> str:

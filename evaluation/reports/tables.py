@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evaluation.metrics.choice import METRIC_FORMS, MetricForm
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.statistics import MeanInterval
-from system.atomic_file import write_atomically
+from system.atomic_file import printable, write_atomically
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -22,19 +23,37 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 def metrics_json(evaluation: Evaluation) -> str:
     """Means, intervals, unavailable metrics and the whole protocol as JSON text."""
-    return json.dumps(evaluation.summary(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(evaluation.summary(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()  # names that are no UTF-8, as JSON escapes them
 
 
 def per_image_csv(evaluation: Evaluation) -> str:
     """One line per face: its name, then every metric of the degraded and of the restored image at full precision."""
     metrics = list(evaluation.rows[0].degraded)
+    header = ["name", *(f"degraded_{name}" for name in metrics), *(f"restored_{name}" for name in metrics)]
+    rows = ([row.name, *(state[name] for state in row[1:] for name in metrics)] for row in evaluation.rows)
+    return csv_text(header, rows)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, numbers at full precision.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    Returns:
+        The content of the file.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *(f"degraded_{name}" for name in metrics), *(f"restored_{name}" for name in metrics)])
-    for row in evaluation.rows:
-        values = [*(row.degraded[name] for name in metrics), *(row.restored[name] for name in metrics)]
-        writer.writerow([row.name, *map(repr, values)])
+    writer.writerow(header)
+    writer.writerows([_cell_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
+
+
+def _cell_text(text: str) -> str:
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(text)
 
 
 def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,7 @@ from studies.comparison import Comparison, file_name
 from studies.report.example_faces import examples_picture
 from studies.report.findings import Findings
 from studies.report.protocol_section import add_protocol
-from studies.report.tables import difference_table, quality_table, training_table
+from studies.report.tables import cost_sentences, difference_table, harm_sentences, quality_table, training_table
 from studies.report.training_curves import add_training_curves
 from studies.settings import differences_within, differing_settings, public_config
 from train.run.checkpoints import images_of
@@ -79,13 +79,14 @@ def _add_variants(page: Report, comparison: Comparison) -> None:
 def _add_answers(page: Report, findings: Findings) -> None:
     """PSNR in words; all other metrics stand in the table of differences."""
     page.add_heading("In words")
-    said = [difference.sentence() for difference in findings.differences if difference.metric == "psnr"]
-    if said:
-        page.add_list(said)
-    elif len(findings.comparison.measured()) > 1:
-        page.add_paragraph(f"No differences: the reference {findings.comparison.reference} was not measured.")
-    else:
-        page.add_paragraph("No differences: one variant was measured.")
+    texts = [difference.sentence() for difference in findings.differences if difference.metric == "psnr"]
+    if not texts:
+        measured = len(findings.comparison.measured())
+        reason = f"the reference {findings.comparison.reference} was not" if measured > 1 else "one variant was"
+        page.add_paragraph(f"No differences: {reason} measured.")
+    texts += [*harm_sentences(findings), *cost_sentences(findings)]
+    if texts:
+        page.add_list(texts)
 
 
 def _add_differences(page: Report, findings: Findings) -> None:
@@ -94,8 +95,8 @@ def _add_differences(page: Report, findings: Findings) -> None:
         return
     page.add_heading(f"Differences from {findings.comparison.reference}")
     page.add_paragraph(
-        f"{len(differences)} differences were looked at. One is significant if both 95 % intervals exclude 0: for "
-        "these networks on other faces, and for training again with other seeds as well. Where a variant was trained "
+        f"Differences looked at: {len(differences)}. One is significant if both 95 % intervals exclude 0: for these "
+        "networks on other faces, and for training again with other seeds as well. Where a variant was trained "
         "once, only the first exists and the claim is about these networks alone. Among so many, some differ by "
         "chance: 'significant' means that a difference also withstands Holm's correction for all of them (adjusted p "
         "at most 0.05)."

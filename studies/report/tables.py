@@ -1,11 +1,10 @@
 """The numbers as tables to read and as tidy CSV."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
 from evaluation.metrics.choice import METRIC_FORMS
+from evaluation.reports.tables import csv_text
 from evaluation.statistics import Values
 from export.static.cost import Cost
 from studies.differences import Difference, interval_text, signed
@@ -66,6 +65,41 @@ def difference_table(differences: Sequence[Difference]) -> tuple[Header, Rows]:
     return header, rows
 
 
+def harm_sentences(findings: Findings) -> list[str]:
+    """Says which variants make faces worse than they came, under which degradation and in which metrics."""
+    texts = []
+    for degradation, table in findings.results.items():
+        for variant, measured in table.items():
+            worse = []
+            for metric in findings.metrics:
+                form, means, before = (
+                    METRIC_FORMS[metric],
+                    seed_means(measured, metric),
+                    measured[0].degraded.get(metric),
+                )
+                change = mean(means) - float(before.mean()) if means and before is not None else 0.0
+                if change < 0 if form.higher_is_better else change > 0:
+                    size = f"{abs(change):.{form.fine_digits}f}{f' {form.unit}' if form.unit else ''}"
+                    worse.append(f"{size} {form.name} {'below' if change < 0 else 'above'}")
+            if worse:
+                texts.append(
+                    f"{degradation}: {variant} makes faces worse: {', '.join(worse)} the degraded faces it was given."
+                )
+    return texts
+
+
+def cost_sentences(findings: Findings) -> list[str]:
+    """Says what each variant costs beside the reference, where that differs."""
+    costs, reference = findings.costs, findings.comparison.reference
+    first = costs.get(reference)
+    return [
+        f"{variant} takes {cost.flops / 1e9:.3f} GFLOPs for a face, {abs(cost.flops / first.flops - 1):.1%} "
+        f"{'more' if cost.flops > first.flops else 'less'} than {reference}."
+        for variant, cost in costs.items()
+        if first is not None and cost is not None and cost.flops != first.flops
+    ]
+
+
 def training_table(records: Records) -> tuple[Header, Rows]:
     """Images and time of every stage, mean ± standard deviation over seeds."""
     rows = []
@@ -92,7 +126,7 @@ def time_text(seconds: Sequence[float | None]) -> str:
 
 def tidy_csv(findings: Findings) -> str:
     """One number a row: of variant × member × degradation × metric, and what each network cost (no degradation)."""
-    return _csv(["variant", "member", "degradation", "metric", "value"], _tidy_rows(findings))
+    return csv_text(["variant", "member", "degradation", "metric", "value"], _tidy_rows(findings))
 
 
 def _tidy_rows(findings: Findings) -> Iterator[Sequence[object]]:
@@ -125,15 +159,7 @@ def differences_csv(differences: Sequence[Difference]) -> str:
         p_values = ["" if p is None else p for p in (one.found.p_value, one.adjusted_p_value)]
         names = [one.variant, one.reference, one.degradation, one.metric]
         rows.append([*names, one.found.mean, *intervals, *p_values, one.verdict()])
-    return _csv(header, rows)
-
-
-def _csv(header: Sequence[str], rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(header, rows)
 
 
 def _spread_text(values: Sequence[float], digits: int) -> str:

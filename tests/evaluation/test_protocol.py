@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from evaluation.metrics.image_metrics import psnr
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.pictures import write_png
-from evaluation.reports.tables import metrics_json, per_image_csv, summary_rows
+from evaluation.reports.tables import metrics_json, per_image_csv, summary_rows, write_evaluation
 
 
 @pytest.fixture
@@ -199,3 +200,16 @@ def test_pairs_with_different_names_are_refused_and_named(drawn_faces: FaceFiles
         write_png(tmp_path / "other" / f"{name}.png", target[0].permute(1, 2, 0).numpy())
     with pytest.raises(ValueError, match=r"without target lonely \(1\); without degraded image 2, 3, 4 … \(5\)"):
         stored_pairs(open_faces(tmp_path / "other"), drawn_faces, 32)
+
+
+def test_results_of_faces_with_hostile_names_are_stored_and_no_formulas(drawn_faces: FaceFiles, tmp_path: Path) -> None:
+    evaluation = _evaluate(drawn_faces)
+    names = ["=1+1", "+1", "-1", "@x", "\udcff.png", "\x1b[2J", 'a,\n"b']
+    rows = [row._replace(name=name) for row, name in zip(evaluation.rows, names, strict=True)]
+    worst = [face._replace(row=row) for face, row in zip(evaluation.worst, rows[3:], strict=True)]
+    protocol = replace(evaluation.protocol, faces="\udcff", model="\x1b[2J")
+    write_evaluation(tmp_path, replace(evaluation, rows=rows, worst=worst, protocol=protocol))
+    stored = list(csv.DictReader((tmp_path / "per_image.csv").open(newline="")))
+    assert [row["name"] for row in stored] == ["'=1+1", "'+1", "'-1", "'@x", "\\udcff.png", "\\x1b[2J", 'a,\n"b']
+    assert [float(row["restored_psnr"]) for row in stored] == [row.restored["psnr"] for row in evaluation.rows]
+    assert json.loads((tmp_path / "metrics.json").read_text())["protocol"]["faces"] == "\udcff"

@@ -67,6 +67,16 @@ def test_an_interrupted_comparison_is_continued_and_a_finished_one_not_replaced(
     assert run(main, release, *options, "--overwrite", "--seed", 1)[0] == 0 and len(evaluated) == 2
 
 
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(
+    run: Run, options: list[object], release: Path, other: Path, tmp_path: Path
+) -> None:
+    code, out, err = run(main, f"[/x]={release}", f"+y={other}", *options)
+    assert code == 0, err
+    assert "[/x]" in out and (tmp_path / "out" / "report.html").is_file()
+    members = [row["variant"] for row in csv.DictReader((tmp_path / "out" / "report.csv").open())]
+    assert "[/x]" in members and "'+y" in members
+
+
 def test_a_checkpoint_of_a_run_brings_its_record_up_to_there(make_run: MakeRun) -> None:
     prior = make_run("first")
     start = prior / "checkpoints" / "images_000000002000.ckpt"
@@ -99,6 +109,8 @@ def test_a_path_with_commas_and_equal_signs_is_one_path(tmp_path: Path, release:
         ("resolutions", "must have one resolution"),
         ("nothing there", "there is no run, checkpoint or exported model at"),
         ("one name twice", "write NAME=PATH"),
+        ("a name of two lines", r"names must be texts of one line that can be shown, got a b;"),
+        ("a name that clears the screen", r"names must be texts of one line that can be shown, got \\x1b\[2J"),
         ("reference", "--reference must be one of"),
         ("no preset", "no degradation preset"),
         ("run without checkpoint", "has no checkpoint yet"),
@@ -115,6 +127,8 @@ def test_wrong_arguments_end_with_one_line_and_exit_code_two(
         "resolutions": [release, large],
         "nothing there": [tmp_path / "none"],
         "one name twice": [release, release],
+        "a name of two lines": [f"a\nb={release}"],
+        "a name that clears the screen": [f"\x1b[2J={release}"],
         "reference": [release, "--reference", "x"],
         "no preset": [release, "--degradations", "none-such"],
         "run without checkpoint": [empty],

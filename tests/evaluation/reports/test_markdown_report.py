@@ -8,6 +8,8 @@ from evaluation.reports.charts import Curve
 from evaluation.reports.report import Report
 
 HOSTILE = ["<b>x</b>", "a | b", "*y* _z_ `c`", "[t](http://x)", "# no heading", "1. no list", "- no list", "a & b &lt;"]
+UNPRINTABLE = {"new\nline": "new line", "\x1b[2Jx": "\\x1b[2Jx", "\udcff.png": "\\udcff.png", "a\u202eb": "a\\u202eb"}
+"""Names of files as they may be, and how they are shown."""
 
 
 @pytest.fixture
@@ -53,3 +55,17 @@ def test_pictures_and_charts_are_files_beside_it(report: Report, tmp_path: Path)
     assert "![faces](pictures/faces.png)" in text and "[a, restoration](configs/a.yaml)" in text
     assert (tmp_path / "pictures" / "faces.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "pictures" / "figure_07.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", UNPRINTABLE)
+def test_names_that_are_no_text_or_steer_a_terminal_are_shown_as_escapes(name: str, tmp_path: Path) -> None:
+    report = Report(name)
+    report.add_paragraph(name)
+    report.add_table(["name"], [[name]], name)
+    report.add_picture(np.zeros((4, 4, 3), dtype=np.uint8), name, name="faces")
+    report.add_folded(name, name, "configs/a.yaml")
+    shown = UNPRINTABLE[name]
+    found = texts(report.write_markdown(tmp_path / "report.md"))
+    assert found.count(shown) == 6  # heading, paragraph, caption and cell of the table, caption of the picture, link
+    page = " ".join(report.write(tmp_path / "report.html").read_text().split())
+    assert page.count(shown) == 9 and "\x1b" not in page

@@ -104,6 +104,28 @@ def test_equal_networks_are_level_and_lower_is_better_where_it_is(
     assert "small: b is 0.1000 LPIPS above a (worse) [+0.1000, +0.1000]" in page
 
 
+def test_the_page_says_in_words_who_makes_faces_worse(
+    make_member: MakeMember, compare: Compare, tmp_path: Path
+) -> None:
+    good, bad = (
+        make_member("x", {"small": {"psnr": CONCAT, "lpips": [0.3] * 5}}),
+        make_member("x", {"small": {"psnr": CONCAT, "lpips": [0.3] * 5}}, folder="b"),
+    )
+    metrics = bad.evaluations["small"] / "per_image.csv"
+    rows = list(csv.DictReader(metrics.open()))
+    for row in rows:  # the fixture's degraded faces are one less; here the restored ones are 8.5 dB below those
+        row["restored_psnr"] = str(float(row["degraded_psnr"]) - 8.5)
+    with metrics.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    page = write_comparison(compare(Variant("a", "", (good,)), Variant("b", "", (bad,))), tmp_path / "out").read_text()
+    assert (
+        "small: b makes faces worse: 8.500 dB PSNR below, 1.0000 LPIPS above the degraded faces it was given." in page
+    )
+    assert "small: a makes faces worse: 1.0000 LPIPS above the degraded faces it was given." in page
+
+
 def test_a_single_variant_has_a_report_without_differences(
     make_member: MakeMember, compare: Compare, tmp_path: Path
 ) -> None:
