@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from system import machine
 from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
@@ -21,6 +22,8 @@ from train.run.settings import RunSettings
 
 LARGEST_LOADER_SHARE = 0.2
 """Share of the time spent waiting for photographs above which the loader is named as the cause."""
+SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 8.0, 60.0
+"""Without a bar a line with the time left comes at least so often, at the end of an iteration."""
 
 
 class Reporting(Callback):
@@ -45,6 +48,8 @@ class Reporting(Callback):
         self._substituted = 0.0  # images of this process since the last row that stand in for broken files
         self._is_held_up = False
         self._log: CsvLog | None = None
+        self._shown = 0.0  # when the last line was printed
+        self._terms = ""  # of the last row, for the bar
         self._device: torch.device | None = None
 
     def state_dict(self) -> dict[str, float]:
@@ -56,7 +61,7 @@ class Reporting(Callback):
         self._substituted = state_dict["substituted"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the log and the bar."""
+        """Opens the log and the bar, and says what begins."""
         images_seen = self.progress.images_seen
         self._since = (time.perf_counter(), self.progress.paused_seconds, images_seen)
         self._device = pl_module.device
@@ -64,6 +69,7 @@ class Reporting(Callback):
         if not trainer.is_global_zero:
             return
         self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
+        self._print_start(trainer, pl_module)
         if sys.stdout.isatty():
             counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images {task.description}")
             self._bar = Bar(BarColumn(), counted)
@@ -77,6 +83,7 @@ class Reporting(Callback):
         images_seen = self.progress.images_seen
         self._substituted += batch.num_substituted
         if not self.progress.has_passed(self.settings.log_every_images):
+            self._show_between_rows(images_seen)
             return
         skipped = self.progress.skipped.read()  # here and in the next line alone training waits for the device
         values = self.progress.meters.read() | self._host_values(trainer, images_seen)
@@ -92,11 +99,9 @@ class Reporting(Callback):
     def _host_values(self, trainer: Trainer, images_seen: int) -> dict[str, float]:
         """Speed, memory and data errors: means over the processes, where they differ."""
         assert self.data.loader is not None  # there was a batch
-        now, paused_seconds = time.perf_counter(), self.progress.paused_seconds
         waited_seconds = self.data.loader.waited_seconds
-        since, paused_before, images_before = self._since
-        seconds = max((now - since) - (paused_seconds - paused_before), 1e-9)
-        speed = (images_seen - images_before) / seconds
+        seconds = self._seconds_since_row()
+        speed = (images_seen - self._since[2]) / seconds
         values = {
             "speed/images_per_second": speed,
             "speed/seconds_left": (self.settings.total_images - images_seen) / speed,
@@ -108,9 +113,43 @@ class Reporting(Callback):
         self._substituted = 0.0
         if torch.cuda.is_available():
             values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
-        self._since, self._waited_seconds = (now, paused_seconds, images_seen), waited_seconds
+        self._since = (time.perf_counter(), self.progress.paused_seconds, images_seen)
+        self._waited_seconds = waited_seconds
         means = average_over_processes(torch.tensor(list(values.values()), device=trainer.strategy.root_device))
         return dict(zip(values, means.tolist(), strict=True))
+
+    def _seconds_since_row(self) -> float:
+        """Seconds since the last row without pauses."""
+        since, paused_before, _ = self._since
+        return max((time.perf_counter() - since) - (self.progress.paused_seconds - paused_before), 1e-9)
+
+    def _print_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Says on what a run trains, and where it begins or goes on."""
+        device, precision = trainer.strategy.root_device, str(trainer.precision)
+        fastest = machine.fastest_precision(device.type == "cuda")
+        reason = fastest.reason if fastest.name == precision else f"{fastest.name} is fastest here: {fastest.reason}"
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
+        networks = ("generator", "discriminator")
+        sizes = [f"{n} {sum(p.numel() for p in module.get_submodule(n).parameters()):,}" for n in networks]
+        images_seen = self.progress.images_seen
+        place = f"continues at image {images_seen:,} from {trainer.ckpt_path}" if images_seen else "begins at image 0"
+        print(
+            f"device: {name}, {trainer.world_size} process{'es' * (trainer.world_size > 1)}, "
+            f"{torch.get_num_threads()} threads\n"
+            f"precision: {precision} ({reason})\n"
+            f"faces: {len(self.data.faces):,} to train on, {len(self.data.validation_faces):,} held out\n"
+            f"parameters: {', '.join(sizes)}\n"
+            f"run: {self.settings.folder} {place} of {self.settings.total_images:,}",
+            flush=True,
+        )
+        self._shown = time.perf_counter() - SECONDS_BETWEEN_LINES + SECONDS_TO_FIRST_LINE
+
+    def _show_between_rows(self, images_seen: int) -> None:
+        """Keeps the bar, or now and then a line, up to date where rows are far apart."""
+        if self._log is None or (self._bar is None and time.perf_counter() - self._shown < SECONDS_BETWEEN_LINES):
+            return
+        speed = (images_seen - self._since[2]) / self._seconds_since_row()
+        self._print_progress(images_seen, "", speed, (self.settings.total_images - images_seen) / speed)
 
     def _name_cause(self, loader_share: float) -> None:
         """Says once that the loader holds training up, and again when it does so after a while."""
@@ -130,14 +169,17 @@ class Reporting(Callback):
             self._bar = None
 
     def _show(self, images_seen: int, values: dict[str, float]) -> None:
-        terms = "  ".join(f"{short_name(n)} {v:.3g}" for n, v in values.items() if _is_shown(n))
-        line = (
-            f"{terms}  {values['speed/images_per_second']:.1f} images/s  {duration(values['speed/seconds_left'])} left"
-        )
+        terms = "  ".join(f"{short_name(n)} {v:.3g}" for n, v in values.items() if _is_shown(n)) + "  "
+        self._print_progress(images_seen, terms, values["speed/images_per_second"], values["speed/seconds_left"])
+
+    def _print_progress(self, images_seen: int, terms: str, speed: float, seconds_left: float) -> None:
+        self._shown = time.perf_counter()
+        self._terms = terms or self._terms
+        line = f"{speed:.1f} images/s  {duration(seconds_left)} left"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=images_seen, description=line)
+            self._bar.update(self._bar.task_ids[0], completed=images_seen, description=self._terms + line)
         else:
-            print(f"{images_seen:>11,} of {self.settings.total_images:,} images  {line}", flush=True)
+            print(f"{images_seen:>11,} of {self.settings.total_images:,} images  {terms}{line}", flush=True)
 
     def _stop_if_broken(self, skipped: Mapping[str, Skipped]) -> None:
         for network, updates in skipped.items():

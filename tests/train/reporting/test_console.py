@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.dataset import FaceImages
+from system.machine import processor
 from train.reporting.console import duration, short_name
 from train.reporting.csv_log import read_table
 from train.run.progress import Meters
@@ -41,6 +42,31 @@ def test_a_line_per_rhythm_shows_progress_terms_speed_and_time_left(
         )
         assert "skipped" not in line and "gradient_norm" not in line
     assert lines[1].endswith(" 0:00:00 left")
+
+
+def test_the_start_says_what_trains_on_what_and_where_it_goes_on(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("prior", tmp_path, "--run.total_images", 8)
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    assert lines["device"].endswith("1 process, 1 threads") and processor().split(" (")[0] in lines["device"]
+    assert lines["precision"].startswith("32-true (")
+    assert re.fullmatch(r"\d+ to train on, \d+ held out", lines["faces"])
+    assert re.fullmatch(r"generator [\d,]+, discriminator [\d,]+", lines["parameters"])
+    assert lines["run"] == f"{tmp_path} begins at image 0 of 8"
+    train("prior", tmp_path, "--run.total_images", 16)
+    checkpoint = tmp_path / "checkpoints" / "images_000000000008.ckpt"
+    assert f"run: {tmp_path} continues at image 8 from {checkpoint} of 16\n" in capsys.readouterr().out
+
+
+def test_a_line_with_the_time_left_comes_early_however_far_apart_rows_are(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.reporting.console.SECONDS_TO_FIRST_LINE", 0.0)
+    train("prior", tmp_path, "--run.total_images", 16, "--run.log_every_images", 16)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "images/s" in line]
+    assert [line.split()[0] for line in lines] == ["4", "16"]
+    assert re.search(r"4 of 16 images  \d+\.\d images/s  \d:\d\d:\d\d left$", lines[0])
 
 
 def test_a_row_holds_the_means_since_the_last_one(
