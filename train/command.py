@@ -201,12 +201,10 @@ class TrainingCommand(LightningCLI):
         return RunSettings(**vars(self.config.fit.run))
 
 
-def main() -> None:
-    """Runs the command line; after SIGTERM, SIGUSR1 or Ctrl-C it exits with 143, 138 or 130 and can be continued."""
+def main() -> int:
+    """Runs the command line; its exit code after SIGTERM, SIGUSR1 or Ctrl-C is 143, 138 or 130: it can be continued."""
     keep_freed_memory()
-    command = _command(sys.argv[1:])
-    if command.signals.exit_code:
-        sys.exit(command.signals.exit_code)
+    return _command(sys.argv[1:]).signals.exit_code
 
 
 def resolve(arguments: Sequence[str]) -> dict[str, Any]:
