@@ -1,11 +1,14 @@
-"""Ctrl-C before the first iteration."""
+"""What happens before the first iteration: a warning of emulated precision, Ctrl-C."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,3 +34,21 @@ def test_ctrl_c_during_start_up_ends_in_one_line(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == "interrupted\n" and process.returncode == 130
+
+
+@pytest.mark.parametrize(("native", "number"), [(("32-true",), 1), (("32-true", "bf16-mixed"), 0)])
+def test_bf16_that_the_processor_emulates_is_warned_of_once_with_its_cost_and_obeyed(
+    native: tuple[str, ...],
+    number: int,
+    train: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("system.machine.native_precisions", lambda on_gpu=False: native)
+    monkeypatch.setattr("system.machine.bf16_factor", lambda on_gpu=False: 13.4)
+    train("prior", tmp_path, "--run.total_images", 4, "--trainer.precision", "bf16-mixed")
+    output = capsys.readouterr().out
+    warning = "emulates bf16: convolutions take 13 times as long as with --trainer.precision 32-true"
+    assert output.count(warning) == number
+    assert "\nprecision: bf16-mixed (" in output
