@@ -14,7 +14,8 @@ from data.degradation.blur import gaussian_kernels
 from data.degradation.parameters import BlurKernel, DegradationParameters, sample_parameters
 from data.degradation.presets import load_preset
 from data.degradation.synthesis import degrade
-from train.run.data_module import FacesDataModule, OrderOfRun
+from train.run.data_module import FacesDataModule
+from train.run.settings import FaceSettings, RunSettings
 
 NUM_DEGRADED_IMAGES = 32
 """Degraded in one run, in batches: their sizes and blurs differ widely."""
@@ -76,8 +77,8 @@ def training_on_read_faces(
 ) -> list[Part]:
     """Stage 2 on the batches of a data loader with worker processes; seconds per iteration."""
     iterations = Iterations(2, size, precision)
-    run_order = OrderOfRun(total_images=10**9)
-    data = FacesDataModule(faces, size.batch_size, num_workers=num_workers, num_validation_faces=1, run=run_order)
+    settings = FaceSettings(faces, size.batch_size, num_workers=num_workers, num_validation_faces=1)
+    data = FacesDataModule(settings, RunSettings(total_images=10**9))
     data.trainer = iterations.trainer
     batches = iter(data.train_dataloader())
 

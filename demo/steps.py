@@ -28,8 +28,8 @@ from system import machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
-from train.command import quiet_lightning
 from train.run.checkpoints import latest_checkpoint
+from train.training import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 DEGRADATION, SEED = "small", 0
@@ -76,7 +76,7 @@ class Demo:
         say(note)
         precision = machine.fastest_precision()
         say(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
-        quiet_lightning()
+        quiet_libraries()
         speed = measure_speed(precision)
         first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
         print(f"An iteration of 16 images takes {first:.2g} s in stage 1 and {second:.2g} s in stage 2; all of it "

@@ -7,9 +7,9 @@ from typing import Any
 from studies.records import StageRecord
 from train.run.record import flat_settings
 
-_OF_MACHINE_OR_SEED = ("run.folder", "run.wandb", "run.tensorboard", "run.overwrite", "run.seed", "data.run.",
-                       "model.init_args.computation.seed", "data.faces", "data.validation_faces", "data.num_workers",
-                       "data.reading.cache_mebibytes")  # fmt: skip
+_OF_MACHINE_OR_SEED = ("run.folder", "run.wandb", "run.tensorboard", "run.overwrite", "run.seed",
+                       "data.faces", "data.validation_faces", "data.num_workers",
+                       "data.cache_mebibytes")  # fmt: skip
 """Beginnings of names that may differ without one training being another; faces are told by their fingerprint."""
 _START = "model.init_args.start"
 ABSENT = "–"

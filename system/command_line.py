@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, signature
@@ -149,7 +149,7 @@ def _arguments(command: Command, words: Sequence[str]) -> list[Any]:
     try:
         parsed = parser.parse_args(underscored(words[:end]))
     except ArgumentError as error:
-        raise ValueError(_plain(str(error), options)) from error
+        raise ValueError(plain_error(str(error), options)) from error
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(parsed).items()}
     arguments: list[Any] = []
     for name, parameter in parameters.items():
@@ -217,11 +217,32 @@ def _program(command: Command) -> str:
     return f"python -m {name.removesuffix('.__main__')}"
 
 
-def _plain(text: str, options: dict[str, tuple[str, Any]]) -> str:
-    """An error of jsonargparse in one line, with options as they are typed and without the types of Python."""
+def options_of(owner: type, prefix: str) -> dict[str, tuple[str, Any]]:
+    """Spelling and type of every option that a class stands for, by its name; those of its dataclasses too.
+
+    Args:
+        owner: Dataclass, or a class whose constructor has typed arguments.
+        prefix: Of the names, such as `run`.
+    """
+    options: dict[str, tuple[str, Any]] = {}
+    for name, kind in get_type_hints(owner if is_dataclass(owner) else owner.__init__).items():  # type: ignore[misc]
+        options[f"{prefix}.{name}"] = f"{prefix}.{name}", kind
+        if is_dataclass(kind) and isinstance(kind, type):
+            options |= options_of(kind, f"{prefix}.{name}")
+    return options
+
+
+def plain_error(text: str, options: Mapping[str, tuple[str, Any]]) -> str:
+    """An error of jsonargparse in one line, with options as they are typed and without the types of Python.
+
+    Args:
+        text: Of the error.
+        options: Spelling and type of each option by its name.
+    """
     missing = re.fullmatch(r"the following arguments are required: (.*)", text)
     if missing:
-        return f"required, but not given: {', '.join(options[name][0] for name in missing[1].split(', '))}"
+        spelled = (options[name][0] if name in options else name for name in missing[1].split(", "))
+        return f"required, but not given: {', '.join(spelled)}"
     key = re.match(r'Parser key "([^"]+)"', text)
     values = re.findall(r"(?:Got value: |Given value: |, got )(.*)", text)
     if key is None or not values or key[1] not in options:
@@ -234,6 +255,10 @@ def in_words(kind: Any) -> str:
     """A type as a message names it, such as "a whole number or null"."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple and get_args(kind)[1:] != (...,):
+        return f"{len(get_args(kind))} values in brackets"
+    if get_origin(kind) is list:
+        return "a list"
     if get_origin(kind) is tuple:
         return f"some of {in_words(get_args(kind)[0]).removeprefix('one of ')}"
     return KINDS.get(kind) or " or ".join(map(in_words, get_args(kind))) or str(kind)

@@ -65,7 +65,6 @@ PARENTS = {
     "torch.autograd.Function",
 }
 OTHER_PARENTS = {
-    "train/command.py": {"LightningCLI"},
     "train/processes/strategy.py": {"DDPStrategy"},
     "benchmarks/convolution_floor.py": {"TorchDispatchMode"},
     "models/quantization/convolution_calls.py": {"TorchFunctionMode"},

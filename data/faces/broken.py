@@ -66,7 +66,7 @@ class BrokenFaces:
         if len(names) > self.most:
             raise ValueError(
                 f"{len(names)} of {len(self.faces)} faces cannot be used, at most {self.most} may be broken "
-                f"(data.reading.max_broken_share); the last: {reason}; {self.report} names all of them"
+                f"(data.max_broken_share); the last: {reason}; {self.report} names all of them"
             )
         self._known.add(name)
 

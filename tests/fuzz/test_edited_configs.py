@@ -20,7 +20,8 @@ from PIL import Image
 import train.stages.restoration
 from data.degradation.presets import PRESETS_FOLDER, load_preset, preset_names
 from system import command_line
-from train.command import TrainingCommand, main
+from train.command import main
+from train.training import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ("prior_512", "prior_64", "restoration_512", "restoration_64")
@@ -142,14 +143,13 @@ def outcome(arguments: list[str]) -> str:
     return line
 
 
-def build(folder: Path, names: list[str]) -> TrainingCommand | None:
+def build(folder: Path, names: list[str]) -> Training | None:
     """Parses and instantiates everything on the meta device; None if the configs are refused."""
-    built: list[TrainingCommand] = []
+    built: list[Training] = []
     options = [word for name in names for word in ("--config", name)]
     options += ["--data.faces", str(folder / "faces"), "--run.wandb", "off"]
     with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
-        patch.setattr(TrainingCommand, "fit", lambda self, **_: built.append(self))
-        patch.setattr(TrainingCommand, "checkpoints", type("Ended", (), {"exit_code": 0}), raising=False)
+        patch.setattr(Training, "fit", lambda self: built.append(self) or 0)
         refused = outcome(["fit", *options])
     return None if refused or not built else built[0]
 
@@ -180,7 +180,7 @@ def tiny_config(stage: str) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load((ROOT / "configs" / f"{stage}_64.yaml").read_text())
     values["model"]["init_args"]["architecture"] = dict(TINY)
     values["model"]["init_args"]["computation"] = {"minibatch_group_size": 2}
-    values["data"] |= {"batch_size": 4, "num_validation_faces": 2, "reading": {"cache_mebibytes": 1}}
+    values["data"] |= {"batch_size": 4, "num_validation_faces": 2, "cache_mebibytes": 1}
     values["run"] |= {"log_every_images": 4, "validate_every_images": 8, "checkpoint_every_images": 8}
     if stage == "prior":
         values["model"]["init_args"]["fid_num_images"] = 0
@@ -208,7 +208,7 @@ def test_edited_configs_run_or_end_in_one_line(
         tally["runs from edited configs: refused"] += 1
         return
     size = sum(p.numel() for p in command.model.generator.parameters())
-    images = command.datamodule.batch_size
+    images = command.data.batch_size
     if size > MOST_PARAMETERS or images > MOST_IMAGES or command.model.architecture.resolution > MOST_PIXELS:
         tally["runs from edited configs: too large to start here"] += 1
         return

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader
 from data.dataset import FaceBatch
 from models import Architecture
 from system import command_line
-from train.command import main, quiet_lightning
+from train.command import main
+from train.training import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -161,7 +162,7 @@ def fit() -> Fit:
     """Trains a LightningModule for one iteration per batch, without command line or callbacks."""
 
     def run(module: LightningModule, batches: Sequence[FaceBatch]) -> LightningModule:
-        quiet_lightning()
+        quiet_libraries()
         trainer = Trainer(
             accelerator="cpu",
             devices=1,

@@ -14,8 +14,8 @@ import torch
 
 from models import GPEN, Architecture, Prior, save_release
 from train.command import main
-from train.run.data_module import Reading
-from train.run.settings import RunSettings
+from train.options import TrainerOptions
+from train.run.settings import FaceSettings, RunSettings
 from train.stages.prior import PriorOptimization
 from train.stages.restoration import RestorationOptimization
 from train.stages.restoration_losses import PerceptualNetworks, RestorationLossWeights
@@ -169,12 +169,12 @@ def test_too_many_broken_faces_end_the_run_with_a_name_and_a_report_whoever_read
     options = ["--data.faces", broken, "--data.validation_faces", faces, "--data.num_workers", num_workers]
     message = fail("prior", tmp_path / "run", *options)
     assert message.startswith(
-        "2 of 6 faces cannot be used, at most 1 may be broken (data.reading.max_broken_share); the last: "
+        "2 of 6 faces cannot be used, at most 1 may be broken (data.max_broken_share); the last: "
     )
     assert f"cannot use {broken}" in message
     report = tmp_path / "run" / "broken_faces.jsonl"
     assert message.endswith(f"{report} names all of them") and report.read_text().count("\n") >= 2
-    message = fail("prior", tmp_path / "strict", *options, "--data.reading.max_broken_share", 0)
+    message = fail("prior", tmp_path / "strict", *options, "--data.max_broken_share", 0)
     assert message.startswith("1 of 6 faces cannot be used, at most 0 may be broken")
 
 
@@ -196,7 +196,7 @@ def test_few_broken_faces_end_no_run_and_are_named(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("model: {class_path: [[]]}", 'Parser key "model"'),
+        ("model: {class_path: [[]]}", "model.class_path must be train.stages.prior.PriorTraining or"),
         ("model: {init_args: {architecture: [1]}}", "architecture must hold keys and values, got '[1]'"),
         ("model: {init_args: {average: null}}", "average must have a value, got null"),
         ("run: {log_every_images: null}", "log_every_images"),
@@ -280,10 +280,8 @@ def check_described(text: str, options: list[str]) -> None:
 
 def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
     text = help_text("--help")
-    data = ["faces", "batch_size", "validation_faces", "num_validation_faces", "flip_probability", "num_workers"]
-    check_described(
-        text, described(RunSettings, "run") + [f"data.{name}" for name in data] + described(Reading, "data.reading")
-    )
+    kinds = {"run": RunSettings, "data": FaceSettings, "trainer": TrainerOptions}
+    check_described(text, [option for prefix, kind in kinds.items() for option in described(kind, prefix)])
     assert "Everything the run writes. The same command with the same folder continues the run." in text
     assert "Memory for resized photographs, per worker." in text
     assert text.startswith("usage: python -m train")
@@ -311,9 +309,12 @@ def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
 def test_help_describes_every_option_of_a_model(
     help_text: Help, class_path: str, groups: dict[str, Any], single: list[str]
 ) -> None:
-    text = help_text("--model.help", class_path)
+    text = help_text("--model.class_path", class_path, "--help")
     shared = {"architecture": Architecture, "regularization": Regularization, "average": MovingAverage}
     groups = {**groups, "computation": Computation}
-    options = [o for name, kind in {**shared, **groups}.items() for o in described(kind, f"model.{name}")]
-    check_described(text, options + [f"model.{name}" for name in single])
+    prefix = "model.init_args"
+    options = [o for name, kind in {**shared, **groups}.items() for o in described(kind, f"{prefix}.{name}")]
+    of_run = {f"{prefix}.computation.seed", f"{prefix}.computation.num_parts"}  # they follow run.seed and run.num_parts
+    check_described(text, [o for o in options if o not in of_run] + [f"{prefix}.{name}" for name in single])
+    assert not any(f"--{option} " in text for option in of_run)
     assert "Height and width of the faces in pixels, a power of two from 32 to 2048." in text

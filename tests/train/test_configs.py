@@ -13,7 +13,8 @@ from torch import nn
 
 import train.stages.restoration
 from models import GPEN
-from train.command import TrainingCommand, main
+from train.command import main
+from train.training import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_OTHER_COMMANDS = ("degradations", "ablations", "sweeps")
@@ -38,15 +39,15 @@ def command_of(path: Path) -> list[str]:
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, faces: Path) -> Any:
     """Instantiates everything a command needs without memory for weights or weights from elsewhere."""
-    built: list[TrainingCommand] = []
-    monkeypatch.setattr(TrainingCommand, "fit", lambda self, **_: built.append(self))
+    built: list[Training] = []
+    monkeypatch.setattr(Training, "fit", lambda self: built.append(self) or 0)
     monkeypatch.setattr(train.stages.restoration, "start_networks", lambda *_: [])
     monkeypatch.setattr("losses.perceptual.LpipsLoss", lambda *_: nn.Identity())
     monkeypatch.setattr("losses.identity.IdentityLoss", lambda *_: nn.Identity())
     machine = ["--data.faces", faces, "--run.folder", tmp_path, "--run.wandb", "off"]
     machine += ["--trainer.devices", 1, "--trainer.accelerator", "cpu", "--run.seed", 7]
 
-    def run(arguments: list[str]) -> TrainingCommand:
+    def run(arguments: list[str]) -> Training:
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", ["train", *arguments, *map(str, machine)])
         with torch.device("meta"):
@@ -65,12 +66,12 @@ def test_the_command_at_the_head_of_a_config_builds_its_run(name: str, build: An
     arguments = command_of(ROOT / name)
     assert name in arguments
     command = build(arguments)
-    module, settings = command.model, command.config.fit.run
+    module, settings = command.model, command.settings
     assert next(module.generator.parameters()).device.type == "meta"
     # Seed and length of the run reach model and data.
-    assert module.progress.seed == command.datamodule.run.seed == settings.seed == 7
-    assert command.datamodule.run.total_images == settings.total_images
-    batch_size, group = command.datamodule.batch_size, module.discriminator.minibatch_group_size
+    assert module.progress.seed == command.data.run.seed == settings.seed == 7
+    assert command.data.run.total_images == settings.total_images
+    batch_size, group = command.data.batch_size, module.discriminator.minibatch_group_size
     assert group is None or batch_size % group == 0
     for rhythm in ("log_every_images", "validate_every_images", "checkpoint_every_images"):
         assert batch_size <= getattr(settings, rhythm) <= settings.total_images
@@ -110,7 +111,7 @@ def leaves(values: Any, prefix: str = "") -> Iterator[str]:
 def test_the_512_pixel_prior_config_names_every_option_of_the_method(build: Any) -> None:
     path = "configs/prior_512.yaml"
     written = set(leaves(yaml.safe_load((ROOT / path).read_text())["model"]["init_args"]))
-    options = set(leaves(build(["fit", "--config", path]).config.fit.model.init_args))
+    options = set(leaves(build(["fit", "--config", path]).config["model"]["init_args"]))
     assert options - written <= {
         "computation.seed",
         "computation.num_parts",

@@ -157,7 +157,7 @@ class Reporting(Callback):
         if self._is_held_up and not was_held_up:
             print(
                 f"the loader holds training up: {loader_share:.0%} of the time went into waiting for photographs; "
-                f"raise --data.num_workers (now {self.data.num_workers}) or --data.reading.cache_mebibytes, or store "
+                f"raise --data.num_workers (now {self.data.num_workers}) or --data.cache_mebibytes, or store "
                 "smaller files nearer by",
                 flush=True,
             )

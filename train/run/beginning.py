@@ -188,7 +188,7 @@ def _check_removable(folder: Path, config: dict[str, Any]) -> None:
     words = {"model.init_args.start": "which the run starts from"}
     inputs: dict[str, Path] = {}
     for name, value in flat_settings(config).items():
-        if isinstance(value, str) and value and name not in ("run.folder", "data.run.folder"):
+        if isinstance(value, str) and value and name != "run.folder":
             inputs[words.get(name, f"which the run reads (--{name})")] = Path(value).expanduser()
     if weights := os.environ.get("GPEN_WEIGHTS"):
         inputs["which the run reads (GPEN_WEIGHTS)"] = Path(weights)

@@ -30,7 +30,7 @@ class RunCheckpoints(Callback):
         self.best: tuple[float, int] | None = None
         self.written = -1
         """Images seen when the last checkpoint of this session was written, -1 before."""
-        self.signals = EndingSignals()
+        self.signals = EndingSignals(settings.max_minutes)
 
     def state_dict(self) -> dict[str, Any]:
         """The best validation figure so far and its images."""

@@ -4,9 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
@@ -17,78 +15,36 @@ from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.contents import contents_fingerprint, times_fingerprint
 from data.faces.files import FaceFiles, fingerprint, hold_out, open_faces
 from train.processes.signals import leave_signals_to_the_run
+from train.run.settings import FaceSettings, RunSettings
 
 LOADER_TIMEOUT_SECONDS = 50
 """A loader that gives nothing for so long hangs: the run ends with a reason."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How photographs are read."""
-
-    cache_mebibytes: int = 256
-    """Memory for resized photographs, per worker."""
-    max_broken_share: float = 0.01
-    """Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first; else one is
-    always allowed."""
-
-
-@dataclass(frozen=True)
-class OrderOfRun:
-    """What the order of the faces follows from; set by the options of `run`."""
-
-    seed: int = 0
-    """Set by `run.seed`."""
-    total_images: int = 1_000_000
-    """Length of the run; set by `run.total_images`."""
-    folder: Path = Path(".")
-    """Where `broken_faces.jsonl` names the broken files; set by `run.folder`."""
 
 
 class FacesDataModule(LightningDataModule):
     """Photographs of a folder or zip, in the order of the run.
 
     Args:
-        faces: Folder (recursive) or uncompressed zip of aligned faces for training.
-        batch_size: Images per iteration over all processes together.
-        validation_faces: The same for validation; null holds out the last `num_validation_faces` of `faces` by name.
-        num_validation_faces: At most so many validation faces are used.
-        flip_probability: Of mirroring a training face.
-        num_workers: Processes that read photographs, per training process; 0 reads in the training process.
-        reading: Memory for photographs, and how many may be broken.
-        run: Seed, length and folder; set by the options of `run`.
+        settings: Which photographs, and how they are read.
+        run: Its seed and length give the order; its folder gets `broken_faces.jsonl`.
     """
 
-    def __init__(
-        self,
-        faces: Path,
-        batch_size: int = 8,
-        validation_faces: Path | None = None,
-        num_validation_faces: int = 64,
-        flip_probability: float = 0.5,
-        num_workers: int = 2,
-        reading: Reading = Reading(),
-        run: OrderOfRun = OrderOfRun(),
-    ) -> None:
+    def __init__(self, settings: FaceSettings, run: RunSettings) -> None:
         super().__init__()
-        self.path = faces
-        self.batch_size = batch_size
-        self.validation_path = validation_faces
-        self.num_validation_faces = num_validation_faces
-        self.flip_probability = flip_probability
-        self.num_workers = num_workers
-        self.reading = reading
+        self.settings = settings
         self.run = run
+        self.batch_size = settings.batch_size
+        self.num_workers = settings.num_workers
         self.faces, self.validation_faces = self._split()
         self._images: RunImages | None = None
         self.loader: TimedLoader | None = None
-        self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", reading.max_broken_share)
+        self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", settings.max_broken_share)
 
     def _split(self) -> tuple[FaceFiles, FaceFiles]:
-        faces = open_faces(self.path)
-        if self.validation_path is not None:
-            return faces, open_faces(self.validation_path).take(slice(self.num_validation_faces))
-        return hold_out(faces, self.num_validation_faces)
+        faces = open_faces(self.settings.faces)
+        if self.settings.validation_faces is not None:
+            return faces, open_faces(self.settings.validation_faces).take(slice(self.settings.num_validation_faces))
+        return hold_out(faces, self.settings.num_validation_faces)
 
     def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
         """What identifies the data of a run.
@@ -98,7 +54,7 @@ class FacesDataModule(LightningDataModule):
                 sizes and times are not read again.
         """
         return {
-            "faces": str(self.path),
+            "faces": str(self.settings.faces),
             "num_faces": str(len(self.faces)),
             "fingerprint": fingerprint(self.faces),
             "num_validation_faces": str(len(self.validation_faces)),
@@ -111,7 +67,7 @@ class FacesDataModule(LightningDataModule):
     def usable_validation_faces(self) -> FaceFiles:
         """The held-out faces without broken files, which `broken_validation_faces.jsonl` names."""
         report = self.run.folder / "broken_validation_faces.jsonl"
-        return usable_faces(self.validation_faces, report, self.reading.max_broken_share)
+        return usable_faces(self.validation_faces, report, self.settings.max_broken_share)
 
     def run_images(self, resolution: int, flip_probability: float, cache_bytes: int = 0) -> RunImages:
         """The training faces in the order of the run, others in the place of broken ones."""
@@ -153,8 +109,10 @@ class FacesDataModule(LightningDataModule):
         """The rest of the run's batches, from the images seen so far."""
         assert self.trainer is not None  # Lightning calls this within fit only
         module: Any = self.trainer.lightning_module
-        cache_bytes = self.reading.cache_mebibytes * 2**20
-        self._images = images = self.run_images(module.architecture.resolution, self.flip_probability, cache_bytes)
+        cache_bytes = self.settings.cache_mebibytes * 2**20
+        self._images = images = self.run_images(
+            module.architecture.resolution, self.settings.flip_probability, cache_bytes
+        )
         batches = RunBatches(
             module.progress.images_seen,
             self.run.total_images,

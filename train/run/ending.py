@@ -63,7 +63,7 @@ def plain_problem(error: BaseException, data: FacesDataModule) -> BaseException:
             )
         return ChildProcessError(
             f"a worker of the data loader died{reading} ({how or text.partition('. ')[0]}); if memory ran out lower "
-            f"--data.num_workers or --data.reading.cache_mebibytes; {go_on}"
+            f"--data.num_workers or --data.cache_mebibytes; {go_on}"
         )
     if _is_of_a_collective(error):
         return ChildProcessError(f"the connection to another process of the run failed ({text[:200]}); {CONTINUE}")

@@ -15,12 +15,12 @@ from filelock import FileLock, Timeout
 from system import atomic_file, machine
 from train.run.checkpoints import latest_checkpoint
 
-MAY_CHANGE = ("trainer.", "data.num_workers", "data.reading.", "data.run.", "run.folder",
-              "run.total_images", "run.keep_checkpoints", "run.wandb", "run.tensorboard", "run.max_skipped_updates",
-              "data.faces", "data.validation_faces", "model.init_args.computation.seed", "run.num_parts",
-              "model.init_args.computation.num_parts", "run.overwrite", "run.accept_other_faces")  # fmt: skip
+MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
+              "data.validation_faces", "run.folder", "run.total_images", "run.max_minutes", "run.keep_checkpoints",
+              "run.wandb", "run.tensorboard", "run.max_skipped_updates", "run.num_parts", "run.overwrite",
+              "run.accept_other_faces")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
-fingerprint is compared. Seeds of data and model are run.seed, which is compared itself."""
+fingerprint is compared."""
 FINGERPRINTS = {
     "fingerprint": ("faces to train on", "num_faces"),
     "contents": ("pixels of the faces to train on", "num_faces"),

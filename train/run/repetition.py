@@ -21,10 +21,6 @@ from train.run.record import read_config, read_record
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""
 
-LINKED = (("model", "init_args", "computation", "seed"), ("model", "init_args", "computation", "num_parts"),
-          ("data", "run"))  # fmt: skip
-"""Options that follow from those of `run`."""
-
 
 def verify(run: Path, num_images: int | None = None) -> bool:
     """Repeats the beginning of a run in a temporary folder and prints what is equal and what differs.
@@ -113,12 +109,8 @@ def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads:
         SystemExit: This process got a signal, which training got as well.
     """
     copy = json.loads(json.dumps(config))
-    for *groups, name in LINKED:
-        group = copy
-        for key in groups:
-            group = group[key]
-        group.pop(name, None)
-    copy["run"] |= {"folder": str(folder), "total_images": total_images, "wandb": "off", "tensorboard": False}
+    copy["run"] |= {"folder": str(folder), "total_images": total_images, "max_minutes": None}
+    copy["run"] |= {"wandb": "off", "tensorboard": False}
     path = folder.with_name(f"{folder.name}.yaml")
     path.write_text(yaml.safe_dump(copy))
     command = ["-m", "train", "fit", "--config", str(path), *map(str, options)]

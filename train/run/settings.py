@@ -1,4 +1,4 @@
-"""What a run needs to know besides its model and its data."""
+"""What a run needs to know besides its model: folder, length, rhythm, photographs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,9 @@ class RunSettings:
     """Write TensorBoard events as well."""
     tf32: bool = False
     """On GPUs, let float32 products (R1 and path length under bf16-mixed, everything under 32-true) use TF32."""
+    max_minutes: float | None = None
+    """End the run in order after so many minutes, with a checkpoint and exit code 75 while it is incomplete; the same
+    command goes on. null: no limit."""
     max_skipped_updates: int = 20
     """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite;
     looked at whenever a row is logged."""
@@ -64,8 +67,33 @@ class RunSettings:
             )
             if getattr(self, name) < 1
         ]
+        if self.max_minutes is not None and not 0 < self.max_minutes < float("inf"):
+            problems.append(f"max_minutes must be above 0, or null for no limit, got {self.max_minutes}")
         if problems:
             raise ValueError("run: " + "; ".join(problems))
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """Photographs: aligned faces for training and for validation."""
+
+    faces: Path
+    """Folder (recursive) or uncompressed zip of aligned faces for training."""
+    batch_size: int = 8
+    """Images per iteration over all processes together."""
+    validation_faces: Path | None = None
+    """The same for validation; null holds out the last `num_validation_faces` of `faces` by name."""
+    num_validation_faces: int = 64
+    """At most so many validation faces are used."""
+    flip_probability: float = 0.5
+    """Of mirroring a training face."""
+    num_workers: int = 2
+    """Processes that read photographs, per training process; 0 reads in the training process."""
+    cache_mebibytes: int = 256
+    """Memory for resized photographs, per worker."""
+    max_broken_share: float = 0.01
+    """Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first; else one is
+    always allowed."""
 
 
 def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:

@@ -121,7 +121,7 @@ def test_above_the_share_the_run_ends_with_the_name_of_the_file_and_of_the_repor
     with pytest.raises(ValueError) as raised:
         broken.add(3, "cannot use 003.png:\n it is damaged")
     text = str(raised.value)
-    assert text.startswith("3 of 40 faces cannot be used, at most 2 may be broken (data.reading.max_broken_share)")
+    assert text.startswith("3 of 40 faces cannot be used, at most 2 may be broken (data.max_broken_share)")
     assert "cannot use 003.png" in text and str(report) in text
     assert [json.loads(line) for line in report.read_text().splitlines()] == [
         {"file": "001.png", "reason": "reason 1"},

@@ -149,5 +149,5 @@ def test_a_loader_that_holds_training_up_is_named_once_with_the_remedy(
     train("prior", tmp_path, "--run.total_images", 16, "--run.validate_every_images", 1000)
     lines = [line for line in capsys.readouterr().out.splitlines() if "holds training up" in line]
     assert len(lines) == 1  # in two rows
-    assert "raise --data.num_workers (now 0) or --data.reading.cache_mebibytes" in lines[0]
+    assert "raise --data.num_workers (now 0) or --data.cache_mebibytes" in lines[0]
     assert all(row["speed/loader_share"] > 0.3 for row in read_table(tmp_path / "train.csv").values())

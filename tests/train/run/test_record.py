@@ -118,7 +118,7 @@ def test_overwrite_does_not_remove_what_the_run_starts_from(folder: Path) -> Non
         ("trainer.devices", 8),
         ("trainer.precision", "bf16-mixed"),
         ("data.num_workers", 4),
-        ("data.run.total_images", 200),
+        ("run.max_minutes", 5),
         ("data.faces", "/moved"),
         ("run.total_images", 200),
         ("run.folder", "elsewhere"),

@@ -1,0 +1,183 @@
+"""A run put together: stage, photographs, callbacks and Lightning's trainer."""
+
+import logging
+import os
+import warnings
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import Trainer
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from system import machine
+from train.options import TrainerOptions
+from train.processes.memory import keep_freed_memory
+from train.processes.signals import OUT_OF_TIME_CODE
+from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
+from train.reporting.console import Reporting
+from train.reporting.tracking import Tracking
+from train.run.beginning import begin_or_continue, check_inputs
+from train.run.checkpoints import RunCheckpoints
+from train.run.data_module import FacesDataModule
+from train.run.ending import ending_together
+from train.run.record import only_command, recorded, settle_precision
+from train.run.settings import RunSettings, has_all_images
+from train.updates.parts import check_division
+
+SILENCED = (
+    ".*does not have many workers.*",  # data.num_workers is the user's choice
+    ".*suggested max number of worker.*",  # the same, from PyTorch
+    ".*lr_scheduler.step.*",  # there is none
+    ".*LeafSpec.*",  # between Lightning and PyTorch
+)
+"""Warnings of libraries that say nothing about a run."""
+
+
+class Training:
+    """A run that is ready to begin or to go on.
+
+    Args:
+        objects: What the options stand for, instantiated: `run`, `data`, `trainer`, `model.init_args`.
+        config: The same as plain values, for config.yaml.
+
+    Raises:
+        ValueError: The machine or the faces cannot do what is asked.
+    """
+
+    def __init__(self, objects: Namespace, config: dict[str, Any]) -> None:
+        keep_freed_memory()
+        quiet_libraries()
+        self.settings: RunSettings = objects.run
+        self.options: TrainerOptions = objects.trainer
+        self.model: Any = objects.model.init_args
+        self.config = config
+        self.is_on_gpu = self.options.on_gpus(torch.cuda.device_count())
+        self.precision = settle_precision(
+            self.options.precision, self.settings.folder, self.settings.overwrite, self.is_on_gpu
+        )
+        self.config["trainer"]["precision"] = self.precision.name
+        self.data = FacesDataModule(objects.data, self.settings)
+        self.trainer = self._trainer()
+
+    def _trainer(self) -> Trainer:
+        settings, options, progress = self.settings, self.options, self.model.progress
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+        checkpoints = RunCheckpoints(settings, progress)
+        tracking = Tracking(settings, self.config, progress, checkpoints)
+        reporting = Reporting(settings, progress, self.data, tracking)
+        validation = self.model.validation_callback(settings, reporting, checkpoints)
+        self.signals = checkpoints.signals
+        try:
+            return Trainer(
+                accelerator=options.accelerator if self.is_on_gpu else "cpu",
+                devices=options.chosen_devices if self.is_on_gpu else self._cpu_processes(),
+                num_nodes=options.num_nodes,
+                precision=self.precision.name,  # type: ignore[arg-type]
+                deterministic=options.deterministic,
+                benchmark=options.benchmark,
+                detect_anomaly=options.detect_anomaly,
+                profiler=options.profiler,
+                strategy=strategy_for(num_processes(options, dict(os.environ))),
+                # RunCheckpoints answers SLURM's signals
+                plugins=SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None,
+                callbacks=[reporting, validation, checkpoints, tracking],
+                max_epochs=1,  # a run is one pass over its own sequence of images
+                logger=False,
+                enable_checkpointing=False,  # RunCheckpoints counts images and writes atomically
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,  # RunBatches divides the run among processes
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,  # Reporting decides when to log
+            )
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer: {error}") from error
+
+    def _cpu_processes(self) -> int:
+        devices = self.options.chosen_devices
+        return max(1, devices) if isinstance(devices, int) else len(devices)
+
+    def fit(self) -> int:
+        """Begins or continues the run in `run.folder`.
+
+        Returns:
+            0 where it is complete, else the exit code that says what ended it.
+        """
+        self._check_batches()
+        settings, strategy, is_first = self.settings, self.trainer.strategy, self.trainer.is_global_zero
+        check_inputs(settings.folder, self.config, settings.overwrite)
+        if isinstance(strategy, ExplicitAveraging):
+            strategy.connect_launched_processes()
+        if is_first:
+            self._warn_of_emulation()
+        lock = only_command(settings.folder) if is_first else nullcontext()
+        try:
+            with ending_together(strategy, self.data), lock:
+                return self._train()
+        except (ValueError, MisconfigurationException) as error:
+            raise ValueError(_own_words(error)) from error
+
+    def _train(self) -> int:
+        settings, is_first = self.settings, self.trainer.is_global_zero
+        start = begin_or_continue(
+            settings.folder,
+            self.config,
+            self.data.description(recorded(settings.folder)["data"]) if is_first else {},
+            settings.overwrite,
+            is_first,
+            self.trainer.world_size,
+        )
+        start = self.trainer.strategy.broadcast(start)  # the first process has looked before it changed anything
+        if start.is_complete:
+            print(
+                f"{settings.folder} is complete with {start.images_seen:,} images; raise run.total_images to "
+                "go on, or begin again with --run.overwrite true"
+            )
+            return 0
+        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=start.checkpoint, weights_only=True)
+        progress, code = self.model.progress, self.signals.exit_code
+        is_complete = has_all_images(progress.images_seen, self.data.batch_size, settings.total_images)
+        return 0 if is_complete and code == OUT_OF_TIME_CODE else code
+
+    def _check_batches(self) -> None:
+        settings, batch_size = self.settings, self.data.batch_size
+        regularization = self.model.stage.regularization
+        check_division(
+            batch_size,
+            self.trainer.world_size,
+            settings.num_parts,
+            self.model.discriminator.minibatch_group_size,
+            regularization.path_length_batch_shrink if regularization.path_length_interval else 1,
+        )
+        if settings.total_images < batch_size:
+            raise ValueError(
+                f"run.total_images must be at least one batch of {batch_size} images, got {settings.total_images}; "
+                "raise it"
+            )
+
+    def _warn_of_emulation(self) -> None:
+        if self.precision.name not in machine.native_precisions(self.is_on_gpu):
+            print(
+                f"warning: this {'GPU' if self.is_on_gpu else 'processor'} emulates bf16: convolutions take "
+                f"{machine.bf16_factor(self.is_on_gpu):.2g} times as long as with --trainer.precision "
+                f"{machine.FLOAT32}",
+                flush=True,
+            )
+
+
+def _own_words(error: Exception) -> str:
+    """The text of an error; of one of a loader's worker, which holds a whole traceback, the message at its end."""
+    text = str(error)
+    if "DataLoader worker process" in text.partition("\n")[0]:
+        return text.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()
+    return text
+
+
+def quiet_libraries() -> None:
+    """Silences advice that does not apply to runs."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in SILENCED:
+        warnings.filterwarnings("ignore", message)
