@@ -13,8 +13,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from system import machine
+from system.machine import keep_freed_memory
 from train.options import TrainerOptions
-from train.processes.memory import keep_freed_memory
 from train.processes.signals import OUT_OF_TIME_CODE
 from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting

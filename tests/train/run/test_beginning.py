@@ -83,7 +83,7 @@ def test_a_replaced_run_is_kept_until_the_new_one_has_written_a_checkpoint(
     train("prior", tmp_path, "--run.total_images", 8)
     old = files_below(tmp_path)
     # The new run fails in its first iteration: its minibatch groups do not divide the batch of the parts.
-    other = ["--run.seed", 1, "--run.overwrite", "true", "--data.reading.max_broken_share", 0]
+    other = ["--run.seed", 1, "--run.overwrite", "true", "--data.max_broken_share", 0]
     broken = draw_faces(tmp_path.parent / f"{tmp_path.name}_faces", 22)
     for path in broken.iterdir():
         path.write_bytes(b"no image")
