@@ -61,13 +61,14 @@ def write_torchscript(path: Path, network: StaticGPEN) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET) -> None:
+def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET, dynamic_batch: bool = False) -> None:
     """Writes a network for one image as ONNX: float32 [1, 3, R, R] named `input` to `output`.
 
     Args:
         path: Target.
         network: The static form, on the CPU.
         opset: Version of the operator set, within `OPSET_RANGE`.
+        dynamic_batch: The file takes any number of images, [batch, 3, R, R].
 
     Raises:
         ValueError: The opset is out of range.
@@ -83,6 +84,7 @@ def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET) -> N
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
                 opset_version=opset,
+                dynamic_axes={INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}} if dynamic_batch else None,
                 dynamo=False,
             )
         model = onnx.load(temporary)

@@ -85,6 +85,38 @@ def nvidia_discriminator_name(name: str, resolution: int) -> str:
 _NVIDIA_ENDS = {"final": "b4.conv.", "hidden": "b4.fc.", "to_logit": "b4.out."}
 
 
+def to_public(state: Mapping[str, Tensor], rename: Rename) -> dict[str, Tensor]:
+    """A state dict as the public code saves it: its names, its dimensions of size 1, its buffers with FIR kernels.
+
+    Args:
+        state: Of a `GPEN`, a `Prior` or a `Discriminator`.
+        rename: The function above for that network.
+
+    Returns:
+        Names to tensors in our order; `load_state_dict` of the public network takes them as they are.
+    """
+    public = {}
+    for name, tensor in state.items():
+        theirs = rename(name)
+        shape = (1, *tensor.shape) if name.endswith("convolution.weight") else tuple(tensor.shape)
+        if name.endswith("to_rgb.bias"):
+            shape = (1, *tensor.shape, 1, 1)
+        public[theirs] = tensor.detach().cpu().reshape(shape).contiguous().clone()
+        for pattern, kernel, gain in _KERNELS:
+            if re.search(pattern, theirs):
+                public[re.sub(pattern, kernel, theirs)] = fir_kernel(gain)[0, 0]
+    return public
+
+
+_KERNELS = (
+    (r"(convs\.\d*[02468]\.conv)\.weight$", r"\1.blur.kernel", 4.0),
+    (r"(to_rgbs\.\d+)\.conv\.weight$", r"\1.upsample.kernel", 4.0),
+    (r"^(ecd[1-9]\d*\.0)\.1\.weight$", r"\1.0.kernel", 1.0),
+    (r"^(convs\.\d+\.(conv2|skip))\.1\.weight$", r"\1.0.kernel", 1.0),
+)
+"""Which layer of the public networks holds a kernel, how it is called and what its sum is."""
+
+
 def from_public(
     public: Mapping[str, AnyTensor], shapes: Mapping[str, torch.Size], rename: Rename
 ) -> dict[str, AnyTensor]:

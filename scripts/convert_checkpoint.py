@@ -1,0 +1,38 @@
+"""A checkpoint in another format: python -m scripts.convert_checkpoint X --to public --output GPEN.pth."""
+
+from pathlib import Path
+from typing import Literal
+
+from system import command_line
+
+
+def main(
+    checkpoint: Path,
+    /,
+    to: Literal["public", "release", "facefusion"],
+    output: Path,
+    dynamic_batch: bool = False,
+    half: bool = False,
+    faces: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a restoration network in the format of another program and compares what is read back with it.
+
+    Args:
+        checkpoint: Any file or run's folder with a restoration network, of this project or public.
+        to: The public code's state dict (.pth), a release of this project (.safetensors) or ONNX (.onnx) as facefusion
+            and restoration tools take it: float32 `input` [1, 3, R, R], RGB in [-1, 1], to one output.
+        output: File to write.
+        dynamic_batch: ONNX takes any number of faces at once.
+        half: ONNX computes in 16 bits, with float32 input and output.
+        faces: Clean faces to record ranges and to compare on; smooth synthetic images without.
+        overwrite: Replace the file.
+    """
+    from export.formats.conversion import ConversionSettings, convert_checkpoint
+
+    command_line.refuse_existing(output, overwrite)
+    print(convert_checkpoint(checkpoint, to, output, ConversionSettings(dynamic_batch, half, faces)))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

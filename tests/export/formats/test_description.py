@@ -1,0 +1,61 @@
+"""A few true lines about any file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.formats.artefacts import write_onnx
+from export.formats.description import describe_checkpoint
+from export.static.network import StaticGPEN
+from models import GPEN, Discriminator, NoiseMode
+from models.files.public_format import public_discriminator_name, public_generator_name, to_public
+from scripts import describe_checkpoint as command
+
+
+def test_a_release_is_described_with_its_card(checkpoint: Path, generators: dict[NoiseMode, GPEN]) -> None:
+    facts = describe_checkpoint(checkpoint)
+    assert facts["kind"] == "release file of this project" and facts["network"] == "GPEN, a restorer"
+    assert facts["parameters"] == f"{sum(p.numel() for p in generators['concat'].parameters()):,}"
+    assert "resolution 64" in facts["architecture"] and "noise mode concat" in facts["architecture"]
+    assert facts["data"] == "none" and facts["discriminator"] == "none"
+    assert facts["tensors"].endswith("complete, all values finite") and facts["FLOPs"].endswith("G for one face")
+
+
+def test_a_public_file_is_described_with_what_was_taken_and_its_licence(
+    generators: dict[NoiseMode, GPEN], tmp_path: Path
+) -> None:
+    state = to_public(generators["concat"].state_dict(), public_generator_name)
+    judge = to_public(Discriminator(generators["concat"].architecture).state_dict(), public_discriminator_name)
+    torch.save({"params_ema": state, "d": judge}, tmp_path / "a.pth")
+    facts = describe_checkpoint(tmp_path / "a.pth")
+    assert facts["kind"] == "public GPEN checkpoint" and facts["read"] == "taken from params_ema"
+    assert facts["licence"].startswith("public GPEN weights come without a licence")
+    assert facts["discriminator"].endswith("channels 32, 32, 32, 32, 16 from 4×4 upwards")
+    torch.save({"params_ema": state, "d": {}}, tmp_path / "b.pth")
+    assert describe_checkpoint(tmp_path / "b.pth")["discriminator"].startswith(
+        "unusable: holds no discriminator: its entry d"
+    )
+    torch.save(judge, tmp_path / "d.pth")
+    assert describe_checkpoint(tmp_path / "d.pth")["kind"] == "a discriminator alone"
+
+
+def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
+    make_run: Callable[..., Path], run: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, _ = run(command.main, make_run("a"))
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    assert code == 0 and lines["kind"] == "Lightning checkpoint" and lines["images seen"] == "unknown"
+    assert lines["trained with"].startswith("seed 0") and "degradation" in lines["recipe"]
+
+
+def test_an_exported_model_is_described_and_anything_else_refused(
+    generators: dict[NoiseMode, GPEN], tmp_path: Path
+) -> None:
+    write_onnx(tmp_path / "a.onnx", StaticGPEN(generators["concat"]))
+    facts = describe_checkpoint(tmp_path / "a.onnx")
+    assert facts["resolution"] == "64 pixels" and "ONNX a.onnx" in facts["kind"]
+    (tmp_path / "b.pth").write_text("<html>")
+    with pytest.raises(ValueError, match=r"b\.pth is a text file that begins with '<html>'"):
+        describe_checkpoint(tmp_path / "b.pth")
