@@ -82,7 +82,7 @@ def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
     settings = QuantizationSettings(
         "max", "onnxruntime", None, largest_float_flops=0.0, equalize=False, correct_biases=False
     )
-    quantized = quantize(network, map_layers(network), faces, faces, settings, lambda step: None)
+    quantized = quantize(network, map_layers(network), faces, settings, lambda step: None)
     write_integer_onnx(path, quantized.network, quantized.grids)
 
 

@@ -105,11 +105,7 @@ def _add_export(report: Report, exported: ExportReport) -> None:
         f"{exported.parameters:,} parameters, {exported.flops / 1e9:.2f} GFLOPs at {exported.resolution} pixels; "
         f"largest and mean difference from the trained network on {exported.images.number} {exported.images.kind}."
     )
-    values = asdict(exported)
-    rows = [
-        (name, f"{values[f'{key}_max_difference']:.1e}", f"{values[f'{key}_mean_difference']:.1e}")
-        for name, key in (("safetensors", "safetensors"), ("TorchScript", "torchscript"), ("ONNX", "onnx"))
-    ]
+    rows = [(name, f"{one.largest:.1e}", f"{one.mean:.1e}") for name, one in exported.differences.items()]
     report.add_table(("artefact", "largest", "mean"), rows, "in units of [-1, 1]")
 
 

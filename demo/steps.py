@@ -21,6 +21,7 @@ from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import summary_rows
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport
+from export.formats.artefacts import ONNX_NAME, TORCHSCRIPT_NAME
 from export.formats.parity import ParityFaces
 from inference.drawing import render_faces
 from models import load_generator
@@ -185,8 +186,8 @@ def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> d
     return {
         **{name: {key: table[key].mean for key in ("psnr", "ssim")} for name, table in tables.items()},
         "export": {
-            "onnx_max_difference": exported.onnx_max_difference,
-            "torchscript_max_difference": exported.torchscript_max_difference,
+            "onnx_max_difference": exported.differences[ONNX_NAME].largest,
+            "torchscript_max_difference": exported.differences[TORCHSCRIPT_NAME].largest,
         },
         "seconds": seconds,
     }
@@ -199,8 +200,8 @@ def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float
     print()
     for row in [header, *rows]:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
-    print(f"\nexport: largest difference TorchScript {exported.torchscript_max_difference:.1e}, ONNX "
-          f"{exported.onnx_max_difference:.1e} (units of [-1, 1])")  # fmt: skip
+    print(f"\nexport: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
+          f"{exported.differences[ONNX_NAME].largest:.1e} (units of [-1, 1])")  # fmt: skip
     print(f"{seconds / 60:.1f} minutes; report: {page}")
 
 

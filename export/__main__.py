@@ -113,28 +113,20 @@ def _settings(forms: Forms, integers: Integers, has_faces: bool, console: Consol
 
 
 def _print_summary(report: "ExportReport", output: Path) -> None:
-    from export.bundle.page import NOT_RUN, ZOO_HEADER, zoo_rows
-    from export.formats.artefacts import COMPILER_OPSET
+    from export.bundle.page import NOT_RUN, ZOO_HEADER, difference_rows, zoo_rows
 
     console = Console()
     images = report.images
     which = "no faces given" if images.degradation is None else f"preset {images.degradation}, seed {images.seed}"
     differences = _table("artefact", "largest difference", "mean difference")
-    names = {
-        "safetensors": "safetensors",
-        "torchscript": "torchscript",
-        "onnx": f"onnx, opset {report.opset}",
-        "compiler_onnx": f"onnx, opset {COMPILER_OPSET}",
-    }
-    for key, name in names.items():
-        largest, mean = (getattr(report, f"{key}_{kind}_difference") for kind in ("max", "mean"))
-        differences.add_row(name, f"{largest:.1e}", f"{mean:.1e}")
+    for _, what, largest, mean in difference_rows(report):
+        differences.add_row(what, largest, mean)
     console.print(f"Compared with the network on {images.number} {images.kind} ({which}), in units of [-1, 1]:")
     console.print(differences)
     quality = _table(*ZOO_HEADER, "PSNR to float")
     for row, result in zip(zoo_rows(report), report.results, strict=True):
         quality.add_row(*row, "–" if result.form == "float32" else f"{result.psnr_to_float:.2f}")
-    console.print(f"Measured on {report.num_evaluation} {images.kind}:")
+    console.print(f"Measured on {report.num_evaluation} {images.kind} ({report.evaluated_on}):", soft_wrap=True)
     console.print(quality)
     console.print(f"{report.parameters:,} parameters", highlight=False)
     if report.int8_flops_share is not None:

@@ -161,7 +161,7 @@ def _load_torchscript(path: Path, device: torch.device) -> Restorer:
 
 
 def _load_onnx(path: Path, device: torch.device) -> Restorer:
-    """An ONNX file of ours; its shape is fixed to one image."""
+    """An ONNX file, run on one image at a time; of several outputs the first counts."""
     if device.type != "cpu":
         raise ValueError(f"ONNX files run on the CPU only here, got device {device}; use the TorchScript file instead")
     options = onnxruntime.SessionOptions()
@@ -173,9 +173,12 @@ def _load_onnx(path: Path, device: torch.device) -> Restorer:
     resolution = _fixed_resolution(path, session)
     name = session.get_inputs()[0].name
 
+    kind = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+    first_output = session.get_outputs()[0].name
+
     def run(degraded: Tensor) -> Tensor:
-        faces = [np.ascontiguousarray(face) for face in degraded.numpy()[:, None]]  # N of [1, 3, R, R]
-        restored = [session.run(None, {name: face})[0] for face in faces]
+        faces = [np.ascontiguousarray(face, dtype=kind) for face in degraded.numpy()[:, None]]  # N of [1, 3, R, R]
+        restored = [session.run([first_output], {name: face})[0].astype(np.float32) for face in faces]
         return torch.from_numpy(np.concatenate(restored)) if restored else degraded
 
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_NAME, "")
@@ -185,15 +188,23 @@ def _load_onnx(path: Path, device: torch.device) -> Restorer:
 
 
 def _fixed_resolution(path: Path, session: onnxruntime.InferenceSession) -> int:
-    """R of a session that maps one image [1, 3, R, R] to another."""
-    values = [*session.get_inputs(), *session.get_outputs()]
-    shapes = [list(value.shape) for value in values]
-    resolution = shapes[0][-1] if shapes and shapes[0] else 0
-    if len(values) != 2 or any(
-        s != [1, 3, resolution, resolution] or v.type != "tensor(float)" for s, v in zip(shapes, values, strict=True)
-    ):
+    """R of a session that maps images [1 or any, 3, R, R] to others by its first output."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    resolution = inputs[0].shape[-1] if inputs and inputs[0].shape else None
+    problems = [] if len(inputs) == 1 else [f"{len(inputs)} inputs"]
+    if not isinstance(resolution, int):
+        problems.append(f"the size of its input is not fixed ({inputs[0].shape if inputs else 'no input'})")
+    for word, value in (("input", inputs[:1]), ("first output", outputs[:1])):
+        for one in value:
+            if one.type not in ("tensor(float)", "tensor(float16)"):
+                problems.append(f"its {word} is {one.type.removeprefix('tensor(').removesuffix(')')}")
+            is_one = len(one.shape) == 4 and (one.shape[0] == 1 or not isinstance(one.shape[0], int))
+            if not is_one or list(one.shape[1:]) != [3, resolution, resolution]:
+                problems.append(f"the shape of its {word} is {one.shape}")
+    if problems or resolution is None:
         raise ValueError(
-            f"{path} must map one float32 image [1, 3, R, R] to another, its shapes are {shapes[:2]}; export it again"
+            f"{path} must map one float32 image [1, 3, R, R] (or float16) to another, but {'; '.join(problems)}; "
+            "export it again"
         )
     return int(resolution)
 

@@ -53,13 +53,12 @@ def main(
     calibration = _pairs(sets.calibration_faces, sets.num_calibration, sets.degradation, resolution, seed=1)
     evaluation = _pairs(sets.faces, sets.num_faces, sets.degradation, resolution, seed=0)
     print("network, quantized: drop in PSNR, drop in SSIM, PSNR to float, FLOPs in int8")
-    for words, result in comparisons(
+    for words, by_float, by_int8, integer_flops in comparisons(
         network, calibration, evaluation, target, imbalance, rounding_iterations, float_flops
     ):
-        by_float, by_int8 = result.by_float, result.by_int8
         print(
             f"{words}: {by_float.psnr - by_int8.psnr:.4f} dB, {by_float.ssim - by_int8.ssim:.5f}, "
-            f"{by_int8.psnr_to_float:.2f} dB, {result.integer_flops:.1%}",
+            f"{by_int8.psnr_to_float:.2f} dB, {integer_flops:.1%}",
             flush=True,
         )
     print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {len(evaluation.names)} faces")

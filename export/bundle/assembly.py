@@ -12,15 +12,15 @@ from torch import Tensor
 
 from data.ranges import uint8_to_model
 from export.bundle.contents import (
+    ARTEFACTS,
     BUNDLE_NAMES,
     CHECKSUMS_NAME,
     FLOAT_ARTEFACTS,
     REPORT_NAME,
     ExportReport,
     ExportSettings,
-    FormResult,
 )
-from export.bundle.faces import BundleFaces, choose_faces
+from export.bundle.faces import BundleFaces, choose_faces, training_record
 from export.bundle.files import write_bundle_files
 from export.bundle.precision_forms import PrecisionForms, make_forms
 from export.formats.artefacts import (
@@ -35,9 +35,7 @@ from export.formats.artefacts import (
     write_torchscript,
 )
 from export.formats.parity import ImageDifference, ParityFaces, check_difference, compare_networks
-from export.int8.simulation import quality
 from export.static.cost import Cost, count_cost
-from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint
@@ -87,13 +85,14 @@ def export_bundle(
     stored = read_checkpoint(checkpoint)
     generator, card = build_generator(stored), stored.card
     tell("reading and degrading faces")
-    faces = choose_faces(compare_on or ParityFaces(), settings, generator.architecture.resolution)
+    record = training_record(Path(checkpoint).resolve())
+    faces = choose_faces(compare_on or ParityFaces(), settings, generator.architecture.resolution, record)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         folder = Path(temporary)
         network = _write_artefacts(folder, generator, card, settings, tell)
         differences = _compare(folder, generator, uint8_to_model(faces.golden.degraded), tell)
-        forms = make_forms(folder, generator, network, map_layers(network), faces, settings, tell)
+        forms = make_forms(folder, generator, network, faces, settings, tell)
         cost = count_cost(generator.architecture, settings.upsampling)
         exported = _Exported(generator, card, faces, forms, differences, cost)
         report = _report(folder, Path(checkpoint).name, exported, settings)
@@ -141,7 +140,7 @@ def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Callable[[str]
 
 
 def _report(folder: Path, checkpoint: str, exported: _Exported, settings: ExportSettings) -> ExportReport:
-    faces, forms, differences, cost = exported.faces, exported.forms, exported.differences, exported.cost
+    faces, forms, cost = exported.faces, exported.forms, exported.cost
     calibrated_on = faces.calibrated_on
     return ExportReport(
         checkpoint=checkpoint,
@@ -155,32 +154,17 @@ def _report(folder: Path, checkpoint: str, exported: _Exported, settings: Export
         parameters=cost.parameters,
         cost_by_kind=cost.kinds,
         images=faces.used,
-        safetensors_max_difference=differences[SAFETENSORS_NAME].largest,
-        safetensors_mean_difference=differences[SAFETENSORS_NAME].mean,
-        torchscript_max_difference=differences[TORCHSCRIPT_NAME].largest,
-        torchscript_mean_difference=differences[TORCHSCRIPT_NAME].mean,
-        onnx_max_difference=differences[ONNX_NAME].largest,
-        onnx_mean_difference=differences[ONNX_NAME].mean,
-        compiler_onnx_max_difference=differences[COMPILER_ONNX_NAME].largest,
-        compiler_onnx_mean_difference=differences[COMPILER_ONNX_NAME].mean,
+        differences={**exported.differences, **forms.differences},
         num_calibration=0 if calibrated_on is None else len(calibrated_on.names),
         num_evaluation=len(faces.evaluation.names),
-        results=_results(faces, forms),
-        int8_flops_share=forms.int8_flops_share,
+        evaluated_on=faces.evaluated_on,
+        results=forms.results,
+        int8_flops_share=None if forms.quantized is None else forms.quantized.integer_flops,
         ranges=forms.ranges,
         warnings=(*faces.warnings, *forms.warnings),
-        sha256={name: _digest(folder / name) for name in (*FLOAT_ARTEFACTS, *forms.artefacts)},
+        sha256={name: _digest(folder / name) for name in ARTEFACTS if (folder / name).is_file()},
         versions=machine.versions(("torch", "onnx", "onnxruntime", "safetensors", "numpy")),
-    )
-
-
-def _results(faces: BundleFaces, forms: PrecisionForms) -> tuple[FormResult, ...]:
-    """Every form on the evaluation faces."""
-    float_images, target = forms.restored["float32"], faces.evaluation.target
-    measured = {form: quality(images, target, float_images) for form, images in forms.restored.items()}
-    return tuple(
-        FormResult(form, values.psnr_to_float, values if faces.has_targets else None)
-        for form, values in measured.items()
+        processor=machine.processor(),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from export.formats.artefacts import COMPILER_ONNX_NAME, DEFAULT_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
+from export.formats.parity import ImageDifference
 from export.int8.quantization import QuantizationSettings
 from export.int8.simulation import Quality
 from export.static.cost import KindCost
@@ -17,12 +18,14 @@ Precision = Literal["float32", "fp16", "int8"]
 INTEGER_TORCHSCRIPT_NAME = "generator_int8.torchscript.pt"
 INTEGER_ONNX_NAME = "generator_int8.onnx"
 FLOAT_ARTEFACTS = (SAFETENSORS_NAME, TORCHSCRIPT_NAME, ONNX_NAME, COMPILER_ONNX_NAME)
+ARTEFACTS = (*FLOAT_ARTEFACTS, INTEGER_TORCHSCRIPT_NAME, INTEGER_ONNX_NAME)
+"""Files that restore; those of int8 are in some bundles only."""
 LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME, README_NAME = "layer_map.json", "report.json", "report.html", "README.md"
 CHECKSUMS_NAME, PATHS_SCRIPT_NAME, PREPROCESSING_NAME = "SHA256SUMS", "absolute_paths.py", "preprocessing.json"
 VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME = "vacc", "calibration", "golden"
 """Folders: settings of compiler and runtime; faces to calibrate on; faces and what the card should make of them."""
 BUNDLE_NAMES = (
-    *(*FLOAT_ARTEFACTS, INTEGER_TORCHSCRIPT_NAME, INTEGER_ONNX_NAME, LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME),
+    *(*ARTEFACTS, LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME),
     *(README_NAME, CHECKSUMS_NAME, PATHS_SCRIPT_NAME, VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME),
 )
 """Everything that a bundle may hold at its top."""
@@ -97,16 +100,29 @@ class LayerEntry:
     """A line of the layer map."""
 
     name: str
+    """Of the module in the traces, such as `blocks.0.up.convolution.transposed`."""
     kind: str
+    """What it computes: `convolution`, `depthwise convolution`, `transposed convolution` or `linear`."""
     conv2d_index: int | None
     """What `exclude_layers` means; None for what the compiler does not count."""
+    inputs: tuple[str, ...]
+    """Layers whose outputs it computes with, directly or through operations without a weight; `input` is the face."""
+    outputs: tuple[str, ...]
+    """Layers that compute with its output in the same way; `output` is the restored face."""
     weight_shape: tuple[int, ...]
+    """As PyTorch stores it."""
     output_shape: tuple[int, ...]
+    """For one image."""
     flops: int
+    """For one image; a multiplication and an addition are two."""
     precision: str
     """`int8`, or `fp16` for what stays in floating point beside it; `float32` in a bundle without int8."""
     reason: str
-    """Why it is not int8, where it could be."""
+    """Why it has this precision."""
+    input_range: tuple[float, float] | None
+    """Smallest and largest input on the calibration faces; None where none was recorded (linear layers, no int8)."""
+    output_range: tuple[float, float] | None
+    """The same of its output in float."""
 
 
 @dataclass(frozen=True)
@@ -135,20 +151,15 @@ class ExportReport:
     """The same by kind of layer."""
     images: ImagesUsed
     """Which images the differences hold for."""
-    safetensors_max_difference: float
-    """Over all pixels and images, in units of [-1, 1]."""
-    safetensors_mean_difference: float
-    """Of the absolute values, in units of [-1, 1]."""
-    torchscript_max_difference: float
-    torchscript_mean_difference: float
-    onnx_max_difference: float
-    onnx_mean_difference: float
-    compiler_onnx_max_difference: float
-    compiler_onnx_mean_difference: float
+    differences: Mapping[str, ImageDifference]
+    """By the name of an artefact: how far its images are from those of the network it was written from, which is the
+    trained one, but for the trace that int8 is compiled from: its channels are rescaled and its biases corrected."""
     num_calibration: int
     """Faces that int8 was calibrated on."""
     num_evaluation: int
     """Other faces that the results hold for."""
+    evaluated_on: str
+    """What the training's record says of these, in words."""
     results: tuple[FormResult, ...]
     """Float first."""
     int8_flops_share: float | None
@@ -161,3 +172,5 @@ class ExportReport:
     """Of each artefact."""
     versions: Mapping[str, str]
     """Of Python and the libraries that wrote and ran the artefacts."""
+    processor: str
+    """That ran them."""

@@ -1,7 +1,8 @@
 """Faces of a bundle: to calibrate on, to measure on, and to compare with what comes back from a card."""
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.dataset import FaceImages
+from data.degradation.parameters import DegradationRanges
 from data.degradation.presets import load_preset
-from data.faces.files import open_faces
+from data.faces.files import FaceFiles, fingerprint, open_faces
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.contents import ExportSettings, ImagesUsed
@@ -34,8 +36,10 @@ class BundleFaces:
     """The first ones of these: they travel with the bundle."""
     used: ImagesUsed
     """The golden ones in words."""
+    evaluated_on: str
+    """What the training's record says of the faces to measure on, in words."""
     warnings: tuple[str, ...]
-    """About the calibration faces."""
+    """About the faces."""
 
     @property
     def has_targets(self) -> bool:
@@ -51,13 +55,16 @@ class BundleFaces:
         return PairBatch(names, self.range_faces, self.range_faces)
 
 
-def choose_faces(compare_on: ParityFaces, settings: ExportSettings, resolution: int) -> BundleFaces:
+def choose_faces(
+    compare_on: ParityFaces, settings: ExportSettings, resolution: int, record: Mapping[str, str] | None = None
+) -> BundleFaces:
     """Reads, degrades and divides the faces that were given.
 
     Args:
         compare_on: Faces, degradation and number of golden ones.
         settings: What the faces are needed for.
         resolution: R in pixels.
+        record: What the checkpoint's training says of its faces; only those it held out are measured on.
 
     Raises:
         FileNotFoundError: A folder or preset is missing.
@@ -70,24 +77,29 @@ def choose_faces(compare_on: ParityFaces, settings: ExportSettings, resolution: 
         images = model_to_uint8(parity_images(compare_on, resolution))
         smooth = PairBatch([f"smooth_{index:03d}" for index in range(len(images))], images, images)
         used = ImagesUsed("smooth synthetic images", len(images), None, seed)
-        return BundleFaces(None, None, smooth, smooth, used, ())
+        return BundleFaces(None, None, smooth, smooth, used, "no faces", ())
     is_integer = "int8" in settings.precisions
     is_measured = settings.precisions != ("float32",)  # else the golden faces suffice
-    calibration, evaluation = split_faces(
-        compare_on.faces,
-        compare_on.degradation,
-        seed,
-        resolution,
-        settings.num_calibration if is_integer else 0,
-        max(number, settings.num_evaluation) if is_measured else number,
-    )
+    faces, ranges = open_faces(compare_on.faces), load_preset(compare_on.degradation)
+    num_held_out, evaluated_on = known_to_training(faces, record)
+    wanted = max(number, settings.num_evaluation) if is_measured else number
+    num_calibration = settings.num_calibration if is_integer else 0
+    num_evaluation = wanted if num_held_out is None else min(wanted, num_held_out)
+    calibration, evaluation = split_faces(faces, ranges, seed, resolution, num_calibration, num_evaluation)
+    warnings: list[str] = []
+    if evaluated_on == TRAINED_ON:
+        warnings.append(f"{evaluated_on}: the figures flatter the network; name faces that it has not seen (--faces)")
+    elif num_evaluation < wanted and len(evaluation.names) == num_evaluation:
+        warnings.append(f"figures hold for the {num_evaluation} faces that training held out of {faces.path}")
     range_faces: Tensor | None = None
-    warnings: tuple[str, ...] = ()
     if settings.calibration is not None:
-        range_faces, warnings = read_calibration(settings.calibration, resolution, evaluation)
+        range_faces, more = read_calibration(settings.calibration, resolution, evaluation)
+        warnings += more
+    elif calibration is not None:
+        warnings += enlarged_warnings(faces.take(slice(len(calibration.names))), resolution)
     golden = PairBatch(evaluation.names[:number], evaluation.degraded[:number], evaluation.target[:number])
     used = ImagesUsed("degraded faces", len(golden.names), compare_on.degradation, seed)
-    return BundleFaces(calibration, range_faces, evaluation, golden, used, warnings)
+    return BundleFaces(calibration, range_faces, evaluation, golden, used, evaluated_on, tuple(warnings))
 
 
 INPUT_KEY, OUTPUT_KEY = "input_0", "output_0"
@@ -96,16 +108,51 @@ IMAGES_NAME, INPUTS_NAME, OUTPUTS_NAME, TARGETS_NAME = "images", "inputs", "outp
 """Folders of a set: what a person looks at, what the card reads, what it should write, the clean faces."""
 LIST_NAME = "datalist.txt"
 QUANTILES = (0.1, 0.5, 0.9)
+TRAINED_ON = "the network was trained on the faces that it is measured on"
+
+
+def training_record(checkpoint: Path) -> Mapping[str, str] | None:
+    """What the run that a checkpoint lies in says of its faces; None where no run's record is there.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    path = next((folder / "run.json" for folder in checkpoint.parents[:2] if (folder / "run.json").is_file()), None)
+    if path is None:
+        return None
+    try:
+        record: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8"))["data"]
+        return {name: record[name] for name in ("fingerprint", "validation_fingerprint", "num_validation_faces")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be the record of a run, it is damaged ({error!r}); restore it") from error
+
+
+def known_to_training(faces: FaceFiles, record: Mapping[str, str] | None) -> tuple[int | None, str]:
+    """How many of the last faces by name training held out (None if it did not divide this set), and that in words."""
+    if record is None:
+        return None, "no record of the training lies beside the checkpoint, which says whether it saw these faces"
+    number = int(record["num_validation_faces"])
+    parts = faces.take(slice(None, -number)), faces.take(slice(-number, None))
+    if [fingerprint(part) for part in parts] == [record["fingerprint"], record["validation_fingerprint"]]:
+        return number, "training held these faces out"
+    if fingerprint(faces) == record["fingerprint"]:
+        return None, TRAINED_ON
+    return None, "other faces than the training's"
 
 
 def split_faces(
-    folder: Path, degradation: str, seed: int, resolution: int, num_calibration: int, num_evaluation: int
+    faces: FaceFiles,
+    ranges: DegradationRanges,
+    seed: int,
+    resolution: int,
+    num_calibration: int,
+    num_evaluation: int,
 ) -> tuple[PairBatch | None, PairBatch]:
-    """Degrades the first faces of a folder for calibration and the last ones for evaluation.
+    """Degrades the first faces for calibration and the last ones for evaluation.
 
     Args:
-        folder: Folder or zip of clean faces.
-        degradation: Preset or YAML file.
+        faces: Clean faces.
+        ranges: Of the degradation.
         seed: Of the degradation.
         resolution: R in pixels.
         num_calibration: At most so many, and at most half of all; 0 for none.
@@ -115,12 +162,12 @@ def split_faces(
         Calibration (None for none) and evaluation faces; no photograph is in both.
 
     Raises:
-        FileNotFoundError: There is no such folder or preset.
         ValueError: There are too few faces, or one cannot be read.
     """
-    faces, ranges = open_faces(folder), load_preset(degradation)
     if num_calibration and len(faces) < 2:
-        raise ValueError(f"{folder} must hold at least two faces, one to calibrate and one to measure on; it holds one")
+        raise ValueError(
+            f"{faces.path} must hold at least two faces, one to calibrate and one to measure on; it holds one"
+        )
     first = min(num_calibration, len(faces) // 2)
 
     def degraded(part: slice, seed: int) -> PairBatch:
@@ -179,6 +226,24 @@ def sharpness_warnings(calibration: Tensor, expected: PairBatch) -> tuple[str, .
     return (
         "the calibration faces look clean, not degraded: RMS of the Laplacian of the brightness, 10 / 50 / 90 %: "
         f"{words}; calibrate on what the card will see (leave --calibration out to have faces degraded)",
+    )
+
+
+def enlarged_warnings(faces: FaceFiles, resolution: int) -> tuple[str, ...]:
+    """Says so if calibration faces are smaller than the network's images, so that they are blurred before degradation.
+
+    Args:
+        faces: Clean faces to calibrate on.
+        resolution: R in pixels.
+    """
+    sizes = [faces.read(index).size for index in range(len(faces))]
+    small = [size for size in sizes if min(size) < resolution]
+    if not small:
+        return ()
+    least = min(small, key=min)
+    return (
+        f"{len(small)} of {len(sizes)} calibration faces are smaller than {resolution} x {resolution} pixels (down to "
+        f"{least[0]} x {least[1]}) and were enlarged: they lack detail that the card will see, so take larger ones",
     )
 
 

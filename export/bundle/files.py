@@ -125,6 +125,21 @@ COMPILE_OPTIONS = {
     "opt_level": 2,
     "data_type": 0,  # the zoo measured 25 dB with 0 and 18 dB with 2
 }
+_TRACES = {
+    "fp16": "the float32 trace of the trained network",
+    "int8": "the float32 trace that was made for int8: channels rescaled, biases corrected; not for fp16",
+}
+_COMMENTS = {
+    "dtype": "of the trace; the precision on the card stands under backend",
+    "output_ddr": "as the zoo has it, which does not say what it means; the one under quantize is a setting of its own",
+    "data_type": "the zoo measured 25 dB with 0 and 18 dB with 2",
+    "calibrate_mode": "where the ranges of activations end; the simulation took the same",
+    "weight_scale": "steps of weights are powers of two, one for each output channel",
+    "exclude_layers": "conv2d_index in layer_map.json of convolutions that stay in fp16; [] means that all are int8",
+    "sampler": "get_data_num: how many faces lie in the folder",
+    "process_ops": "pixels to [-1, 1]: (pixel / 255 - 0.5) / 0.5",
+}
+"""What a line of the settings means, by its key; written above it."""
 CALIBRATION_NAMES = {"max": "max", "mse": "mse", "percentile": "percentile", "kl": "kl_divergence"}
 """Our words for ways to choose a range, to vamc's."""
 
@@ -171,7 +186,15 @@ def compile_settings(
         }
         settings["dataset"] = _dataset(images_folder, num_images, resolution)
     settings["workspace"] = {"path": "./deploy_weights/"}
-    return yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100)
+    lines = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100).splitlines()
+    comments = dict(_COMMENTS) | {"checkpoint": _TRACES[precision]}
+    explained = ["# For vamc compile, run in the folder of the bundle; keys as in the zoo's settings for GPEN."]
+    for line in lines:
+        key = line.strip().partition(":")[0]
+        if key in comments:  # output_ddr is there twice: explained at the first
+            explained.append(f"{line[: len(line) - len(line.lstrip())]}# {comments.pop(key)}")
+        explained.append(line)
+    return "\n".join(explained) + "\n"
 
 
 def preprocessing(resolution: int) -> str:

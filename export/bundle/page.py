@@ -11,7 +11,7 @@ from data.ranges import model_to_uint8
 from evaluation.reports.charts import Curve
 from evaluation.reports.pictures import comparison_rows
 from evaluation.reports.report import Report
-from export.bundle.contents import ExportReport
+from export.bundle.contents import INTEGER_TORCHSCRIPT_NAME, ExportReport
 from export.bundle.faces import BundleFaces
 from export.bundle.precision_forms import PrecisionForms
 from export.formats.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
@@ -69,6 +69,18 @@ def zoo_rows(report: ExportReport) -> list[tuple[str, str, str, str, str, str]]:
     return rows
 
 
+def difference_rows(report: ExportReport) -> list[tuple[str, str, str, str]]:
+    """Name of each artefact, what it is, and its largest and mean difference."""
+    what = {
+        SAFETENSORS_NAME: "trained weights, float32",
+        TORCHSCRIPT_NAME: "TorchScript trace, float32, static form",
+        ONNX_NAME: f"ONNX, opset {report.opset}",
+        COMPILER_ONNX_NAME: f"ONNX, opset {COMPILER_OPSET}",
+        INTEGER_TORCHSCRIPT_NAME: "TorchScript trace, float32, that int8 is compiled from",
+    }
+    return [(n, what[n], f"{one.largest:.1e}", f"{one.mean:.1e}") for n, one in report.differences.items()]
+
+
 def _add_warnings(page: Report, report: ExportReport) -> None:
     page.add_heading("Attention")
     for warning in report.warnings:
@@ -83,7 +95,8 @@ def _add_quality(page: Report, report: ExportReport) -> None:
     where = f"{report.num_evaluation} faces (preset {used.degradation}, seed {used.seed})"
     if used.degradation is None:
         where = f"{report.num_evaluation} smooth synthetic images, which are no faces"
-    page.add_table(ZOO_HEADER, zoo_rows(report), f"In the zoo's format; means over {where} that nothing was chosen on")
+    page.add_table(ZOO_HEADER, zoo_rows(report), f"In the zoo's format; means over {where} that int8 was not chosen on")
+    page.add_paragraph(f"Measured on: {report.evaluated_on}. onnxruntime ran on {report.processor}.")
     rows = []
     reference = report.results[0].quality
     for result in report.results:
@@ -104,19 +117,11 @@ def _add_pictures(page: Report, faces: BundleFaces, forms: PrecisionForms) -> No
 
 def _add_artefacts(page: Report, report: ExportReport) -> None:
     page.add_heading("Artefacts")
-    names = {
-        SAFETENSORS_NAME: ("trained weights, float32", "safetensors"),
-        TORCHSCRIPT_NAME: ("TorchScript trace, float32, static form", "torchscript"),
-        ONNX_NAME: (f"ONNX, opset {report.opset}", "onnx"),
-        COMPILER_ONNX_NAME: (f"ONNX, opset {COMPILER_OPSET}", "compiler_onnx"),
-    }
-    rows = []
-    for name, (what, key) in names.items():
-        largest, mean = (getattr(report, f"{key}_{kind}_difference") for kind in ("max", "mean"))
-        rows.append((name, what, f"{largest:.1e}", f"{mean:.1e}"))
     caption = (
-        f"Run and compared with the trained network on {report.images.number} {report.images.kind}, units of [-1, 1]"
+        f"Run and compared on {report.images.number} {report.images.kind}, units of [-1, 1]: with the trained network, "
+        "the trace for int8 with the rescaled network whose biases were corrected"
     )
+    rows = difference_rows(report)
     page.add_table(("file", "what it is", "largest difference", "mean"), rows, caption)
     page.add_table(("file", "SHA-256"), list(report.sha256.items()))
 
@@ -161,7 +166,7 @@ def _add_integers(page: Report, report: ExportReport, forms: PrecisionForms) -> 
             "What each convolution costs in int8, measured on calibration faces: alone, and as the only one spared"
         )
         page.add_svg(sensitivity_plot(quantized.sensitivity), caption)
-    ranges = [(name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in quantized.ranges.items()]
+    ranges = [(name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in quantized.input_ranges.items()]
     page.add_table(("convolution", "smallest input", "largest input"), ranges, "On the calibration faces")
 
 

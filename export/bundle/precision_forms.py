@@ -1,4 +1,7 @@
-"""The network in every precision that was asked for, with the images each makes of the evaluation faces."""
+"""The network in every precision that was asked for, with the images each makes of the evaluation faces.
+
+Every form restores these faces once; figures, warnings and golden outputs are taken from the same images.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,17 +11,25 @@ import torch
 from torch import Tensor
 
 from data.ranges import uint8_to_model
-from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, ExportSettings, LayerEntry
+from export.bundle.contents import (
+    INTEGER_ONNX_NAME,
+    INTEGER_TORCHSCRIPT_NAME,
+    ExportSettings,
+    FormResult,
+    LayerEntry,
+)
 from export.bundle.faces import BundleFaces
 from export.formats.artefacts import write_torchscript
 from export.formats.integer_engine import write_integer_onnx
-from export.formats.parity import check_difference, compare_networks
+from export.formats.parity import ImageDifference, check_difference, compare_networks
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
+from export.int8.simulation import quality
 from export.static.graph import Layer, map_layers
 from export.static.half_precision import ValueRange, half_risks, record_ranges, simulate_half
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN
+from system.machine import processor
 
 
 @dataclass(frozen=True)
@@ -29,32 +40,24 @@ class PrecisionForms:
     """The layer map, with the precision of each layer."""
     restored: Mapping[str, Tensor]
     """Form to what it makes of the evaluation faces, [N, 3, R, R]; `float32` first."""
+    results: tuple[FormResult, ...]
+    """How well each form restores them."""
     golden_forms: Mapping[str, str]
     """Precision to the form whose images the card should give in it."""
     quantized: QuantizedNetwork | None
     """int8 as the card computes it; None without."""
     ranges: Mapping[str, ValueRange]
     """Of every module, where fp16 was asked for."""
+    differences: Mapping[str, ImageDifference]
+    """Of the trace that int8 is compiled from, to the network that was traced."""
     warnings: tuple[str, ...]
     """What needs attention."""
-    artefacts: tuple[str, ...]
-    """Names of files that were written for these forms."""
-
-    @property
-    def int8_flops_share(self) -> float | None:
-        """Of all FLOPs, those in int8."""
-        if self.quantized is None:
-            return None
-        return sum(layer.flops for layer in self.layers if layer.precision == "int8") / sum(
-            layer.flops for layer in self.layers
-        )
 
 
 def make_forms(
     folder: Path,
     generator: GPEN,
     network: StaticGPEN,
-    layers: Sequence[Layer],
     faces: BundleFaces,
     settings: ExportSettings,
     tell: Callable[[str], None],
@@ -65,7 +68,6 @@ def make_forms(
         folder: Of the bundle.
         generator: The trained network.
         network: Its static form.
-        layers: Of the static form.
         faces: Of the bundle.
         settings: Precisions and how int8 is chosen.
         tell: Told what begins.
@@ -73,28 +75,29 @@ def make_forms(
     Raises:
         ValueError: An artefact of int8 differs from what was simulated.
     """
-    degraded = faces.evaluation.degraded
+    degraded, layers = faces.evaluation.degraded, map_layers(network)
     tell(f"restoring {len(degraded)} faces in float32")
     restored = {"float32": restore_all(network, degraded)}
     golden_forms = {"float32": "float32"}
-    ranges: dict[str, ValueRange] = {}
-    warnings: list[str] = []
-    quantized: QuantizedNetwork | None = None
-    artefacts: tuple[str, ...] = ()
+    ranges: Mapping[str, ValueRange] = {}
+    differences: dict[str, ImageDifference] = {}
+    card: QuantizedNetwork | None = None
     if "fp16" in settings.precisions:
         tell(f"restoring {len(degraded)} faces in fp16")
         golden_forms["fp16"] = "fp16, simulated"
         restored["fp16, simulated"] = restore_all(simulate_half(network), degraded)
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
-        warnings += half_risks(ranges)
     if "int8" in settings.precisions:
-        quantized, images, more = _make_integer_forms(folder, generator, network, layers, faces, settings, tell)
-        golden_forms["int8"] = next(iter(images))
-        restored |= images
-        warnings += more
-        artefacts = INTEGER_TORCHSCRIPT_NAME, INTEGER_ONNX_NAME
-    entries = tuple(_entry(layer, quantized) for layer in layers)
-    return PrecisionForms(entries, restored, golden_forms, quantized, ranges, tuple(warnings), artefacts)
+        name = f"int8 ({settings.quantization.calibration})"
+        golden_forms["int8"] = f"{name}, simulated"
+        card, differences[INTEGER_TORCHSCRIPT_NAME] = _quantize_for_card(folder, network, layers, faces, settings, tell)
+        tell(f"restoring {len(degraded)} faces in int8")
+        restored[f"{name}, simulated"] = card.simulate(degraded)
+        restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, tell)
+    results = _measure(restored, faces)
+    warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization), *_unreachable(layers, card)]
+    entries = tuple(_entry(layer, layers, card) for layer in layers)
+    return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
 
 
 def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, batch_size: int = 8) -> Tensor:
@@ -103,43 +106,73 @@ def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, batch_siz
         return torch.cat([restore(uint8_to_model(batch)) for batch in degraded.split(batch_size)])
 
 
-def _make_integer_forms(
+def _quantize_for_card(
     folder: Path,
-    generator: GPEN,
     network: StaticGPEN,
     layers: Sequence[Layer],
     faces: BundleFaces,
     settings: ExportSettings,
     tell: Callable[[str], None],
-) -> tuple[QuantizedNetwork, dict[str, Tensor], list[str]]:
-    """int8 as the card computes it, simulated, and as onnxruntime does, executed; images by form, and warnings."""
+) -> tuple[QuantizedNetwork, ImageDifference]:
+    """int8 as the card computes it, and how far the trace that it is compiled from is from what was traced."""
     assert faces.calibration is not None  # int8 without faces was refused
-    chosen, evaluation = settings.quantization, faces.evaluation
-    name = f"int8 ({chosen.calibration})"
-    card = quantize(network, layers, faces.calibration, evaluation, chosen, tell, faces.range_faces)
-    tell("writing and running the artefacts of int8")
+    card = quantize(network, layers, faces.calibration, settings.quantization, tell, faces.range_faces)
+    tell("tracing what int8 is compiled from")
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
-    images = uint8_to_model(faces.golden.degraded)
-    check_difference(INTEGER_TORCHSCRIPT_NAME, compare_networks(card.network, restorer, images))
+    difference = compare_networks(card.network, restorer, uint8_to_model(faces.golden.degraded))
+    check_difference(INTEGER_TORCHSCRIPT_NAME, difference)
+    return card, difference
+
+
+def _run_in_integers(
+    folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, tell: Callable[[str], None]
+) -> Tensor:
+    """Writes int8 for onnxruntime and restores the evaluation faces with it."""
+    assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
-    without_choice = replace(chosen, target="onnxruntime", largest_drop_db=None, largest_float_flops=0.0)
-    engine = quantize(
-        shuffled, map_layers(shuffled), faces.calibration, evaluation, without_choice, tell, faces.range_faces
-    )
+    chosen = replace(settings.quantization, target="onnxruntime", largest_drop_db=None, largest_float_flops=0.0)
+    engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, tell, faces.range_faces)
+    tell(f"restoring {len(faces.evaluation.names)} faces in onnxruntime's int8")
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
-    executed = load_restorer(folder / INTEGER_ONNX_NAME)
-    forms = {
-        f"{name}, simulated": card.simulate(evaluation.degraded),
-        f"{name}, onnxruntime": restore_all(executed, evaluation.degraded),
-    }
-    return card, forms, _unreachable(layers, card) + _missed_budget(card, chosen)
+    return restore_all(load_restorer(folder / INTEGER_ONNX_NAME), faces.evaluation.degraded)
 
 
-def _unreachable(layers: Sequence[Layer], quantized: QuantizedNetwork) -> list[str]:
+def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormResult, ...]:
+    """Every form on the evaluation faces."""
+    by_float, target = restored["float32"], faces.evaluation.target
+    measured = {form: quality(images, target, by_float) for form, images in restored.items()}
+    return tuple(
+        FormResult(form, values.psnr_to_float, values if faces.has_targets else None)
+        for form, values in measured.items()
+    )
+
+
+def missed_budgets(results: Sequence[FormResult], settings: QuantizationSettings) -> list[str]:
+    """Names every form of int8 that costs more than was allowed."""
+    by_float, warnings = results[0].quality, []
+    for result in results:
+        if not result.form.startswith("int8") or settings.largest_drop_db is None:
+            continue
+        assert by_float is not None and result.quality is not None  # int8 without faces was refused
+        if settings.budget.is_met(result.quality, by_float):
+            continue
+        where, advice = "", "--largest-float-flops, --rounding-iterations or quantization-aware fine-tuning"
+        if result.form.endswith("onnxruntime"):
+            where, advice = f", run on {processor()}", "another --calibration-mode or quantization-aware fine-tuning"
+        warnings.append(
+            f"{result.form}{where} misses its budget: {by_float.psnr - result.quality.psnr:.3f} dB below float and "
+            f"{result.psnr_to_float:.1f} dB from it, {settings.largest_drop_db:g} at most and at least "
+            f"{settings.least_psnr_to_float_db:g} are allowed; try {advice}"
+        )
+    return warnings
+
+
+def _unreachable(layers: Sequence[Layer], quantized: QuantizedNetwork | None) -> list[str]:
     """Says so if a layer should be excluded that the compiler cannot be told to exclude."""
-    names = [layer.name for layer in layers if layer.name in quantized.reasons and layer.conv2d_index is None]
+    reasons = {} if quantized is None else quantized.reasons
+    names = [layer.name for layer in layers if layer.name in reasons and layer.conv2d_index is None]
     if not names:
         return []
     return [
@@ -148,20 +181,28 @@ def _unreachable(layers: Sequence[Layer], quantized: QuantizedNetwork) -> list[s
     ]
 
 
-def _missed_budget(quantized: QuantizedNetwork, settings: QuantizationSettings) -> list[str]:
-    """Says so if int8 costs more than was allowed."""
-    if quantized.is_within_budget:
-        return []
-    drop = quantized.by_float.psnr - quantized.by_int8.psnr
-    return [
-        f"int8 misses its budget: {drop:.3f} dB below float and {quantized.by_int8.psnr_to_float:.1f} dB from it, "
-        f"{settings.largest_drop_db} and at least {settings.least_psnr_to_float_db} are allowed; try "
-        "--largest-float-flops, --rounding-iterations or quantization-aware fine-tuning"
-    ]
-
-
-def _entry(layer: Layer, quantized: QuantizedNetwork | None) -> LayerEntry:
-    precision = "float32" if quantized is None else quantized.precisions[layer.name]
-    reason = "" if quantized is None else quantized.reasons.get(layer.name, "")
-    shapes = layer.weight_shape, layer.output_shape
-    return LayerEntry(layer.name, layer.kind, layer.conv2d_index, *shapes, layer.flops, precision, reason)
+def _entry(layer: Layer, layers: Sequence[Layer], quantized: QuantizedNetwork | None) -> LayerEntry:
+    """The line of one layer."""
+    precision, reason = "float32", "int8 was not asked for"
+    if quantized is not None:
+        precision, reason = (
+            quantized.precisions[layer.name],
+            "a convolution; nothing is gained that the budget asks for by leaving it in float",
+        )
+        if layer.kind == "linear":
+            reason = "linear layers stay in floating point, as TVM's relay.quantize leaves dense layers by default"
+        reason = quantized.reasons.get(layer.name, reason)
+    return LayerEntry(
+        name=layer.name,
+        kind=layer.kind,
+        conv2d_index=layer.conv2d_index,
+        inputs=layer.inputs,
+        outputs=tuple(other.name for other in layers if layer.name in other.inputs) or ("output",),
+        weight_shape=layer.weight_shape,
+        output_shape=layer.output_shape,
+        flops=layer.flops,
+        precision=precision,
+        reason=reason,
+        input_range=None if quantized is None else quantized.input_ranges.get(layer.name),
+        output_range=None if quantized is None else quantized.output_ranges.get(layer.name),
+    )

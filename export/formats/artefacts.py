@@ -100,7 +100,8 @@ def check_opset(opset: int) -> None:
     lowest, highest = OPSET_RANGE
     if not lowest <= opset <= highest:
         raise ValueError(
-            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; {COMPILER_ONNX_NAME} is written anyway"
+            f"the ONNX opset must be from {lowest} to {highest}, got {opset}; every bundle also holds opset "
+            f"{COMPILER_OPSET}, for compilers"
         )
 
 

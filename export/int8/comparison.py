@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evaluation.pairs import PairBatch
-from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
+from export.int8.quantization import QuantizationSettings, quantize
 from export.int8.rescaling import random_factors, rescale
-from export.int8.simulation import Target
+from export.int8.simulation import Quality, Target, quality, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models.quantization.clipping import CALIBRATIONS
@@ -20,7 +20,7 @@ def comparisons(
     imbalance: Sequence[float],
     rounding_iterations: int = 0,
     float_flops: float = 0.0,
-) -> Iterator[tuple[str, QuantizedNetwork]]:
+) -> Iterator[tuple[str, Quality, Quality, float]]:
     """Quantizes a network, and copies of it whose channels are uneven, in every way.
 
     Args:
@@ -33,15 +33,18 @@ def comparisons(
         float_flops: Also choose layers for this share of the FLOPs in float; 0 does not.
 
     Yields:
-        What was done in words, and what came of it.
+        What was done in words, how well float and int8 restore, and the share of FLOPs in int8.
     """
     layers = map_layers(network)
     for deviation in imbalance:
         candidate = rescale(network, random_factors(network, deviation)) if deviation else network
+        by_float = simulate(candidate, {}, evaluation.degraded)
+        float_quality = quality(by_float, evaluation.target, by_float)
         which = f"uneven, σ = {deviation:g}" if deviation else "as trained"
         for words, settings in _ways(target, rounding_iterations, float_flops):
-            result = quantize(candidate, layers, calibration, evaluation, settings, lambda _: None)
-            yield f"{which}, {words}", result
+            result = quantize(candidate, layers, calibration, settings, lambda _: None)
+            measured = quality(result.simulate(evaluation.degraded), evaluation.target, by_float)
+            yield f"{which}, {words}", float_quality, measured, result.integer_flops
 
 
 def _ways(target: Target, rounding_iterations: int, float_flops: float) -> Iterator[tuple[str, QuantizationSettings]]:

@@ -107,7 +107,8 @@ def measure_on(network: StaticGPEN, faces: PairBatch) -> Measure:
     by_float = simulate(network, {}, faces.degraded)
 
     def measure(grids: Grids) -> Quality:
-        return quality(simulate(network, grids, faces.degraded), faces.target, by_float)
+        restored = simulate(network, grids, faces.degraded) if grids else by_float
+        return quality(restored, faces.target, by_float)
 
     return measure
 

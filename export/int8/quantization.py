@@ -17,7 +17,7 @@ from export.int8.layer_selection import (
     leave_out,
     measure_on,
 )
-from export.int8.simulation import Grids, Quality, Target, calibration_ranges, choose_grids, quality, simulate
+from export.int8.simulation import ConvolutionRanges, Grids, Target, calibration_ranges, choose_grids, simulate
 from export.static.graph import Layer
 from export.static.network import StaticGPEN
 from models.quantization.clipping import Calibration
@@ -72,33 +72,24 @@ class QuantizedNetwork:
     """Of every layer by name."""
     reasons: Mapping[str, str]
     """Why a convolution was left in float, by name."""
-    ranges: Mapping[str, tuple[float, float]]
+    input_ranges: Mapping[str, tuple[float, float]]
     """Smallest and largest input of each convolution on the calibration faces, by name."""
-    by_float: Quality
-    """Of the float network on the evaluation faces."""
-    by_int8: Quality
-    """Of the simulated int8 network on the evaluation faces."""
+    output_ranges: Mapping[str, tuple[float, float]]
+    """The same of its outputs, in float."""
     sensitivity: tuple[LayerSensitivity, ...]
     """Of every convolution, measured on calibration faces; empty if it was skipped."""
     integer_flops: float
     """Share of the FLOPs in int8."""
-    is_within_budget: bool
-    """Whether the evaluation faces meet the budget; true if there is none in dB."""
 
     def simulate(self, degraded: Tensor) -> Tensor:
         """Restores degraded faces, uint8 [N, 3, R, R], as the integer target does; [N, 3, R, R], about [-1, 1]."""
         return simulate(self.network, self.grids, degraded)
-
-    def simulate_layers(self, names: Sequence[str], degraded: Tensor) -> Tensor:
-        """The same with the named convolutions in int8 only."""
-        return simulate(self.network, {name: self.grids[name] for name in names}, degraded)
 
 
 def quantize(
     network: StaticGPEN,
     layers: Sequence[Layer],
     calibration: PairBatch,
-    evaluation: PairBatch,
     settings: QuantizationSettings,
     on_step: Callable[[str], None],
     range_faces: Tensor | None = None,
@@ -109,13 +100,12 @@ def quantize(
         network: The static form; stays as it is.
         layers: All of its layers, from `export.static.graph.map_layers`.
         calibration: Faces that ranges, biases and layers are chosen on.
-        evaluation: Other faces, for the final figures.
         settings: How.
         on_step: Told in a few words what begins.
         range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
 
     Returns:
-        The prepared network, its steps and its quality.
+        The prepared network and its steps; nothing was measured on faces that it was not chosen on.
 
     Raises:
         ValueError: There are no calibration faces.
@@ -127,36 +117,35 @@ def quantize(
     sensitivity, reasons = _select(prepared, grids, layers, calibration, settings, on_step)
     grids = leave_out(grids, reasons)
     prepared = _correct(prepared, grids, faces, settings, on_step)
-    on_step(f"measuring int8 on {len(evaluation.names)} faces")
-    images = simulate(network, {}, evaluation.degraded)
-    by_float = quality(images, evaluation.target, images)
-    by_int8 = quality(simulate(prepared, grids, evaluation.degraded), evaluation.target, images)
     integer = sum(layer.flops for layer in layers if layer.name in grids)
     return QuantizedNetwork(
         network=prepared,
         grids=grids,
         precisions={layer.name: "int8" if layer.name in grids else "fp16" for layer in layers},
         reasons=reasons,
-        ranges=ranges,
-        by_float=by_float,
-        by_int8=by_int8,
+        input_ranges=_ends(ranges, "input"),
+        output_ranges=_ends(ranges, "output"),
         sensitivity=sensitivity,
         integer_flops=integer / sum(layer.flops for layer in layers),
-        is_within_budget=settings.largest_drop_db is None or settings.budget.is_met(by_int8, by_float),
     )
 
 
 def _calibrate(
     network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
-) -> tuple[StaticGPEN, Grids, dict[str, tuple[float, float]]]:
-    """The rescaled network, steps of all its convolutions and the ends of the ranges that they were chosen from."""
+) -> tuple[StaticGPEN, Grids, dict[str, ConvolutionRanges]]:
+    """The rescaled network, steps of all its convolutions and the ranges that they were chosen from."""
     if settings.equalize:
         on_step("rescaling channels")
         network = equalize(network, faces)
     on_step(f"calibrating on {len(faces)} faces ({settings.calibration})")
     ranges = calibration_ranges(network, faces)
-    ends = {name: (float(r.input.lowest.min()), float(r.input.highest.max())) for name, r in ranges.items()}
-    return network, choose_grids(network, ranges, settings.calibration, settings.target), ends
+    return network, choose_grids(network, ranges, settings.calibration, settings.target), ranges
+
+
+def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "output"]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of one side of every convolution."""
+    tensors = {name: range_.input if side == "input" else range_.output for name, range_ in ranges.items()}
+    return {name: (float(tensor.lowest.min()), float(tensor.highest.max())) for name, tensor in tensors.items()}
 
 
 def _correct(

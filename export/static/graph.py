@@ -87,6 +87,8 @@ class Layer:
     """Of the module in `StaticGPEN`, such as `blocks.0.up.convolution.transposed`."""
     kind: LayerKind
     """What it computes."""
+    inputs: tuple[str, ...]
+    """Layers whose outputs it computes with, directly or through operations without a weight; `input` is the face."""
     conv2d_index: int | None
     """Number among the nn.conv2d calls; None for transposed convolutions and linear layers, which have none."""
     weight_shape: tuple[int, ...]
@@ -115,15 +117,20 @@ def map_layers(network: StaticGPEN) -> tuple[Layer, ...]:
     constants = constant_names(program)
     layers: list[Layer] = []
     num_convolutions = 0
+    sources: dict[fx.Node, dict[str, None]] = {}  # names of the layers that a value was computed with, in order
     for node in _post_order(program.graph):
+        sources[node] = {name: None for operand in node.all_input_nodes for name in sources[operand]}
+        if node.op == "placeholder" and node.name not in constants:
+            sources[node] = {"input": None}
         if node.target not in _OPERATORS:
             continue
         weight = node.args[1]
         if not isinstance(weight, fx.Node) or weight.name not in constants:
             raise ValueError(f"the weight of {node.name} must be a constant, it is computed at run time ({weight})")
         name = constants[weight.name].rpartition(".")[0]
-        layer = _layer(node, name, network.get_submodule(name), num_convolutions)
+        layer = _layer(node, network.get_submodule(name), tuple(sources[node]), name, num_convolutions)
         num_convolutions += layer.conv2d_index is not None
+        sources[node] = {name: None}
         layers.append(layer)
     return tuple(layers)
 
@@ -136,7 +143,7 @@ _OPERATORS = {
 """Operators with a weight as their second operand."""
 
 
-def _layer(node: fx.Node, name: str, module: nn.Module, index: int) -> Layer:
+def _layer(node: fx.Node, module: nn.Module, inputs: tuple[str, ...], name: str, index: int) -> Layer:
     """Describes a call of an operator."""
     source, weight, output = (tuple(n.meta["val"].shape) for n in (*node.all_input_nodes[:2], node))
     kind: LayerKind = "linear"
@@ -148,7 +155,7 @@ def _layer(node: fx.Node, name: str, module: nn.Module, index: int) -> Layer:
     places = prod(source[2:]) if kind == "transposed convolution" else prod(output[2:])
     values = sum(parameter.numel() for parameter in module.parameters(recurse=False))
     number = index if kind in ("convolution", "depthwise convolution") else None
-    return Layer(name, kind, number, weight, output, 2 * places * prod(weight), values)
+    return Layer(name, kind, inputs, number, weight, output, 2 * places * prod(weight), values)
 
 
 def _post_order(graph: fx.Graph) -> Iterator[fx.Node]:

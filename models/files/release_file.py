@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from models.architecture import Architecture
@@ -124,5 +124,13 @@ def save_release(
         "architecture": json.dumps(asdict(generator.architecture)),
         "minibatch_group_size": json.dumps(discriminator.minibatch_group_size if discriminator else None),
     }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    content = save(tensors, metadata)
+    # The library writes metadata in an order that changes with every process: sorted, equal networks are equal files.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[end:])

@@ -44,6 +44,7 @@ def threshold(counts: Tensor, largest: Tensor, calibration: Calibration) -> Tens
     Returns:
         Scalar in (0, largest]; 1 if all values are 0.
     """
+    counts = counts.cpu()  # thousands of numbers that are looked at one by one, wherever they were counted
     if float(largest) <= 0:
         return torch.ones_like(largest)
     if calibration == "max":

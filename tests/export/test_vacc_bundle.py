@@ -15,18 +15,22 @@ import torch
 import yaml
 from PIL import Image
 
+from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
 from export.bundle.absolute_paths import write_absolute_lists
 from export.bundle.assembly import export_bundle
-from export.bundle.contents import ExportReport, ExportSettings
-from export.bundle.faces import choose_faces
+from export.bundle.contents import ExportReport, ExportSettings, FormResult
+from export.bundle.faces import choose_faces, enlarged_warnings
+from export.bundle.precision_forms import missed_budgets
 from export.formats.parity import ParityFaces
 from export.int8.quantization import QuantizationSettings, quantize
+from export.int8.simulation import Quality
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import load_generator
+from system.machine import processor
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "gpen_64.safetensors"
 SETTINGS = ExportSettings(
@@ -78,7 +82,7 @@ def test_int8_figures_in_the_report_are_those_a_fresh_evaluation_gives(
     faces = choose_faces(ParityFaces(photographs, num_images=4), SETTINGS, 64)
     network = StaticGPEN(load_generator(SHIPPED))
     assert faces.calibration is not None
-    fresh = quantize(network, map_layers(network), faces.calibration, faces.evaluation, SETTINGS.quantization, len)
+    fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization, len)
     stored = {result.form: result for result in report.results}
     with torch.no_grad():
         exact = model_to_uint8(network(uint8_to_model(faces.evaluation.degraded)))
@@ -276,3 +280,41 @@ def test_clean_calibration_faces_are_noticed_and_degraded_ones_are_not(
     assert "look clean, not degraded" in warning and "Laplacian" in warning
     assert degraded.warnings == ()
     assert degraded.calibrated_on is not None and len(degraded.calibrated_on.names) == 12
+
+
+def test_what_an_engineer_reads_says_why(bundle: tuple[Path, ExportReport], layers: list[dict[str, Any]]) -> None:
+    folder, report = bundle
+    settings = (folder / "vacc" / "int8.yaml").read_text()
+    for words in (
+        "# the float32 trace that was made for int8",
+        "[] means that all are int8",
+        "does not say what it means",
+    ):
+        assert words in settings
+    assert all(layer["reason"] for layer in layers)
+    assert layers[0]["inputs"] == ["input"] and layers[0]["input_range"][0] >= -1
+    assert [layer["name"] for layer in layers if layer["outputs"] == ["output"]]
+    named = {layer["name"]: layer for layer in layers}
+    for layer in layers:
+        for source in set(layer["inputs"]) - {"input"}:
+            assert layer["name"] in named[source]["outputs"]
+        assert (layer["input_range"] is None) == (layer["kind"] == "linear")
+    difference = report.differences["generator_int8.torchscript.pt"]
+    assert 0 <= difference.mean <= difference.largest < 2e-5
+    assert report.processor in (folder / "report.html").read_text()
+
+
+def test_forms_that_miss_their_budget_are_named_with_the_processor_that_ran_them() -> None:
+    exact = FormResult("float32", 100.0, Quality(25.0, 0.7, 100.0))
+    good = FormResult("int8 (mse), simulated", 48.0, Quality(24.95, 0.7, 48.0))
+    bad = FormResult("int8 (mse), onnxruntime", 25.9, Quality(24.4, 0.6, 25.9))
+    (warning,) = missed_budgets([exact, good, bad], QuantizationSettings())
+    assert "onnxruntime" in warning and processor() in warning
+    assert "0.600 dB below float and 25.9 dB from it" in warning
+
+
+def test_enlarged_calibration_faces_are_a_warning(photographs: Path) -> None:
+    faces = open_faces(photographs).take(slice(2))
+    assert enlarged_warnings(faces, 128) == ()
+    (warning,) = enlarged_warnings(faces, 256)
+    assert "2 of 2 calibration faces are smaller than 256 x 256" in warning and "128 x 128" in warning

@@ -93,16 +93,38 @@ def test_networks_of_other_programs_are_refused(images: Tensor, tmp_path: Path) 
         torch.jit.trace(nn.Conv2d(3, 3, 1), images).save(tmp_path / "other.pt")
     with pytest.raises(ValueError, match="does not say what it restores"):
         load_restorer(tmp_path / "other.pt")
-    value = onnx.helper.make_tensor_value_info
-    kind = onnx.TensorProto.FLOAT
-    for name, shape in (("vector", [1, 3]), ("any", ["batch", 3, 64, 64])):
-        graph = onnx.helper.make_graph(
-            [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", kind, shape)], [value("y", kind, shape)]
-        )
-        opset = onnx.helper.make_opsetid("", 17)
-        onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / f"{name}.onnx")
-        with pytest.raises(ValueError, match="must map one float32 image"):
-            load_restorer(tmp_path / f"{name}.onnx")
+    one = ("x", onnx.TensorProto.FLOAT, [1, 3, 64, 64])
+    for described, inputs, wrong in (
+        ("vector", [("x", onnx.TensorProto.FLOAT, [1, 3])], r"the shape of its input is \[1, 3\]"),
+        ("bytes", [("x", onnx.TensorProto.UINT8, [1, 3, 64, 64])], "its input is uint8"),
+        ("two", [one, ("more", onnx.TensorProto.FLOAT, [1])], "2 inputs"),
+        ("free", [("x", onnx.TensorProto.FLOAT, [1, 3, "height", "width"])], "the size of its input is not fixed"),
+    ):
+        write_identity(tmp_path / f"{described}.onnx", inputs)
+        with pytest.raises(ValueError, match=f"must map one float32 image.*{wrong}"):
+            load_restorer(tmp_path / f"{described}.onnx")
+
+
+def write_identity(path: Path, inputs: list[tuple[str, int, list[int | str]]], num_outputs: int = 1) -> None:
+    """A file that gives back its input; further outputs are its negative."""
+    values = [onnx.helper.make_tensor_value_info(*described) for described in inputs]
+    kinds = ["Identity", "Neg"][:num_outputs]
+    nodes = [onnx.helper.make_node(kind, ["x"], [f"y{index}"]) for index, kind in enumerate(kinds)]
+    outputs = [onnx.helper.make_tensor_value_info(f"y{index}", *inputs[0][1:]) for index in range(num_outputs)]
+    graph = onnx.helper.make_graph(nodes, "g", values, outputs)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16])
+@pytest.mark.parametrize(("batch", "num_outputs"), [("batch", 1), (1, 2), ("batch", 2)])
+def test_files_with_any_batch_half_precision_or_more_outputs_restore_by_their_first_output(
+    images: Tensor, tmp_path: Path, kind: int, batch: int | str, num_outputs: int
+) -> None:
+    write_identity(tmp_path / "other.onnx", [("x", kind, [batch, 3, 64, 64])], num_outputs)
+    restored = load_restorer(tmp_path / "other.onnx")(images)
+    half = kind == onnx.TensorProto.FLOAT16
+    assert restored.dtype == torch.float32
+    torch.testing.assert_close(restored, images.half().float() if half else images, rtol=0, atol=0)
 
 
 def test_devices_that_cannot_be_used_get_one_line(files: dict[str, Path]) -> None:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from data.degradation.presets import load_preset
-from data.faces.files import open_faces
+from data.faces.files import fingerprint, open_faces
 from data.ranges import uint8_to_model
 from evaluation.pairs import degraded_pairs
 from export.__main__ import main
@@ -54,9 +54,10 @@ def test_command_writes_a_complete_bundle(
     report = json.loads((output / "report.json").read_text())
     assert {path.name for path in output.iterdir()} == {*ARTEFACTS, *TEXTS, "golden", "vacc"}
     assert [path.name for path in output.parent.iterdir()] == ["bundle"]
-    assert report["safetensors_max_difference"] == 0
-    for name in ("torchscript", "onnx", "compiler_onnx"):
-        assert 0 < report[f"{name}_mean_difference"] < report[f"{name}_max_difference"] < 2e-5
+    differences = report["differences"]
+    assert differences["generator.safetensors"] == {"largest": 0, "mean": 0}
+    for name in ARTEFACTS[1:]:
+        assert 0 < differences[name]["mean"] < differences[name]["largest"] < 2e-5
     assert report["images"] == {"kind": "degraded faces", "number": 3, "degradation": "released", "seed": 3}
     assert (report["opset"], report["resolution"], report["card"]) == (13, 64, {"data": "none"})
     assert report["parameters"] == sum(p.numel() for p in load_generator(checkpoint).parameters())
@@ -78,7 +79,7 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     last = files.take(slice(-2, None))
     images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
     fresh = compare_networks(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
-    assert fresh == ImageDifference(report.onnx_max_difference, report.onnx_mean_difference)
+    assert fresh == report.differences["generator.onnx"]
 
 
 def test_weights_of_the_checkpoint_are_what_every_artefact_restores_with(
@@ -244,3 +245,48 @@ def test_a_full_disk_leaves_the_folder_empty(checkpoint: Path, tmp_path: Path, m
     with pytest.raises(OSError, match="No space left"):
         export_bundle(checkpoint, tmp_path / "new" / "bundle")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_exporting_twice_gives_equal_bytes_that_everyone_may_read(
+    checkpoint: Path, faces: Path, tmp_path: Path
+) -> None:
+    settings = ExportSettings(("float32", "fp16"))
+    for name in ("one", "two"):
+        export_bundle(checkpoint, tmp_path / name, ParityFaces(faces, num_images=2), settings)
+    one, two = (contents(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    # PyTorch numbers the classes of all traces of one process; in two processes the trace is equal as well.
+    trace_and_its_sums = {"generator.torchscript.pt", "SHA256SUMS", "report.json", "report.html"}
+    assert {name for name in one if one[name] != two[name]} <= trace_and_its_sums
+    (tmp_path / "new").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "one").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "new").stat().st_mode}
+
+
+@pytest.mark.parametrize(("number", "is_training"), [(2, False), (0, True)])
+def test_faces_that_training_held_out_are_the_ones_measured_on(
+    checkpoint: Path, faces: Path, tmp_path: Path, number: int, is_training: bool
+) -> None:
+    files = open_faces(faces)
+    held_out = files.take(slice(len(files) - number, None)) if number else files.take(slice(1))
+    data = {
+        "fingerprint": fingerprint(files.take(slice(len(files) - number))),
+        "validation_fingerprint": fingerprint(held_out),
+        "num_validation_faces": str(len(held_out)),
+    }
+    run = tmp_path / "run" / "checkpoints"
+    run.mkdir(parents=True)
+    (run / "trained.safetensors").write_bytes(checkpoint.read_bytes())
+    (run.parent / "run.json").write_text(json.dumps({"data": data, "sessions": []}))
+    report = export_bundle(run / "trained.safetensors", tmp_path / "bundle", ParityFaces(faces, num_images=3))
+    page = (tmp_path / "bundle" / "report.html").read_text()
+    if is_training:
+        assert report.num_evaluation == 3
+        assert report.evaluated_on == "the network was trained on the faces that it is measured on"
+        assert any("flatter" in warning for warning in report.warnings) and "flatter" in page
+    else:
+        assert (report.num_evaluation, report.evaluated_on) == (2, "training held these faces out")
+        assert any("2 faces that training held out" in warning for warning in report.warnings)
+        listed = (tmp_path / "bundle" / "golden" / "datalist.txt").read_text().splitlines()
+        assert [Path(line).stem for line in listed] == [Path(name).stem for name in files.names[-2:]]
+    assert report.evaluated_on in page

@@ -16,9 +16,9 @@ from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.page import sensitivity_plot
 from export.int8.adaptive_rounding import correct_biases, learn_rounding, rounding_up
 from export.int8.layer_selection import Budget, LayerSensitivity, exclude_layers, layer_sensitivity, measure_on
-from export.int8.quantization import QuantizationSettings, quantize
+from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.rescaling import random_factors, rescale
-from export.int8.simulation import Quality, calibration_ranges, choose_grids, restore_with, simulate
+from export.int8.simulation import Quality, calibration_ranges, choose_grids, quality, restore_with, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode, load_generator
@@ -207,26 +207,31 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 ) -> None:
     layers = map_layers(network)
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
-    result = quantize(network, layers, faces, faces, settings, silent)
-    by_float = model_to_uint8(simulate(network, {}, faces.degraded))
+    result = quantize(network, layers, faces, settings, silent)
+    by_float_images = simulate(network, {}, faces.degraded)
+    by_float = model_to_uint8(by_float_images)
     by_int8 = model_to_uint8(result.simulate(faces.degraded))
-    assert result.by_int8.psnr == pytest.approx(float(psnr(by_int8, faces.target).mean()))
-    assert result.by_int8.ssim == pytest.approx(float(ssim(by_int8, faces.target).mean()))
-    assert result.by_float.psnr == pytest.approx(float(psnr(by_float, faces.target).mean()))
-    assert result.by_int8.psnr_to_float == pytest.approx(float(psnr(by_int8, by_float).mean()))
+    measured = quality(simulate(result.network, result.grids, faces.degraded), faces.target, by_float_images)
+    reference = quality(by_float_images, faces.target, by_float_images)
+    assert measured.psnr == pytest.approx(float(psnr(by_int8, faces.target).mean()))
+    assert measured.ssim == pytest.approx(float(ssim(by_int8, faces.target).mean()))
+    assert reference.psnr == pytest.approx(float(psnr(by_float, faces.target).mean()))
+    assert measured.psnr_to_float == pytest.approx(float(psnr(by_int8, by_float).mean()))
     assert result.sensitivity == () and result.reasons == {}
     assert set(result.precisions) == {layer.name for layer in layers}
     integer = sum(layer.flops for layer in layers if layer.kind != "linear")
     assert result.integer_flops == pytest.approx(integer / sum(layer.flops for layer in layers))
-    low, high = result.ranges["encoder.from_rgb"]
+    low, high = result.input_ranges["encoder.from_rgb"]
     assert low == pytest.approx(-1, abs=0.05) and high == pytest.approx(1, abs=0.05)
 
 
 def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(least_psnr_to_float_db=200.0, largest_float_flops=0.03, num_sensitivity_faces=1)
     layers = map_layers(network)
-    result = quantize(network, layers, faces, faces, settings, silent)
-    assert result.reasons and not result.is_within_budget
+    result = quantize(network, layers, faces, settings, silent)
+    assert result.reasons
+    reached = measure_on(network, faces)
+    assert not settings.budget.is_met(reached(result.grids), reached({}))
     for name, precision in result.precisions.items():
         assert (precision == "int8") == (name in result.grids)
         assert name not in result.reasons or precision == "fp16"
@@ -237,10 +242,10 @@ def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticG
 def test_ranges_may_come_from_other_faces(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
     dark = faces.degraded // 4
-    result = quantize(network, map_layers(network), faces, faces, settings, silent, dark)
-    assert result.ranges["encoder.from_rgb"] == (-1.0, pytest.approx(float(dark.max()) / 127.5 - 1))
+    result = quantize(network, map_layers(network), faces, settings, silent, dark)
+    assert result.input_ranges["encoder.from_rgb"] == (-1.0, pytest.approx(float(dark.max()) / 127.5 - 1))
     with pytest.raises(ValueError, match="calibration needs degraded faces"):
-        quantize(network, map_layers(network), faces, faces, settings, silent, dark[:0])
+        quantize(network, map_layers(network), faces, settings, silent, dark[:0])
 
 
 @pytest.mark.slow
@@ -253,16 +258,22 @@ def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photograp
         names = [name for batch in batches for name in batch.names]
         return PairBatch(names, torch.cat([b.degraded for b in batches]), torch.cat([b.target for b in batches]))
 
+    def measured(network: StaticGPEN, result: QuantizedNetwork) -> tuple[Quality, Quality]:
+        by_float = simulate(network, {}, evaluation.degraded)
+        images = result.simulate(evaluation.degraded)
+        return quality(by_float, evaluation.target, by_float), quality(images, evaluation.target, by_float)
+
     calibration, evaluation = pairs(photographs.parent / "train", 50, 1), pairs(photographs, 100, 0)
     network = StaticGPEN(load_generator(ROOT / "weights" / "gpen_64.safetensors"))
     layers = map_layers(network)
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
     for candidate, largest_drop in ((network, 0.10), (rescale(network, random_factors(network, 1.0)), 0.15)):
-        result = quantize(candidate, layers, calibration, evaluation, settings, silent)
-        assert result.by_float.psnr - result.by_int8.psnr <= largest_drop
-        assert result.by_float.ssim - result.by_int8.ssim <= 0.005
-        assert result.by_int8.psnr_to_float >= 45
+        result = quantize(candidate, layers, calibration, settings, silent)
+        by_float, by_int8 = measured(candidate, result)
+        assert by_float.psnr - by_int8.psnr <= largest_drop
+        assert by_float.ssim - by_int8.ssim <= 0.005
+        assert by_int8.psnr_to_float >= 45
         assert result.integer_flops >= 0.95
     plain = replace(settings, equalize=False, correct_biases=False)
-    uneven = quantize(candidate, layers, calibration, evaluation, plain, silent)
-    assert uneven.by_int8.psnr_to_float < 40  # the rescalings are what keeps it
+    uneven = quantize(candidate, layers, calibration, plain, silent)
+    assert measured(candidate, uneven)[1].psnr_to_float < 40  # the rescalings are what keeps it

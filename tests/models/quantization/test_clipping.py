@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.quantization.arithmetic import codes
-from models.quantization.clipping import NUM_BINS, histogram, threshold
+from models.quantization.clipping import CALIBRATIONS, NUM_BINS, Calibration, histogram, threshold
 
 
 def heavy_tailed(seed: int = 0) -> Tensor:
@@ -87,3 +87,25 @@ def test_kl_takes_the_threshold_of_least_divergence() -> None:
 def test_even_values_are_not_clipped_by_mse() -> None:
     x = torch.linspace(-1, 1, 100_001)
     assert chosen(x, "mse") == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_counts_of_another_device_are_brought_to_the_processor(
+    calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the counts lie there; a tensor class that refuses to meet ordinary ones stands for it."""
+
+    class Elsewhere(torch.Tensor):
+        def cpu(self) -> torch.Tensor:  # type: ignore[override]
+            return self.as_subclass(torch.Tensor)
+
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function not in (torch.Tensor.as_subclass, torch.Tensor.__float__):
+                raise RuntimeError(f"expected all tensors on one device, {function} met two")
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    counts, largest = histogram(torch.randn(1000, generator=torch.Generator().manual_seed(0)), torch.tensor(4.0)), 4.0
+    expected = threshold(counts, torch.tensor(largest), calibration)
+    found = threshold(counts.as_subclass(Elsewhere), torch.tensor(largest), calibration)
+    assert torch.equal(found, expected) and type(found) is torch.Tensor
