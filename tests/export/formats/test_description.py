@@ -1,10 +1,12 @@
 """A few true lines about any file."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from export.formats.artefacts import write_onnx
 from export.formats.description import describe_checkpoint
@@ -44,10 +46,22 @@ def test_a_public_file_is_described_with_what_was_taken_and_its_licence(
 def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
     make_run: Callable[..., Path], run: Callable[..., tuple[int, str, str]]
 ) -> None:
-    code, out, _ = run(command.main, make_run("a"))
+    folder = make_run("a")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["model"]["init_args"] |= {"degradation": "small", "loss_weights": {"l1": 1.0}}
+    config["data"] = {"batch_size": 8}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.json").write_text(json.dumps({"data": {"fingerprint": "0123abcd"}, "sessions": []}))
+    (folder / "validation.csv").write_text("images_seen,validation/psnr\n1000,20\n2000,21.5\n")
+    code, out, _ = run(command.main, folder)
     lines = dict(line.split(": ", 1) for line in out.splitlines())
-    assert code == 0 and lines["kind"] == "Lightning checkpoint" and lines["images seen"] == "unknown"
-    assert lines["trained with"].startswith("seed 0") and "degradation" in lines["recipe"]
+    assert code == 0 and lines["kind"] == "Lightning checkpoint" and lines["data"] == "fingerprint 0123abcd"
+    assert lines["trained with"] == "seed 0, batch size 8"
+    assert lines["recipe"] == "degradation small, loss weights (l1 1.0)"
+    assert lines["last validation"] == "images seen 2000, validation/psnr 21.5" and "preset small" in lines["protocol"]
+    (folder / "run.json").write_text("{")
+    code, _, error = run(command.main, folder)
+    assert code == 2 and "run.json is no JSON" in error
 
 
 def test_an_exported_model_is_described_and_anything_else_refused(
