@@ -1,5 +1,6 @@
 """What every command shares: a typed, documented function is the command line; how errors and signals end it."""
 
+import errno
 import os
 import re
 import sys
@@ -64,8 +65,7 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
     except EXPECTED_ERRORS as error:
         if os.environ.get("GPEN_TRACEBACK") == "1":
             raise
-        line = " ".join(str(error).split())
-        print(f"error: {printable(line) or type(error).__name__}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         if isinstance(error, ChildProcessError):
             sys.stdout.flush()
             os._exit(exit_code_of(error))  # an ordinary end would wait for processes that hang
@@ -74,6 +74,15 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(exit_code_of(error))
     sys.exit(code or 0)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as users see it: in one line, with the remedy for a full disk, nothing that a terminal would obey."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.strerror:
+        where = f"{error.filename} cannot be written: " if error.filename else ""
+        text = f"{where}{error.strerror}; make room, or write to another disk, and repeat the command"
+    return printable(text)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint
 from system import machine
+from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,17 @@ def export_bundle(
         ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
     """
     output, tell, settings = Path(output), on_step or _say_nothing, settings or ExportSettings()
+    compare_on = compare_on or ParityFaces()
     _check_request(output, overwrite, settings.opset)
+    read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
+    read["degradation"] = Path(compare_on.degradation)
+    inputs = {f"which is read (--{name})": path for name, path in read.items() if path is not None and path.exists()}
+    _check_replaceable(output, inputs)
     stored = read_checkpoint(checkpoint)
     generator, card = build_generator(stored), stored.card
     tell("reading and degrading faces")
     record = training_record(Path(checkpoint).resolve())
-    faces = choose_faces(compare_on or ParityFaces(), settings, generator.architecture.resolution, record)
+    faces = choose_faces(compare_on, settings, generator.architecture.resolution, record)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         folder = Path(temporary)
@@ -112,6 +117,18 @@ def _check_request(output: Path, overwrite: bool, opset: int) -> None:
         raise ValueError(
             f"the folder {output} is not empty; name another or add --overwrite to replace the bundle in it"
         )
+
+
+def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:
+    """Refuses to replace what is no bundle, or what the export reads."""
+    found = [output / name for name in BUNDLE_NAMES if (output / name).exists()]
+    is_bundle = any((output / name).exists() for name in (REPORT_NAME, CHECKSUMS_NAME))
+    if found and not is_bundle and not any(output.glob(f"{ASIDE_PREFIX}*")):
+        raise ValueError(
+            f"{output} holds {found[0].name} but no bundle ({REPORT_NAME}), so that nothing in it is replaced; name "
+            "another folder, or move those files elsewhere"
+        )
+    check_apart(found, inputs, "--overwrite")
 
 
 def _write_artefacts(
@@ -178,13 +195,10 @@ def _write_checksums(folder: Path) -> None:
 def _move_in(folder: Path, output: Path) -> None:
     """Moves files and folders to their place, the mark of completeness last; without it the bundle is not valid."""
     output.mkdir(exist_ok=True)
-    (output / REPORT_NAME).unlink(missing_ok=True)
-    for name in BUNDLE_NAMES:  # an older bundle may have held more
-        old = output / name
-        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     names = sorted((path.name for path in folder.iterdir()), key=lambda name: name == REPORT_NAME)
-    for name in names:
-        os.replace(folder / name, output / name)
+    with replacing_outputs(output, sorted(BUNDLE_NAMES, key=lambda name: name != REPORT_NAME)):  # all of an older one
+        for name in names:
+            os.replace(folder / name, output / name)
 
 
 def _digest(path: Path) -> str:
