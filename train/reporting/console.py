@@ -16,7 +16,7 @@ from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
 from train.run.data_module import FacesDataModule
-from train.run.non_finite import dump_non_finite
+from train.run.non_finite import Divergence, dump_non_finite
 from train.run.progress import Progress, Skipped
 from train.run.settings import RunSettings
 
@@ -47,6 +47,7 @@ class Reporting(Callback):
         self._waited_seconds = 0.0
         self._substituted = 0.0  # images of this process since the last row that stand in for broken files
         self._is_held_up = False
+        self._divergence = Divergence(settings.max_skipped_updates, data.batch_size)
         self._log: CsvLog | None = None
         self._shown = 0.0  # when the last line was printed
         self._terms = ""  # of the last row, for the bar
@@ -94,6 +95,9 @@ class Reporting(Callback):
             self._show(images_seen, values)
             self._name_cause(values["speed/loader_share"])
         dump_non_finite(self.settings.folder, trainer, skipped, images_seen)
+        words = self._divergence.look(values, images_seen)
+        if words and trainer.is_global_zero:
+            print(words, flush=True)
         self._stop_if_broken(skipped)
 
     def _host_values(self, trainer: Trainer, images_seen: int) -> dict[str, float]:

@@ -18,6 +18,51 @@ MOST_DUMPS = 3
 REPORT, STATE, BEFORE = "report.json", "state.ckpt", "before.ckpt"
 
 
+LARGEST_SENSIBLE = 1e6
+"""Of losses and scores, which stay below about a hundred where training works: beyond it nothing is learned any more."""
+
+
+class Divergence:
+    """Looks whether losses and scores have left every sensible range, from the rows that are logged anyway.
+
+    Args:
+        patience: Iterations that they may stay outside, from the first such row to a later one.
+        batch_size: Images of an iteration.
+    """
+
+    def __init__(self, patience: int, batch_size: int) -> None:
+        self.patience = patience
+        self.batch_size = batch_size
+        self._since: int | None = None
+
+    def look(self, values: Mapping[str, float], images_seen: int) -> str:
+        """Takes a row; penalties and norms of gradients do not count, as these may be large for a while.
+
+        Returns:
+            What is to be said at the first row outside, else nothing.
+
+        Raises:
+            ValueError: Values have been outside for longer than is borne.
+        """
+        terms = {n: v for n, v in values.items() if n.startswith(("generator/", "discriminator/"))}
+        ignored = ("gradient_norm", "penalty", "path_length", "skipped")
+        outside = {n: v for n, v in terms.items() if abs(v) > LARGEST_SENSIBLE and not n.endswith(ignored)}
+        if not outside:
+            self._since = None
+            return ""
+        name, value = max(outside.items(), key=lambda item: abs(item[1]))
+        text = f"training diverges: {name} is {value:.1e} at image {images_seen:,}"
+        if self._since is None:
+            self._since = images_seen
+            return f"{text}; the run ends if it stays above {LARGEST_SENSIBLE:.0e}"
+        if images_seen - self._since >= self.patience * self.batch_size:
+            raise ValueError(
+                f"{text} and has been above {LARGEST_SENSIBLE:.0e} since image {self._since:,}; lower the learning "
+                "rates and begin again, or continue from an earlier checkpoint in another --run.folder"
+            )
+        return ""
+
+
 def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Skipped], images_seen: int) -> None:
     """Writes `non_finite/images_…/` for the first update that was skipped since the last log row.
 

@@ -50,8 +50,8 @@ class RunSettings:
     """End the run in order after so many minutes, with a checkpoint and exit code 75 while it is incomplete; the same
     command goes on. null: no limit."""
     max_skipped_updates: int = 20
-    """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite;
-    looked at whenever a row is logged."""
+    """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite,
+    or when losses or scores stay above a million for so many iterations; looked at whenever a row is logged."""
 
     def __post_init__(self) -> None:
         problems = [

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data.dataset import FaceBatch
 from models.files.checkpoint_file import check_seal
+from train.run.non_finite import Divergence
 from train.run.progress import SkippedUpdates
 from train.stages.restoration import RestorationTraining
 from train.updates.adversarial import Regularization
@@ -121,6 +122,18 @@ def test_a_mean_path_length_that_is_not_finite_is_not_kept(
     fit(module, [make_batch(range(4))])
     assert module.mean_path_length == 0
     assert module.progress.skipped.read()["generator"].images_seen == [0]
+
+
+def test_losses_beyond_every_sensible_range_are_said_once_and_end_the_run_after_a_while() -> None:
+    divergence = Divergence(patience=20, batch_size=4)
+    fine = {"discriminator/real_score": -80.0, "discriminator/r1_penalty": 1e9, "generator/gradient_norm": 1e9}
+    assert divergence.look(fine, 40) == ""
+    wild = fine | {"discriminator/real_score": -1e13}
+    assert "training diverges: discriminator/real_score is -1.0e+13 at image 80" in divergence.look(wild, 80)
+    assert divergence.look(fine, 120) == ""  # a single row is borne
+    assert divergence.look(wild, 160) != "" and divergence.look(wild, 200) == ""
+    with pytest.raises(ValueError, match="since image 160; lower the learning rates"):
+        divergence.look(wild, 240)
 
 
 @pytest.mark.slow
