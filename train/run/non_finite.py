@@ -19,7 +19,7 @@ REPORT, STATE, BEFORE = "report.json", "state.ckpt", "before.ckpt"
 
 
 LARGEST_SENSIBLE = 1e6
-"""Of losses and scores, which stay below about a hundred where training works: beyond it nothing is learned any more."""
+"""Of losses and scores, which stay below a hundred where training works: beyond it nothing is learned any more."""
 
 
 class Divergence:
