@@ -182,3 +182,17 @@ def test_every_argument_of_a_command_is_described(name: str, capsys: pytest.Capt
     parser, options = command_line._parser(importlib.import_module(name).main)
     described = {action.dest: action.help or "" for action in parser._actions}
     assert not [option for option in options if described[option].count(" ") < 2]
+
+
+def test_help_of_training_loads_no_library_that_only_work_needs() -> None:
+    program = (
+        "import sys\n"
+        "from system import command_line\n"
+        "from train.command import main\n"
+        "sys.argv = ['train', 'fit', '--help']\n"
+        "try: command_line.conclude(main)\n"
+        "except SystemExit as ended: code = ended.code\n"
+        "print(code, *sorted(set(sys.argv_of_test) & set(sys.modules)), file=sys.stderr)\n"
+    ).replace("sys.argv_of_test", repr(HEAVY))
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "0\n" and done.stdout.startswith("usage: python -m train fit --config FILE")
