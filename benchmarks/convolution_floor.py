@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.operators.convolution import convolution_gradients
+from models.operators.formulations import Options
+
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+_REPLAYED: dict[Any, Callable[..., object]] = {
+    _CONVOLUTIONS[0]: _CONVOLUTIONS[0],
+    _CONVOLUTIONS[1]: lambda gradient, x, weight, bias, stride, padding, dilation, transposed, _, groups, needed: (
+        convolution_gradients(gradient, x, weight, Options(stride[0], padding[0], transposed), tuple(needed))
+    ),
+}
 
 Signature = tuple[Any, ...]
 
@@ -51,10 +61,11 @@ def replay(calls: Counter[Signature]) -> Callable[[], None]:
 
     Returns:
         The function; each convolution as often as it was recorded, so that one call takes the time of the floor.
+        Gradients are computed in the formulation that `models.operators.formulations` is told to choose.
     """
     instantiate = cache(_instantiate)  # operands of one kind are one tensor, else the floor takes more than training
     prepared = [
-        (signature[0], [instantiate(argument) for argument in signature[1:]], count)
+        (_REPLAYED[signature[0]], [instantiate(argument) for argument in signature[1:]], count)
         for signature, count in calls.items()
     ]
 

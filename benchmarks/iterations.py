@@ -1,5 +1,6 @@
 """What one training iteration consists of: ours, the textbook's and the floor of its dense convolutions."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -13,6 +14,7 @@ from benchmarks.convolution_floor import record, replay
 from benchmarks.textbook_training import PATH_LENGTH_INTERVAL, R1_INTERVAL, TextbookTraining
 from data.dataset import FaceBatch
 from models import GPEN, Architecture, Discriminator, Prior
+from models.operators.formulations import choosing, fastest
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.stages.restoration_losses import RestorationLossWeights
@@ -84,9 +86,19 @@ class Iterations:
             self.module.training_step(self.batch if batch is None else batch, 0)
 
 
+def choose_formulations() -> None:
+    """From here on, to the end of the process, convolutions are computed as in a run, in their fastest formulation."""
+    ExitStack().enter_context(choosing(lambda name, candidates: fastest(candidates)))
+
+
 def ours(stage: Stage, size: Size, precision: Precision) -> list[Part]:
     """Parts of an iteration: as it is, and what the lazy terms add, amortised."""
-    run = Iterations(stage, size, precision).run
+    choose_formulations()
+    return _parts(Iterations(stage, size, precision))
+
+
+def _parts(iterations: Iterations) -> list[Part]:
+    run = iterations.run
     # An iteration with a lazy term minus one without is the term, so the one without is counted less often.
     return [
         Part(run, 1 - 1 / R1_INTERVAL - 1 / PATH_LENGTH_INTERVAL),
@@ -96,8 +108,10 @@ def ours(stage: Stage, size: Size, precision: Precision) -> list[Part]:
 
 
 def floor(stage: Stage, size: Size, precision: Precision) -> list[Part]:
-    """Nothing but the dense convolutions of `ours`."""
-    return [Part(replay(record(part.run)), part.share) for part in ours(stage, size, precision)]
+    """Nothing but the dense convolutions of `ours`, each in its fastest formulation."""
+    recorded = [(record(part.run), part.share) for part in _parts(Iterations(stage, size, precision))]  # all whole
+    choose_formulations()
+    return [Part(replay(calls), share) for calls, share in recorded]
 
 
 def textbook(stage: Stage, size: Size) -> list[Part]:

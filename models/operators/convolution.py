@@ -5,25 +5,21 @@ channels_last layout. Here each gradient is one of three operators, and the grad
 among them. Where nothing is differentiated twice, one fused backward call is made, as PyTorch would.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from models.operators.formulations import (
+    Operands,
+    Options,
+    choose,
+    convolution_backward,
+    input_gradient,
+    weight_gradient,
+)
 from models.operators.passes import wants_parameters
-
-
-class _Options(NamedTuple):
-    """Of a convolution."""
-
-    stride: int
-    padding: int
-    transposed: bool
-
-    def as_arguments(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
-        """Stride, padding, dilation, transposed, output padding, groups, as ATen wants them."""
-        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.transposed, [0, 0], 1
 
 
 def convolve(
@@ -51,7 +47,7 @@ def convolve(
     is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if is_cast else x.dtype
     bias = None if bias is None else bias.to(dtype)
-    result: Tensor = _Convolution.apply(x.to(dtype), weight.to(dtype), bias, _Options(stride, padding, transposed))
+    result: Tensor = _Convolution.apply(x.to(dtype), weight.to(dtype), bias, Options(stride, padding, transposed))
     return result
 
 
@@ -59,7 +55,7 @@ class _Convolution(torch.autograd.Function):
     """The convolution itself."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: _Options) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.options, ctx.has_bias = options, bias is not None
         return torch.ops.aten.convolution(x, weight, bias, *options.as_arguments())
@@ -71,7 +67,7 @@ class _Convolution(torch.autograd.Function):
         if not wants_parameters():
             needed = (needed[0], False, False)
         if not torch.is_grad_enabled():
-            return *_gradients(gradient, x, weight, ctx.options, needed), None
+            return *convolution_gradients(gradient, x, weight, ctx.options, needed), None
         of_x = _InputGradient.apply(gradient, weight, x.detach(), ctx.options) if needed[0] else None
         of_weight = _WeightGradient.apply(gradient, x, weight.detach(), ctx.options) if needed[1] else None
         return of_x, of_weight, gradient.sum((0, 2, 3)) if needed[2] else None, None
@@ -81,10 +77,10 @@ class _InputGradient(torch.autograd.Function):
     """Gradient of the input, linear in the output's gradient and in the weight; `x` gives its shape and layout."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, options: _Options) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, options: Options) -> Tensor:
         ctx.save_for_backward(gradient, weight)
         ctx.options = options
-        (of_x, _, _) = _gradients(gradient, x, weight, options, (True, False, False))
+        (of_x, _, _) = convolution_gradients(gradient, x, weight, options, (True, False, False))
         assert of_x is not None
         return of_x
 
@@ -101,10 +97,10 @@ class _WeightGradient(torch.autograd.Function):
     """Gradient of the weight, linear in the output's gradient and in the input; `weight` gives its shape and layout."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, options: _Options) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, options: Options) -> Tensor:
         ctx.save_for_backward(gradient, x)
         ctx.options = options
-        (_, of_weight, _) = _gradients(gradient, x, weight, options, (False, True, False))
+        (_, of_weight, _) = convolution_gradients(gradient, x, weight, options, (False, True, False))
         assert of_weight is not None
         return of_weight
 
@@ -117,14 +113,18 @@ class _WeightGradient(torch.autograd.Function):
         return of_gradient, of_x, None, None
 
 
-def _gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, options: _Options, needed: tuple[bool, bool, bool]
+def convolution_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, options: Options, needed: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of input, weight and bias, as far as needed."""
     # A 1×1 weight or a lone channel leaves the layout open, and PyTorch would then take the slower one.
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
-    num_outputs = gradient.shape[1]
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
-        gradient, x, weight, [num_outputs] if needed[2] else None, *options.as_arguments(), needed
+    operands = Operands(gradient.contiguous(memory_format=torch.channels_last), x, weight, options)
+    of_input = choose("input", operands) if needed[0] else "whole"
+    of_weight = choose("weight", operands) if needed[1] else "whole"
+    if of_input == of_weight == "whole":
+        return convolution_backward(operands, needed)
+    return (
+        input_gradient(of_input, operands) if needed[0] else None,
+        weight_gradient(of_weight, operands) if needed[1] else None,
+        operands.gradient.sum((0, 2, 3)) if needed[2] else None,
     )
-    return gradients
