@@ -21,6 +21,7 @@ from train.reporting.console import Reporting
 from train.reporting.tracking import Tracking
 from train.run.beginning import begin_or_continue, check_inputs
 from train.run.checkpoints import RunCheckpoints
+from train.run.convolutions import kept_formulations
 from train.run.data_module import FacesDataModule
 from train.run.ending import ending_together
 from train.run.record import only_command, recorded, settle_precision
@@ -137,7 +138,8 @@ class Training:
                 "go on, or begin again with --run.overwrite true"
             )
             return 0
-        self.trainer.fit(self.model, datamodule=self.data, ckpt_path=start.checkpoint, weights_only=True)
+        with kept_formulations(settings, self.trainer.strategy):
+            self.trainer.fit(self.model, datamodule=self.data, ckpt_path=start.checkpoint, weights_only=True)
         progress, code = self.model.progress, self.signals.exit_code
         is_complete = has_all_images(progress.images_seen, self.data.batch_size, settings.total_images)
         return 0 if is_complete and code == OUT_OF_TIME_CODE else code

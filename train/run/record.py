@@ -18,7 +18,7 @@ from train.run.checkpoints import latest_checkpoint
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
               "data.validation_faces", "run.folder", "run.total_images", "run.max_minutes", "run.keep_checkpoints",
               "run.wandb", "run.tensorboard", "run.max_skipped_updates", "run.num_parts", "run.overwrite",
-              "run.accept_other_faces")  # fmt: skip
+              "run.convolutions", "run.accept_other_faces")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
 fingerprint is compared."""
 FINGERPRINTS = {

@@ -17,6 +17,7 @@ from system.child_processes import Children
 from train.run.checkpoints import checkpoint_path, images_of
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.record import read_config, read_record
+from train.run.settings import WHOLE
 
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""
@@ -45,6 +46,8 @@ def verify(run: Path, num_images: int | None = None) -> bool:
         )
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
+        if config["run"].get("convolutions") != WHOLE:
+            config["run"]["convolutions"] = str((run / "run.json").resolve())  # what was measured there
         problem = repeat(config, folder, wanted, record["sessions"][0]["num_threads"])
         if problem:
             raise ValueError(f"the run cannot be repeated: {problem}")

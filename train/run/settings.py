@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+MEASURED, WHOLE = "measured", "whole"
+"""Values of `RunSettings.convolutions`."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -49,6 +52,10 @@ class RunSettings:
     max_minutes: float | None = None
     """End the run in order after so many minutes, with a checkpoint and exit code 75 while it is incomplete; the same
     command goes on. null: no limit."""
+    convolutions: str = MEASURED
+    """On a CPU in float32: `measured` takes for each gradient of a convolution the fastest of a few exact formulations,
+    measured when it first occurs and kept in run.json; the run.json of another run takes that run's; `whole` always
+    takes PyTorch's. They differ in rounding."""
     max_skipped_updates: int = 20
     """End the run when so many updates of a network in a row were skipped because loss or gradient were not finite,
     or when losses or scores stay above a million for so many iterations; looked at whenever a row is logged."""

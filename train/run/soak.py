@@ -17,6 +17,7 @@ from system import machine
 from system.child_processes import Children
 from train.run.checkpoints import checkpoints_in, images_of
 from train.run.repetition import compare_runs
+from train.run.settings import WHOLE
 
 ARCHITECTURE = {"resolution": 32, "channel_multiplier": 1, "narrow": 0.0625, "style_dim": 32, "num_mapping_layers": 2}
 LAZY = {"r1_interval": 4, "path_length_interval": 3}
@@ -125,6 +126,7 @@ def _start(children: Children, stage: str, folder: Path, soak: Soak) -> "Popen[b
             "validate_every_images": 16 * BATCH_SIZE,
             "checkpoint_every_images": 5 * BATCH_SIZE,
             "wandb": "off",
+            "convolutions": WHOLE,  # two runs could measure differently
         },
     }
     path = folder.with_suffix(".yaml")
