@@ -88,14 +88,15 @@ def begin_or_continue(
     if start.is_complete:
         return start
     session = describe_session(start.images_seen, config, num_processes)
-    sessions = recorded(folder)["sessions"] if start.checkpoint is not None else []
+    record = recorded(folder) if start.checkpoint is not None else {"sessions": []}
+    sessions = record["sessions"]
     if sessions and sessions[-1].get("precision") != session["precision"]:
         before, now = sessions[-1].get("precision"), session["precision"]
         print(f"precision: {before} up to now, {now} from image {start.images_seen:,} on, as asked")
     if start.checkpoint is None:
         _check_removable(folder, config)
         atomic_file.set_aside(folder, OUTPUTS)
-    write_record(folder, {"data": data, "sessions": [*sessions, session]})
+    write_record(folder, {**record, "data": data, "sessions": [*sessions, session]})
     if start.checkpoint is None:
         atomic_file.write_atomically(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return start
