@@ -58,6 +58,8 @@ class Storage:
         """
         sizes, steps = _sizes(shape), _sizes(stride)
         (start,) = _sizes((offset,))
+        if math.prod(sizes) >= LARGEST_SIZE:
+            raise ValueError("a tensor must have fewer than 2^40 values")
         if len(sizes) != len(steps):
             raise ValueError(f"a tensor has {len(sizes)} dimensions and {len(steps)} strides")
         reach = sum((size - 1) * step for size, step in zip(sizes, steps, strict=True)) + 1 if all(sizes) else 0
@@ -80,8 +82,6 @@ def _sizes(numbers: object) -> tuple[int, ...]:
         raise ValueError("a shape must be a few numbers")
     if not all(type(number) is int and 0 <= number < LARGEST_SIZE for number in numbers):
         raise ValueError("a shape must be of whole numbers")
-    if math.prod(numbers) >= LARGEST_SIZE:
-        raise ValueError("a tensor must have fewer than 2^40 values")
     return tuple(numbers)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models import GPEN, Architecture, Discriminator, Prior, load_discriminator, load_generator, load_prior
 from models.files.checkpoints import read_checkpoint, read_discriminator
+from models.files.pickled_file import read_pickled
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
 from models.files.widening import widen_to_concat
 
@@ -89,6 +90,13 @@ def test_half_precision_is_read_as_float32(dtype: torch.dtype, state: State, tmp
     torch.save(half, tmp_path / "a.pth")
     loaded = public(load_generator(tmp_path / "a.pth"), public_generator_name)
     assert all(tensor.dtype == torch.float32 and torch.equal(tensor, half[n].float()) for n, tensor in loaded.items())
+
+
+def test_tensors_of_the_size_of_the_released_network_are_read(tmp_path: Path) -> None:
+    weight = torch.arange(512 * 512 * 9, dtype=torch.float16).reshape(1, 512, 512, 3, 3)  # its strides multiply to 2^40
+    torch.save({"weight": weight}, tmp_path / "a.pth")
+    stored = read_pickled(tmp_path / "a.pth").values["weight"]
+    assert stored.shape == (1, 512, 512, 3, 3) and torch.equal(stored.read(), weight)
 
 
 def test_public_names_in_a_safetensors_file_are_read(gpen: GPEN, state: State, tmp_path: Path) -> None:
