@@ -89,7 +89,7 @@ def test_a_run_moves_from_one_process_to_two_and_back_within_a_row_of_its_log(
 def test_processes_of_torchrun_begin_together_where_the_first_replaces_a_run(
     arguments: Callable[..., list[str]], tmp_path: Path, read_checkpoint_file: Callable[[Path], dict[str, Any]]
 ) -> None:
-    division = ["--model.init_args.minibatch_group_size", 2, "--run.total_images", 8]
+    division = ["--model.init_args.computation.minibatch_group_size", 2, "--run.total_images", 8]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29555"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "https_proxy": "http://127.0.0.1:9"}
     for seed in (1, 2, 2):
