@@ -434,11 +434,10 @@ def test_a_release_that_cannot_be_written_leaves_the_old_one(
     save_release(path, gpen)
     before = path.read_bytes()
 
-    def fill_disk(tensors: object, target: Path, metadata: object) -> None:
-        Path(target).write_bytes(b"half of it")
+    def fill_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.files.release_file.save_file", fill_disk)
+    monkeypatch.setattr("system.atomic_file.os.fsync", fill_disk)  # when what was written has to reach the disk
     with pytest.raises(OSError, match="No space left"):
         save_release(path, gpen)
     assert path.read_bytes() == before
