@@ -88,7 +88,8 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         source = dump / (BEFORE if exact else STATE)
-        images_seen = images_of(Path(report["before"])) if exact else report["first"]
+        before = report["before"]  # nothing where the run had no checkpoint yet: it begins again
+        images_seen = report["first"] if not exact else images_of(Path(before)) if before else 0
         start = _place_start(source, images_seen, folder, config, record)
         print(f"training from {start} to image {total_images:,}", flush=True)
         problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)
