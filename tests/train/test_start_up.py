@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_ctrl_c_during_start_up_ends_in_one_line(tmp_path: Path) -> None:
     """The stand-in for the heavy imports says when it is being imported, and takes long."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, types\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background starts with it ignored
         "class Slow:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'torch':\n"
