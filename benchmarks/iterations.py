@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.contenders import Part
 from benchmarks.convolution_floor import record, replay
-from benchmarks.textbook_training import PATH_LENGTH_INTERVAL, R1_INTERVAL, TextbookTraining
+from benchmarks.textbook import PATH_LENGTH_INTERVAL, R1_INTERVAL, TextbookTraining
 from data.dataset import FaceBatch
 from models import GPEN, Architecture, Discriminator, Prior
 from models.operators.formulations import choosing, fastest

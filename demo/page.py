@@ -11,9 +11,9 @@ from torch import Tensor
 
 from data.ranges import model_to_uint8
 from evaluation.protocol import Evaluation
+from evaluation.reports.charts import run_curves
 from evaluation.reports.pictures import GRID_GAP, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
-from evaluation.reports.run_curves import run_curves
 from evaluation.reports.tables import summary_rows
 from export.bundle.contents import ExportReport
 from inference.drawing import sample

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from data.faces.check import CheckedFace, check_faces, same_pictures
+from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.files import fingerprint, open_faces
 from system import command_line
 

@@ -13,11 +13,10 @@ from rich.table import Table
 from evaluation.metrics.choice import ALL_METRICS
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
-from studies.arguments import NamedModel, read_variants
-from studies.comparison import Comparison, Member, Variant, file_name
+from studies.comparison import Comparison, Member, NamedModel, Variant, file_name, read_variants
 from studies.measurement import MeasurementSettings, Measurer
-from studies.report.findings import Findings, gather
-from studies.report.report import write_findings
+from studies.report.page import write_findings
+from studies.report.protocol_section import Findings, gather
 from studies.report.tables import quality_table
 from system import command_line
 from system.atomic_file import printable

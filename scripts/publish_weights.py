@@ -13,9 +13,8 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import degraded_pairs
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
-from evaluation.reports.charts import curves_svg
+from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import picture_grid, write_png
-from evaluation.reports.run_curves import run_curves
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
 from inference.folders import check_output_folder

@@ -12,11 +12,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from studies.comparison import Comparison, Member, Variant
-from studies.execution import Execution
+from studies.execution import Execution, Slot, share_machine
 from studies.measurement import Measurer
 from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
-from studies.report.report import write_comparison
-from studies.slots import Slot, share_machine
+from studies.report.page import write_comparison
 from studies.study import Study, read_study
 from system import command_line, machine
 from train.run.record import recorded

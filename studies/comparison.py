@@ -7,6 +7,8 @@ from pathlib import Path
 
 from studies.measurement import MeasurementSettings
 from system.atomic_file import printable
+from train.run.checkpoints import sound_checkpoint
+from train.run.record import read_config
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,98 @@ def check_names(names: Sequence[str]) -> None:
 def file_name(text: str) -> str:
     """A name as part of a file's name: letters, digits, point, dash and underscore stay."""
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
+
+
+STAGES = {
+    "train.stages.prior.PriorTraining": "prior",
+    "train.stages.restoration.RestorationTraining": "restoration",
+}
+"""What a run trained, by the class in its configuration."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """One trained network, before it is measured."""
+
+    name: str
+    checkpoint: Path
+    runs: dict[str, Path]
+    """Stage to folder, the earliest first; empty for a file without record."""
+
+
+def read_variants(words: Sequence[str]) -> dict[str, list[NamedModel]]:
+    """Reads arguments such as `runs/a`, `gpen.onnx` or `concat=runs/a,runs/b`.
+
+    Args:
+        words: `[NAME=]PATH[,PATH…]`, one per variant; a name is that of the run's folder or file if none is given.
+
+    Returns:
+        Name of the variant to its members; one per path.
+
+    Raises:
+        FileNotFoundError: There is nothing at a path, or no run in a folder.
+        ValueError: Two variants have one name, or a run has no sound checkpoint.
+    """
+    variants: dict[str, list[NamedModel]] = {}
+    for word in words:
+        name, paths = _split(word)
+        check_names([*variants, name])
+        variants[name] = _distinctly_named([_open(path) for path in paths], paths)
+    return variants
+
+
+def _split(word: str) -> tuple[str, list[Path]]:
+    """Name and paths; what exists as it stands is one path."""
+    name, equals, rest = word.partition("=")
+    if Path(word).exists() or not equals:
+        name, rest = "", word
+    paths = [Path(rest)] if Path(rest).exists() else [Path(part) for part in rest.split(",")]
+    run = _run_of(paths[0])
+    return name or (run.resolve().name if run else paths[0].name), paths
+
+
+def _open(path: Path) -> NamedModel:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run, checkpoint or exported model at {path}")
+    run = _run_of(path)
+    if path.is_dir():
+        if run is None:
+            raise FileNotFoundError(f"{path} holds no run (run.json); give a run's folder, or a file of an export")
+        checkpoint, _ = sound_checkpoint(path)
+        if checkpoint is None:
+            raise ValueError(f"the run in {path} has no checkpoint yet; train it first")
+        path = checkpoint
+    if run is None:
+        return NamedModel(path.name, path, {})
+    config = read_config(run)
+    return NamedModel(f"seed {config['run'].get('seed', 0)}", path, _stages(run))
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run that a path is, or whose checkpoint it is."""
+    folder = path if path.is_dir() else path.parent.parent
+    is_inside = path.is_dir() or path.parent.name == "checkpoints"
+    return folder if is_inside and (folder / "run.json").is_file() else None
+
+
+def _stages(run: Path) -> dict[str, Path]:
+    """The run and, where its start lies in one that is still there, the runs before it."""
+    stages: dict[str, Path] = {}
+    current: Path | None = run
+    while current is not None and current not in stages.values():
+        config = read_config(current)
+        model = config.get("model", {})
+        stage = STAGES.get(model.get("class_path", ""), "training")
+        stages = {f"earlier {stage}" if stage in stages else stage: current} | stages
+        start = model.get("init_args", {}).get("start")
+        current = _run_of(Path(start)) if start and Path(start).is_file() else None
+    return stages
+
+
+def _distinctly_named(members: list[NamedModel], paths: list[Path]) -> list[NamedModel]:
+    """Members of one name (the same seed twice) get the names of their paths."""
+    names = [member.name for member in members]
+    if len(set(names)) < len(names):
+        names = [path.name if path.is_dir() else "/".join(path.parts[-3:]) for path in paths]
+    check_names(names)
+    return [NamedModel(name, m.checkpoint, m.runs) for name, m in zip(names, members, strict=True)]

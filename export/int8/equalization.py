@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, rescale
 from export.int8.simulation import ConvolutionRanges, calibration_ranges, restore_with
 from export.static.network import StaticGPEN, StaticLayer
-from models.quantization.arithmetic import HIGHEST_CODE, LEVELS
-from models.quantization.channel_balance import BALANCE, balance, lift_small
+from models.quantization.arithmetic import BALANCE, HIGHEST_CODE, LEVELS, balance, lift_small
 
 _UNUSED = 1e-3
 """Features below this share of the largest count as that share; what is never used must not overflow fp16 one day."""

@@ -8,12 +8,20 @@ from PIL import Image
 
 from evaluation.reports.report import Report
 from studies.comparison import Comparison, file_name
+from studies.records import differences_within, differing_settings, public_config
 from studies.report.example_faces import examples_picture
-from studies.report.findings import Findings
-from studies.report.protocol_section import add_protocol
-from studies.report.tables import cost_sentences, difference_table, harm_sentences, quality_table, training_table
+from studies.report.protocol_section import Findings, add_protocol, gather
+from studies.report.tables import (
+    cost_sentences,
+    difference_table,
+    differences_csv,
+    harm_sentences,
+    quality_table,
+    tidy_csv,
+    training_table,
+)
 from studies.report.training_curves import add_training_curves
-from studies.settings import differences_within, differing_settings, public_config
+from system.atomic_file import write_atomically
 from train.run.checkpoints import images_of
 
 CONFIGS_FOLDER = "configs"
@@ -158,3 +166,32 @@ def _add_settings(page: Report, findings: Findings) -> None:
     page.add_paragraph("Resolved configurations, folders of the machine left out:")
     for file, (title, text) in texts.items():
         page.add_folded(title, text, file)
+
+
+def write_comparison(comparison: Comparison, folder: Path, with_photographs: bool = True) -> Path:
+    """Writes report.html (self-contained), report.md with pictures/, report.csv, differences.csv and configs/.
+
+    Args:
+        comparison: What to show; every member has been measured under every degradation.
+        folder: To write into; files of an earlier report are replaced.
+        with_photographs: False leaves out degraded and target faces, which may not be published.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        FileNotFoundError: A result, a run or a checkpoint is missing.
+        ValueError: One of them is damaged, or results were not measured on identical pairs.
+    """
+    return write_findings(gather(comparison), folder, with_photographs)
+
+
+def write_findings(findings: Findings, folder: Path, with_photographs: bool = True) -> Path:
+    """Like `write_comparison`, from what was gathered already."""
+    page = comparison_page(findings, with_photographs)
+    for file, (_, text) in config_texts(findings).items():
+        write_atomically(folder / file, text)
+    write_atomically(folder / "report.csv", tidy_csv(findings))
+    write_atomically(folder / "differences.csv", differences_csv(findings.differences))
+    page.write_markdown(folder / "report.md")
+    return page.write(folder / "report.html")

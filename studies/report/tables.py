@@ -7,10 +7,9 @@ from evaluation.metrics.choice import METRIC_FORMS
 from evaluation.reports.tables import csv_text
 from evaluation.statistics import Values
 from export.static.cost import Cost
-from studies.differences import Difference, interval_text, signed
 from studies.records import StageRecord
-from studies.report.findings import Findings, Records
-from studies.results import seed_means
+from studies.report.protocol_section import Findings, Records
+from studies.results import Difference, interval_text, seed_means, signed
 
 Header = list[str]
 Rows = list[list[str]]

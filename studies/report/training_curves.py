@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.reports.charts import Curve, curves_svg
+from evaluation.reports.charts import Curve, columns_of, curves_svg
 from evaluation.reports.report import Report
-from evaluation.reports.run_curves import columns_of
 from studies.comparison import Comparison, Variant, file_name
 
 SCALE_FROM = 0.2

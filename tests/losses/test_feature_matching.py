@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from losses.feature_matching import feature_matching_loss
+from losses.adversarial import feature_matching_loss
 
 
 def test_every_layer_counts_the_same_whatever_its_size() -> None:

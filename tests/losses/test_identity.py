@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from losses.arcface import ArcFace, ChannelAttention, ResidualUnit
-from losses.identity import IdentityLoss, crop_face
+from losses.identity import ArcFace, ChannelAttention, IdentityLoss, ResidualUnit, crop_face
 
 
 @pytest.fixture(scope="module")

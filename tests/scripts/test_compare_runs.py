@@ -9,7 +9,7 @@ import torch
 
 from models import GPEN, Architecture, save_release
 from scripts.compare_runs import main
-from studies.arguments import read_variants
+from studies.comparison import read_variants
 
 Run = Callable[..., tuple[int, str, str]]
 MakeRun = Callable[..., Path]

@@ -17,9 +17,8 @@ import pytest
 import yaml
 
 from scripts.run_ablation import precision_options
-from studies.execution import Execution
+from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
-from studies.slots import share_machine
 from studies.study import ROOT, Stage, Study, Variant, read_study
 from system.machine import Precision
 from train.command import resolve

@@ -13,7 +13,7 @@ import yaml
 
 from studies.comparison import Comparison, Member, Variant
 from studies.measurement import MeasurementSettings
-from studies.report.report import write_comparison
+from studies.report.page import write_comparison
 
 MakeMember = Callable[..., Member]
 Compare = Callable[..., Comparison]

@@ -6,8 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from models import GPEN, Architecture
-from models.quantization.arithmetic import HIGHEST_CODE, LEVELS, ConvolutionGrid, quantized_convolution, weight_steps
-from models.quantization.channel_balance import balance, divide_by_mean, lift_small
+from models.quantization.arithmetic import (
+    HIGHEST_CODE,
+    LEVELS,
+    ConvolutionGrid,
+    balance,
+    divide_by_mean,
+    lift_small,
+    quantized_convolution,
+    weight_steps,
+)
 from models.quantization.clipping import NUM_BINS, Calibration, histogram, threshold
 from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls, along
 

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.adversarial import generator_logistic_loss
-from losses.feature_matching import feature_matching_loss
+from losses.adversarial import feature_matching_loss, generator_logistic_loss
 from losses.pixel import l1_loss, smooth_l1_loss
 from models import Discriminator
 from train.updates.optimization import frozen

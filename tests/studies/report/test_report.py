@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from studies.comparison import Comparison, Member, Variant
-from studies.report.report import write_comparison
+from studies.report.page import write_comparison
 
 MakeMember = Callable[..., Member]
 Compare = Callable[..., Comparison]
