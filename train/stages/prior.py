@@ -21,7 +21,7 @@ from train.run.settings import RunSettings
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import MovingAverage, PartLoss, frozen
+from train.updates.optimization import MovingAverage, PartLoss, check_rates, frozen
 from train.updates.parts import split
 
 
@@ -40,6 +40,12 @@ class PriorOptimization:
     """Adam's betas, before the correction for lazy regularisation."""
     style_mixing_probability: float = 0.9
     """Share of images drawn from two latents."""
+
+    def __post_init__(self) -> None:
+        rates = {n: rate for n, rate in vars(self).items() if n.endswith("_rate")}
+        check_rates("optimization", rates, self.betas)
+        if not 0 <= self.style_mixing_probability <= 1:
+            raise ValueError(f"style_mixing_probability must lie in [0, 1], got {self.style_mixing_probability:g}")
 
 
 class PriorTraining(LightningModule):

@@ -28,7 +28,7 @@ from train.stages.restoration_losses import RestorationLosses, RestorationLossWe
 from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import MovingAverage, PartLoss
+from train.updates.optimization import MovingAverage, PartLoss, check_rates
 from train.updates.parts import split
 
 
@@ -57,6 +57,10 @@ class RestorationOptimization:
     quantization: Calibration | None = None
     """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
     batch; null trains in float."""
+
+    def __post_init__(self) -> None:
+        rates = {n: rate for n, rate in vars(self).items() if n.endswith("_rate")}
+        check_rates("optimization", rates, self.betas)
 
 
 class RestorationTraining(LightningModule):

@@ -43,6 +43,12 @@ class Regularization:
                 "regularization: intervals must be 0 or more and path_length_batch_shrink at least 1, got "
                 f"{self.r1_interval}, {self.path_length_interval} and {self.path_length_batch_shrink}"
             )
+        weights = self.r1_weight, self.path_length_weight
+        if not all(0 <= weight < float("inf") for weight in weights) or not 0 < self.path_length_decay <= 1:
+            raise ValueError(
+                "regularization: weights must be 0 or more and finite and path_length_decay in (0, 1], got "
+                f"{weights[0]:g}, {weights[1]:g} and {self.path_length_decay:g}"
+            )
 
 
 def update_discriminator(

@@ -1,5 +1,6 @@
 """Adam after the correction for lazy regularisation, and updates that skip what is not finite."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -217,3 +218,21 @@ def test_a_lazy_term_is_due_at_the_first_iteration_and_every_interval_after_it()
     assert [i for i in range(33) if is_due(i, 16)] == [0, 16, 32]
     assert all(is_due(i, 1) for i in range(5))
     assert not any(is_due(i, 0) for i in range(5))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Regularization(r1_weight=-5.0), "weights must be 0 or more.*-5"),
+        (lambda: Regularization(path_length_weight=float("nan")), "weights must be 0 or more.*nan"),
+        (lambda: Regularization(path_length_decay=0.0), "path_length_decay in"),
+        (lambda: PriorOptimization(generator_learning_rate=-1e-3), "generator_learning_rate -0.001"),
+        (lambda: PriorOptimization(betas=(0.0, 1.0)), "betas must lie in"),
+        (lambda: PriorOptimization(style_mixing_probability=1.5), "style_mixing_probability must lie in"),
+        (lambda: RestorationOptimization(encoder_learning_rate=float("inf")), "encoder_learning_rate inf"),
+        (lambda: RestorationOptimization(noise_strength_learning_rate=-1.0), "noise_strength_learning_rate -1"),
+    ],
+)
+def test_rates_and_weights_that_cannot_train_are_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
