@@ -1,180 +1,37 @@
 """Turns finished runs into the release files under weights/: python -m scripts.publish_weights --help."""
 
-import argparse
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from data.degradation.presets import load_preset
-from data.faces.files import open_faces
-from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.metrics.choice import choose_metrics
-from evaluation.pairs import degraded_pairs
-from evaluation.protocol import Evaluation, Evaluator, FacePairs
-from evaluation.reports.charts import curves_svg, run_curves
-from evaluation.reports.pictures import picture_grid, write_png
-from evaluation.reports.tables import summary_rows
-from inference.drawing import sample
-from inference.folders import check_output_folder
-from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
 from system import command_line
-from system.atomic_file import write_atomically
-from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
-from train.run.record import read_config, read_record
-
-LARGEST_BYTES = 20_000_000
-SEED = 0
-NUM_PICTURED, NUM_COLUMNS = 16, 8
-ENLARGEMENT = 2
-HEADING = """# Release weights
-
-Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
-where it has figures.
-"""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.publish_weights",
-        description="Writes prior_R.safetensors (averaged prior and discriminator) and gpen_R.safetensors (averaged "
-        "restorer), both in half precision, README.md with their model cards, measured on faces that training did not "
-        "see, and pictures of what they draw.",
-    )
-    add = parser.add_argument
-    add("--prior-run", type=Path, required=True, help="folder of a stage 1 run")
-    add("--restoration-run", type=Path, required=True, help="folder of a stage 2 run")
-    add("--faces", type=Path, required=True, help="folder of held-out faces for the figures")
-    add("--data", required=True, help="what the training faces were and their terms, one sentence")
-    add("--degradations", nargs="+", default=["small", "released"], help="presets to measure under")
-    add("--output", type=Path, default=Path("weights"), help="folder (default: weights)")
-    add("--overwrite", action="store_true", help="replace the release that is in --output, as it is in weights/")
-    return parser.parse_args()
+def main(
+    prior_run: Path,
+    restoration_run: Path,
+    faces: Path,
+    data: str,
+    degradations: tuple[str, ...] = ("small", "released"),
+    output: Path = Path("weights"),
+    overwrite: bool = False,
+) -> None:
+    """Writes prior_R.safetensors (averaged prior and discriminator) and gpen_R.safetensors (averaged restorer).
 
+    Both in half precision, with README.md that holds their model cards, measured on faces that training did not see,
+    and pictures of what they draw.
 
-def main() -> None:
-    """Writes the release files, their cards and pictures."""
-    arguments = parse_arguments()
-    check_output_folder(arguments.output, arguments.overwrite, arguments.faces)
-    runs = {"prior": arguments.prior_run, "gpen": arguments.restoration_run}
-    checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
-    restorer = load_generator(checkpoints["gpen"])
-    resolution = restorer.architecture.resolution
-    cards = {
-        name: {"data": arguments.data, "images seen": read_checkpoint(path).card["images seen"]}
-        for name, path in checkpoints.items()
-    }
-    files = {name: arguments.output / f"{name}_{resolution}.safetensors" for name in runs}
-    prior = load_prior(checkpoints["prior"])
-    save_release(files["prior"], prior, load_discriminator(checkpoints["prior"]), cards["prior"])
-    save_release(files["gpen"], restorer, card=cards["gpen"])
-    total = sum(path.stat().st_size for path in files.values())
-    if total > LARGEST_BYTES:
-        raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
-    lines = [HEADING]
-    lines += [_card(name, files[name], cards[name], runs[name]) for name in runs]
-    lines += [_figures(files["gpen"], arguments.faces, name) for name in arguments.degradations]
-    write_atomically(arguments.output / "README.md", "\n".join(lines))
-    _write_pictures(arguments, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
-    print("\n".join(lines))
+    Args:
+        prior_run: Folder of a stage 1 run.
+        restoration_run: Folder of a stage 2 run.
+        faces: Folder of held-out faces for the figures.
+        data: What the training faces were and their terms, one sentence.
+        degradations: Presets to measure under.
+        output: Folder of the release.
+        overwrite: Replace the release that is in --output, as it is in weights/.
+    """
+    from studies.release import Release, publish
 
-
-def _checkpoint(run: Path) -> Path:
-    """The best checkpoint by validation where the run has such a figure, else the latest."""
-    latest = latest_checkpoint(run)
-    if latest is None:
-        raise FileNotFoundError(f"{run} holds no checkpoints; give the folder of a run")
-    best = torch.load(latest, map_location="cpu", weights_only=True)["callbacks"]["RunCheckpoints"]["best"]
-    path = latest if best is None else checkpoint_path(run / "checkpoints", best[1])
-    return path if path.is_file() else latest
-
-
-def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
-    """The model card of one file, in Markdown."""
-    record = read_record(run)["sessions"][-1]
-    config = read_config(run)
-    what = "GPEN restorer" if name == "gpen" else "face prior (StyleGAN2) and its discriminator"
-    lines = [
-        f"## {file.name}",
-        "",
-        f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
-        f"- Architecture: {config['model']['init_args']['architecture']}.",
-        f"- Data: {card['data']}",
-        f"- Trained with torch {record['versions']['torch']}, seed {config['run']['seed']}, batch "
-        f"{config['data']['batch_size']}, commit `{record['git_commit'][:12]}`:",
-        *(f"  {index}. {text}" for index, text in enumerate(_history(run, int(card["images seen"])), 1)),
-        "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _history(run: Path, images_seen: int) -> list[str]:
-    """The runs that led to a network, the first one first: a run may start from the checkpoint of another."""
-    options = read_config(run)["model"]["init_args"]
-    optimization = options["optimization"]
-    if "degradation" not in options:
-        return [f"Images seen: {images_seen:,}, rates {_rates(optimization)}."]
-    weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
-    text = (
-        f"Images seen: {images_seen:,}, degradation `{options['degradation']}`, loss weights {weights}, "
-        f"rates {_rates(optimization)}."
-    )
-    start = Path(options["start"]) if options["start"] else None
-    if start is None or not (start.parents[1] / "config.yaml").is_file():
-        return [text]
-    return [*_history(start.parents[1], images_of(start)), text]
-
-
-def _rates(optimization: dict[str, Any]) -> str:
-    rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
-    return ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None)
-
-
-def _figures(path: Path, faces_path: Path, degradation: str) -> str:
-    """Figures of the release file itself, half precision included, in Markdown with their protocol."""
-    evaluation = _measure(load_generator(path), faces_path, degradation)
-    header, rows = summary_rows(evaluation)
-    protocol = evaluation.protocol
-    lines = [
-        f"### {path.name} under `{degradation}`",
-        "",
-        f"{len(evaluation.rows)} held-out faces of {'/'.join(faces_path.parts[-2:])}, {protocol.resolution} pixels, "
-        f"seed {SEED}, 8-bit RGB in and out, SSIM with Gaussian window 11 and σ 1.5; mean and 95 % bootstrap interval "
-        "over faces.",
-        "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]
-    return "\n".join(lines + [f"{name}: {reason}\n" for name, reason in evaluation.unavailable.items()])
-
-
-def _measure(generator: GPEN, faces_path: Path, degradation: str) -> Evaluation:
-    pairs = FacePairs(open_faces(faces_path), generator.architecture.resolution, degradation, SEED)
-    return Evaluator(pairs, choose_metrics(("psnr", "ssim", "identity"))).evaluate(generator)
-
-
-@torch.no_grad()
-def _write_pictures(arguments: argparse.Namespace, restorer: GPEN, drawn: Tensor) -> None:
-    """What the models draw (never photographs, degraded or not), and the curves of their runs."""
-    faces, ranges = open_faces(arguments.faces), load_preset(arguments.degradations[0])
-    resolution = restorer.architecture.resolution
-    pair = next(degraded_pairs(faces, resolution, ranges, SEED, NUM_PICTURED))
-    restored = restorer(uint8_to_model(pair.degraded))
-    for name, images in (("restored", restored), ("drawn", drawn)):
-        large = model_to_uint8(images).repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
-        write_png(arguments.output / f"{name}.png", picture_grid(large, NUM_COLUMNS))
-    psnr = run_curves(arguments.restoration_run / "validation.csv", ("validation/psnr", "degraded/psnr"))
-    write_atomically(arguments.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))
-    for name, run in (("prior", arguments.prior_run), ("restoration", arguments.restoration_run)):
-        losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1")
-        curves = run_curves(run / "train.csv", losses)
-        write_atomically(arguments.output / f"{name}_losses.svg", curves_svg(curves, "images seen", "loss"))
+    publish(Release(prior_run, restoration_run, faces, data, degradations, output), overwrite)
 
 
 if __name__ == "__main__":
-    command_line.conclude(main)
+    command_line.run(main)

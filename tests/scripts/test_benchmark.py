@@ -20,7 +20,8 @@ from data.degradation.parameters import sample_parameters
 from data.degradation.presets import load_preset
 from data.degradation.synthesis import degrade
 from models import Architecture
-from scripts.benchmark import parse_arguments
+from scripts.benchmark import main
+from system import command_line
 
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
 
@@ -96,23 +97,28 @@ def test_growth_is_drawn_for_every_number_of_threads() -> None:
     assert len(growth.sizes()) == 8 and "<svg" in svg
 
 
-def test_unknown_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["benchmark", "nonsense"])
-    with pytest.raises(ValueError, match=r"rows must be among training, inference, degradation.*export.*nonsense"):
-        parse_arguments()
+def test_unknown_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(main, ["nonsense"])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.count("\n") == 1
+    assert "nonsense" in error and "training" in error and "export" in error
 
 
-@pytest.mark.parametrize("option", ["--output", "--growth"])
+@pytest.mark.parametrize("option", ["output", "growth"])
 def test_figures_are_replaced_only_when_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     output = tmp_path / "figures"
     output.write_text("earlier")
-    monkeypatch.setattr("sys.argv", ["benchmark", option, str(output)])
+    called: list[Path] = []
+    monkeypatch.setattr("benchmarks.report.draw_growth", lambda *values: called.append(values[-1]))
+    monkeypatch.setattr("benchmarks.report.time_rows", lambda *values: called.append(values[-1]))
     with pytest.raises(ValueError, match=r"figures exists already; choose another name or add --overwrite"):
-        parse_arguments()
-    monkeypatch.setattr("sys.argv", ["benchmark", option, str(output), "--overwrite"])
-    assert output in (parse_arguments().output, parse_arguments().growth)
+        main(**{option: output})
+    assert not called
+    main(**{option: output}, overwrite=True)
+    assert called == [output]
 
 
 @pytest.mark.parametrize("native", [("32-true",), ("32-true", "bf16-mixed")], ids=["float32", "float32 and bf16"])

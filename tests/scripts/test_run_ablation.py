@@ -1,6 +1,5 @@
 """Studies: the shipped ones can be planned, equal runs are one run, and a killed study goes on where it was."""
 
-import argparse
 import csv
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.run_ablation import precision_options
+from studies.commands.ablation import precision_options
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.study import ROOT, Stage, Study, Variant, read_study
@@ -127,14 +126,13 @@ def test_a_finished_prior_takes_the_place_of_those_that_no_variant_changes(
 def test_all_runs_of_a_folder_train_in_the_precision_of_its_first_one_whatever_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = argparse.Namespace(output=tmp_path)
     monkeypatch.setattr("system.machine.fastest_precision", lambda: Precision("bf16-mixed", ""))
-    assert precision_options(arguments) == ("--trainer.precision", "bf16-mixed")
+    assert precision_options(tmp_path) == ("--trainer.precision", "bf16-mixed")
     run = tmp_path / "runs" / "prior_seed0_0123456789"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("run: {log_every_images: 8}\n")
     (run / "run.json").write_text(json.dumps({"data": {}, "sessions": [{"num_processes": 1, "precision": "32-true"}]}))
-    assert precision_options(arguments) == ("--trainer.precision", "32-true")
+    assert precision_options(tmp_path) == ("--trainer.precision", "32-true")
 
 
 def test_the_plan_names_what_every_run_is_for_and_its_command(study: Study, conditions: Conditions) -> None:

@@ -1,0 +1,183 @@
+"""A study from its file to its report."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from studies.comparison import Comparison, Member, Variant
+from studies.execution import Execution, Slot, share_machine
+from studies.measurement import Measurer
+from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
+from studies.report.page import write_comparison
+from studies.request import Budget, Request
+from studies.study import Study, read_study
+from system import machine
+from train.run.record import recorded
+
+PROGRESS_SECONDS = 15.0
+
+
+def carry_out_study(request: Request) -> None:
+    """Trains and measures what is missing, and writes the report.
+
+    Raises:
+        ValueError: The study, an option or a run is wrong.
+        SystemExit: A signal came; its code is 128 and the signal's number.
+    """
+    study = with_budget(read_study(request.study), request.budget)
+    output, runs = request.runs.output, request.runs
+    group = ("--run.wandb_group", request.study.stem)  # the study is the group of its runs
+    conditions = Conditions(
+        request.faces.faces,
+        request.faces.validation_faces,
+        tuple(range(runs.seeds)),
+        output,
+        request.budget.prior,
+        (*precision_options(output), *group, *request.options),
+    )
+    members = plan_members(study, conditions, list(runs.variants))
+    if runs.plan:
+        print(describe_plan(members))
+        return
+    slots = share_machine(runs.at_once)
+    failed = {} if request.report.report_only else carry_out(members, slots)
+    measured = measure_members(members, request.faces.validation_faces, study, output / "evaluations")
+    with FileLock(output / f"{request.study.stem}.lock"):
+        comparison = compare(study, members, measured, failed, request)
+        report = write_comparison(
+            comparison, output / request.study.stem, with_photographs=not request.report.without_photographs
+        )
+    say(f"report: {report}")
+    if failed:
+        names = ", ".join(run.name for run in all_runs(members) if run.fingerprint in failed)
+        raise ValueError(f"{len(failed)} runs failed ({names}), see their logs; the same command tries them again")
+
+
+def with_budget(study: Study, budget: Budget) -> Study:
+    """The study with the configs and lengths of the command line."""
+    prior, restoration = study.prior, study.restoration
+    if budget.prior_config:
+        prior = replace(prior, configs=list(budget.prior_config))
+    if budget.restoration_config:
+        restoration = replace(restoration, configs=list(budget.restoration_config))
+    if budget.prior_images is not None:
+        prior = replace(prior, images=budget.prior_images)
+    if budget.restoration_images is not None:
+        restoration = replace(restoration, images=budget.restoration_images)
+    return replace(study, prior=prior, restoration=restoration)
+
+
+def precision_options(output: Path) -> tuple[str, ...]:
+    """One precision for all runs of a folder, whatever machines share it: that of its first run, else this machine's.
+
+    Options of the command line come later, and win.
+    """
+    first = next(iter(sorted((output / "runs").glob("*/run.json"))), None)
+    sessions = [] if first is None else recorded(first.parent)["sessions"]
+    return ("--trainer.precision", sessions[0]["precision"] if sessions else machine.fastest_precision().name)
+
+
+def carry_out(members: Sequence[PlannedMember], slots: Sequence[Slot]) -> dict[str, str]:
+    """Trains what is missing; returns what failed. Ends the command where a signal came."""
+    execution = Execution(all_runs(members), slots, say)
+    execution.carry_out()
+    if execution.stopped_by:
+        sys.exit(128 + execution.stopped_by)
+    return execution.failed
+
+
+def measure_members(
+    members: Sequence[PlannedMember], faces: Path, study: Study, folder: Path
+) -> dict[PlannedMember, Member]:
+    """Evaluates finished members where that was not done yet."""
+    measured = {}
+    finished = [member for member in members if member.restoration.is_complete]
+    measurer = Measurer(faces, study.measurement, progress_lines())
+    for index, member in enumerate(finished):
+        run, checkpoint = member.restoration, member.restoration.checkpoint
+        assert checkpoint is not None  # a finished run has written one
+        say(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")
+        own_folder = folder / run.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(own_folder.with_suffix(".lock")):
+            evaluations = measurer.measure(checkpoint, own_folder)
+        runs = {planned.stage: planned.folder for planned in member.runs}
+        measured[member] = Member(f"seed {member.seed}", checkpoint, evaluations, runs)
+    if not measured:
+        raise ValueError("no variant is finished, so there is nothing to report; train first, or see the runs' logs")
+    return measured
+
+
+def progress_lines() -> Callable[[str, int, int], None]:
+    """Prints how far an evaluation is, at most every `PROGRESS_SECONDS`."""
+    said = time.monotonic()
+
+    def tell(degradation: str, done: int, number: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            say(f"{degradation}: {done:,} of {number:,} faces")
+
+    return tell
+
+
+def compare(
+    study: Study,
+    members: Sequence[PlannedMember],
+    measured: dict[PlannedMember, Member],
+    failed: dict[str, str],
+    request: Request,
+) -> Comparison:
+    """What the report is about."""
+    groups = {
+        name: tuple(measured[m] for m in members if m.variant == name and m in measured) for name in study.variants
+    }
+    variants = tuple(Variant(name, study.variants[name].description, own) for name, own in groups.items() if own)
+    names = [variant.name for variant in variants]
+    missing = {
+        f"{m.variant} seed {m.seed}": failed.get(m.restoration.fingerprint, "not finished")
+        for m in members
+        if m not in measured
+    }
+    budget = (
+        f"Stage 1: {study.prior.images:,} images per run ({', '.join(study.prior.configs)}); stage 2: "
+        f"{study.restoration.images:,} images per run ({', '.join(study.restoration.configs)})."
+    )
+    reference = study.reference if study.reference in names else names[0]
+    title = request.study.stem.replace("_", " ")
+    command = repeating_command(request)
+    return Comparison(
+        title,
+        study.question,
+        variants,
+        reference,
+        request.faces.validation_faces,
+        study.measurement,
+        missing,
+        command,
+        notes=budget,
+    )
+
+
+def repeating_command(request: Request) -> str:
+    """What repeats the study elsewhere; of folders of this machine only the last two names are published."""
+    words: list[object] = ["python", "-m", "scripts.run_ablation", request.study]
+    folders = {**vars(request.faces), "prior": request.budget.prior}
+    for name, path in folders.items():
+        words += [] if path is None else [f"--{name}", Path(*path.parts[-2:])]
+    for name, value in {**vars(request.budget), "variants": request.runs.variants}.items():
+        values = value if isinstance(value, tuple) else [value]
+        words += [f"--{name}", *values] if value and name not in folders else []
+    words += ["--seeds", request.runs.seeds]
+    return shlex.join(map(str, [*words, "--", *request.options] if request.options else words))
+
+
+def say(text: str) -> None:
+    """A line with the time."""
+    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)

@@ -1,0 +1,140 @@
+"""A comparison of finished runs and exported models from their files to a report."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from inference.folders import check_output_folder
+from inference.restorers import load_restorer
+from studies.comparison import Comparison, Member, NamedModel, Variant, file_name, read_variants
+from studies.measurement import MeasurementSettings, Measurer
+from studies.report.page import write_findings
+from studies.report.protocol_section import Findings, gather
+from studies.report.tables import quality_table
+from system.atomic_file import printable
+
+EVALUATIONS_FOLDER = "evaluations"
+
+
+def compare_models(
+    paths: list[str],
+    faces: Path,
+    settings: MeasurementSettings,
+    reference: str | None,
+    output: Path,
+    overwrite: bool = False,
+    without_photographs: bool = False,
+) -> None:
+    """Measures what is missing, writes the report and prints its tables.
+
+    Args:
+        paths: Each `[NAME=]PATH[,PATH…]`, a variant with one network for each seed.
+        faces: Clean aligned faces.
+        settings: Under which degradations and by which metrics.
+        reference: Variant from which differences are taken; None takes the first.
+        output: Folder for the report.
+        overwrite: Replace an earlier report; what it measured is used again.
+        without_photographs: Leave degraded and target faces out.
+
+    Raises:
+        ValueError, OSError: A network, the faces or the folder are wrong.
+    """
+    check_output(output, overwrite, faces)
+    models = read_variants(paths)
+    check_resolutions(models)
+    settings.preset_names()
+    reference = reference or next(iter(models))
+    if reference not in models:
+        raise ValueError(f"--reference must be one of {', '.join(models)}, got {reference}")
+    variants = measure(models, faces, settings, output / EVALUATIONS_FOLDER)
+    comparison = Comparison(
+        title=f"Comparison of {', '.join(models)}",
+        question="",
+        variants=variants,
+        reference=reference,
+        faces=faces,
+        measurement=settings,
+        missing={},
+        commands=typed_command(),
+    )
+    findings = gather(comparison)
+    print_results(findings, write_findings(findings, output, not without_photographs))
+
+
+def check_output(output: Path, overwrite: bool, faces: Path) -> None:
+    """Refuses a folder with other files; measurements of an interrupted comparison may be there."""
+    is_interrupted = (output / EVALUATIONS_FOLDER).is_dir() and not (output / "report.html").exists()
+    check_output_folder(output, overwrite or is_interrupted, faces)
+
+
+def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
+    """Opens every file once, so that a wrong one is named before hours of measuring.
+
+    Raises:
+        ValueError: One of them restores nothing, or they restore at different resolutions.
+    """
+    found = {
+        f"{name} ({one.name})": load_restorer(one.checkpoint).resolution for name in models for one in models[name]
+    }
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{name} {resolution}" for name, resolution in found.items())
+        raise ValueError(f"compared networks must have one resolution, got {listed} pixels; compare them apart")
+
+
+def measure(
+    models: dict[str, list[NamedModel]], faces: Path, settings: MeasurementSettings, folder: Path
+) -> tuple[Variant, ...]:
+    """Measures what has not been measured yet, with the time left shown."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    variants = []
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=1)
+
+        def show(degradation: str, done: int, number: int) -> None:
+            before = (num_measured * len(settings.degradations) + degradations.index(degradation)) * number
+            progress.update(task, completed=before + done, total=num_models * len(degradations) * number)
+
+        measurer = Measurer(faces, settings, show)
+        num_models, num_measured, degradations = sum(map(len, models.values())), 0, list(settings.preset_names())
+        for name, members in models.items():
+            measured = []
+            for one in members:
+                progress.update(task, description=escape(f"measuring {name}, {one.name}"))
+                results = measurer.measure(one.checkpoint, folder / file_name(name) / file_name(one.name))
+                measured.append(Member(one.name, one.checkpoint, results, one.runs))
+                num_measured += 1
+            variants.append(Variant(name, "", tuple(measured)))
+    return tuple(variants)
+
+
+def typed_command() -> str:
+    """What was typed, folders of the machine shortened to their last names."""
+    words = [_shortened(word) for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", "scripts.compare_runs", *words])
+
+
+def _shortened(word: str) -> str:
+    """Absolute paths in one word of the command line, shortened."""
+    name, equals, rest = word.rpartition("=")
+    return name + equals + ",".join(Path(part).name if Path(part).is_absolute() else part for part in rest.split(","))
+
+
+def print_results(findings: Findings, page: Path) -> None:
+    """The tables and differences, as in the report."""
+    console = Console()
+    for degradation in findings.results:
+        header, rows = quality_table(findings, degradation)
+        table = Table(title=f"degradation {escape(degradation)}, mean ± standard deviation over seeds")
+        for index, name in enumerate(header):
+            table.add_column(escape(name), justify="right" if index else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(cell).replace(" ± ", "\n± ") for cell in row), end_section=True)
+        console.print(table)
+    for difference in findings.differences:
+        print(printable(difference.sentence()))
+    print(printable(f"report: {page}"))
