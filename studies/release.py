@@ -27,7 +27,15 @@ LARGEST_BYTES = 20_000_000
 SEED = 0
 NUM_PICTURED, NUM_COLUMNS = 16, 8
 ENLARGEMENT = 2
-HEADING = """# Release weights
+HEADING = """---
+license: other
+license_name: see-the-data-below
+library_name: gpen-trainer
+pipeline_tag: image-to-image
+tags: [face-restoration, gpen, stylegan2, pytorch]
+---
+
+# Release weights
 
 Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
 where it has figures.

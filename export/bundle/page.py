@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -240,5 +241,6 @@ def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
         axes.grid(alpha=0.3)
     drops.legend(fontsize=8)
     buffer = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "report"}):  # else the names inside differ from time to time
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return buffer.getvalue()

@@ -55,7 +55,8 @@ def read_safetensors(path: Path) -> SafetensorsContent:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata, tensors = dict(file.metadata() or {}), {}
+            # Sorted, for safetensors gives it in another order in every process.
+            metadata, tensors = dict(sorted((file.metadata() or {}).items())), {}
             for name in file.keys():  # noqa: SIM118
                 view = file.get_slice(name)
                 shape, dtype = tuple(view.get_shape()), _DTYPES[view.get_dtype()]

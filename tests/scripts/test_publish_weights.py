@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from models import load_discriminator, load_generator, load_prior
@@ -51,6 +52,8 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     assert done.returncode == 0, done.stderr
 
     card = (output / "README.md").read_text()
+    _, metadata, _ = card.split("---\n", 2)  # what model hubs read
+    assert yaml.safe_load(metadata)["pipeline_tag"] == "image-to-image"
     assert (
         "Random colours." in card
         and card.count("Images seen: 32, ") == 3

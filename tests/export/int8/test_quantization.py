@@ -133,6 +133,7 @@ def test_sensitivity_finds_a_bad_layer_from_both_sides(
     assert max(rows, key=lambda row: row.drop_alone_db).name == BAD
     assert min(rows, key=lambda row: row.drop_all_but_db).name == BAD
     drawing = sensitivity_plot(rows).decode()
+    assert sensitivity_plot(rows).decode() == drawing  # equal bundles have equal checksums
     assert drawing.startswith("<?xml") and BAD in drawing
 
 

@@ -106,6 +106,14 @@ def test_a_float32_release_keeps_every_bit(gpen: GPEN, tmp_path: Path) -> None:
     assert_same_state(build_generator(stored), gpen)
 
 
+def test_the_card_of_a_release_has_one_order_in_every_process(gpen: GPEN, tmp_path: Path) -> None:
+    """safetensors gives its entries in a random one, so reports that quote it would differ."""
+    path = tmp_path / "gpen.safetensors"
+    card = {name: name.upper() for name in ("zeta", "data", "images seen", "alpha", "origin")}
+    save_release(path, gpen, card=card)
+    assert list(read_checkpoint(path).card) == sorted(card)
+
+
 def test_a_half_precision_release_restores_within_55_db(gpen: GPEN, tmp_path: Path) -> None:
     save_release(tmp_path / "half.safetensors", gpen)
     save_release(tmp_path / "full.safetensors", gpen, half=False)
