@@ -13,11 +13,10 @@ from benchmarks.contenders import Contender
 from benchmarks.exported_forms import Form
 from benchmarks.iterations import Size, Stage
 from data.faces.files import open_faces
-from inference.drawing import render_faces
+from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.machine import FLOAT32, native_precisions
 
-PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
 LOADER_ITERATIONS = 20
 
 SMALL = Size(Architecture(64, 1, 0.125), 16)
@@ -127,5 +126,5 @@ def _photographs(machine: Machine) -> Iterator[Path]:
         yield machine.faces
         return
     with tempfile.TemporaryDirectory() as folder:
-        render_faces(PRIOR, Path(folder), 512, seed=0)
+        render_faces(SHIPPED_PRIOR, Path(folder), 512, seed=0)
         yield Path(folder)

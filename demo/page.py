@@ -16,12 +16,11 @@ from evaluation.reports.pictures import GRID_GAP, comparison_rows, worst_and_bes
 from evaluation.reports.report import Report
 from evaluation.reports.tables import summary_rows
 from export.bundle.contents import ExportReport
-from inference.drawing import sample
+from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from train.stages.prior_validation import NUM_COLUMNS
+from train.stages.restoration_validation import STATES
 
-SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
-STATES = ("degraded", "restored", "target")
 NUM_LARGE, LARGE_PIXELS = 4, 256
 NUM_MOMENTS, NUM_DRAWN = 4, 3
 GO_ON = """make demo FACES=folder                                    # the same with your photographs

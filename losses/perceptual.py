@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-from losses.pixel import at_least_float32
+from losses.pixel import unit_length
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
 _URLS = {"alex": AlexNet_Weights.IMAGENET1K_V1.url, "vgg": VGG16_Weights.IMAGENET1K_V1.url}
@@ -58,7 +58,7 @@ class LpipsLoss(nn.Module):
         total = torch.zeros(len(restored), device=restored.device)
         with torch.autocast(restored.device.type, enabled=False):
             for head, one, other in zip(self.lpips.lins, features_restored, features_target, strict=True):
-                difference = (_unit_length(one) - _unit_length(other)).square()  # [N, C, h, w]
+                difference = (unit_length(one) - unit_length(other)).square()  # [N, C, h, w]
                 total = total + head(difference).mean((1, 2, 3))
         return total
 
@@ -79,12 +79,6 @@ def backbone_weights(network: Literal["alex", "vgg"]) -> WeightsFile:
     """The file with the weights of a backbone, as torchvision publishes it (its name ends in the checksum)."""
     name = _URLS[network].rsplit("/", 1)[1]
     return WeightsFile(name=name, url=_URLS[network], sha256=name.removesuffix(".pth").rsplit("-", 1)[1])
-
-
-def _unit_length(features: Tensor) -> Tensor:
-    """Scales the channels of each place to length 1; places without any feature stay 0."""
-    features = at_least_float32(features)
-    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)
 
 
 def _build(network: str, path: Path) -> lpips.LPIPS:

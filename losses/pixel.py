@@ -41,3 +41,9 @@ def smooth_l1_loss(restored: Tensor, target: Tensor, beta: float = 1.0) -> Tenso
 def at_least_float32(values: Tensor) -> Tensor:
     """Turns half precision into float32, where means do not overflow; float64 stays for numerical gradient checks."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """Scales the channels of each place of features [N, C, H, W] to length 1; places without any stay 0."""
+    features = at_least_float32(features)
+    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)

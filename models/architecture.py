@@ -9,7 +9,6 @@ FedConvolutions = Literal["both", "first", "second"]
 
 LOWEST_RESOLUTION = 32
 HIGHEST_RESOLUTION = 2048
-MAXIMUM_CHANNELS = 8192
 
 
 @dataclass(frozen=True)

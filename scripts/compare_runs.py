@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from evaluation.metrics.forms import MetricName
 from system import command_line
 
 
@@ -19,7 +19,7 @@ class Conditions:
     """Seed of the degradation."""
     max_faces: int | None = None
     """Only the first faces by name; null for all."""
-    metrics: tuple[Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"], ...] = (
+    metrics: tuple[MetricName, ...] = (
         "psnr",
         "ssim",
         "lpips",

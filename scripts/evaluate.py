@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from data.faces.files import open_faces
+from evaluation.metrics.forms import MetricName
 from inference.options import RestorerOptions
 from system import command_line
 from system.atomic_file import printable
@@ -46,7 +47,7 @@ class Faces:
 class Figures:
     """Figures."""
 
-    metrics: tuple[Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"], ...] = (
+    metrics: tuple[MetricName, ...] = (
         "psnr",
         "ssim",
         "perceptual",

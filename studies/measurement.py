@@ -14,7 +14,8 @@ import torch
 
 from data.degradation.presets import PRESETS_FOLDER, load_preset
 from data.faces.files import fingerprint, open_faces
-from evaluation.metrics.choice import ALL_METRICS, MetricName, Metrics, choose_metrics
+from evaluation.metrics.choice import Metrics, choose_metrics
+from evaluation.metrics.forms import ALL_METRICS, MetricName
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
@@ -100,6 +101,7 @@ class Measurer:
         self.on_progress = on_progress
         self._faces = open_faces(faces.resolve())
         self._fingerprint = fingerprint(self._faces)
+        self._num_faces = min(len(self._faces), settings.max_faces or len(self._faces))
         self._metrics: dict[torch.device, Metrics] = {}
         self._evaluators: dict[tuple[str, int, torch.device], Evaluator] = {}
 
@@ -156,9 +158,8 @@ class Measurer:
         return self._evaluators[key]
 
     def _progress_of(self, name: str) -> Callable[[int], None] | None:
-        number = min(len(self._faces), self.settings.max_faces or len(self._faces))
         tell = self.on_progress
-        return None if tell is None else lambda done: tell(name, done, number)
+        return None if tell is None else lambda done: tell(name, done, self._num_faces)
 
     def _expected(self, degradation: str, digest: str) -> dict[str, Any]:
         """What the protocol in metrics.json has to say."""
@@ -167,7 +168,7 @@ class Measurer:
             "faces_fingerprint": self._fingerprint,
             "degradation_values": asdict(load_preset(degradation)),
             "seed": self.settings.seed,
-            "num_faces": min(len(self._faces), self.settings.max_faces or len(self._faces)),
+            "num_faces": self._num_faces,
         }
         stored: dict[str, Any] = json.loads(json.dumps(values))  # as JSON gives it back
         return stored

@@ -12,10 +12,10 @@ import yaml
 
 from data.faces.files import fingerprint, open_faces
 from inference.restorers import file_digest
+from models.files.run_folder import checkpoint_path, images_of, latest_checkpoint
 from studies.records import run_fingerprint
 from studies.study import Stage, Study, Variant
 from train.command import resolve
-from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
 from train.run.record import flat_settings
 from train.run.settings import has_all_images
 

@@ -19,8 +19,8 @@ from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
 from inference.folders import check_output_folder
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
+from models.files.run_folder import find_checkpoint, images_of
 from system.atomic_file import write_atomically
-from train.run.checkpoints import checkpoint_path, images_of, latest_checkpoint
 from train.run.record import read_config, read_record
 
 LARGEST_BYTES = 20_000_000
@@ -92,12 +92,11 @@ def publish(release: Release, overwrite: bool) -> None:
 
 def _checkpoint(run: Path) -> Path:
     """The best checkpoint by validation where the run has such a figure, else the latest."""
-    latest = latest_checkpoint(run)
-    if latest is None:
-        raise FileNotFoundError(f"{run} holds no checkpoints; give the folder of a run")
-    best = torch.load(latest, map_location="cpu", weights_only=True)["callbacks"]["RunCheckpoints"]["best"]
-    path = latest if best is None else checkpoint_path(run / "checkpoints", best[1])
-    return path if path.is_file() else latest
+    last = find_checkpoint(run)
+    try:
+        return find_checkpoint(run / "best")
+    except (ValueError, FileNotFoundError):
+        return last
 
 
 def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:

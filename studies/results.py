@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.choice import METRIC_FORMS
+from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.statistics import TrainingDifference, Values, holm_adjusted, training_difference
 from inference.restorers import file_digest
 from studies.comparison import Comparison, Member

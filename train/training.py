@@ -13,7 +13,6 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from system import machine
-from system.machine import keep_freed_memory
 from train.options import TrainerOptions
 from train.processes.signals import OUT_OF_TIME_CODE
 from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
@@ -49,7 +48,7 @@ class Training:
     """
 
     def __init__(self, objects: Namespace, config: dict[str, Any]) -> None:
-        keep_freed_memory()
+        machine.keep_freed_memory()
         quiet_libraries()
         self.settings: RunSettings = objects.run
         self.options: TrainerOptions = objects.trainer

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
 from evaluation.metrics.fid import FID_DEFINITION, FrechetDistance, load_inception
+from evaluation.metrics.forms import ALL_METRICS, MetricName
 from evaluation.metrics.identity import IDENTITY_DEFINITION, FaceEmbedding
 from evaluation.metrics.imagenet_features import (
     FD_LITE0_DEFINITION,
@@ -21,44 +21,8 @@ from evaluation.metrics.imagenet_features import (
 )
 from evaluation.metrics.perceptual import LPIPS_DEFINITION, LpipsDistance
 
-MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"]
-ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 SetDistance = FrechetDistance | Lite0Distance
 """Two growing sets of images and their distances by name."""
-
-
-@dataclass(frozen=True)
-class MetricForm:
-    """How a metric is written."""
-
-    name: str
-    """As people know it."""
-    unit: str
-    """Empty for a number without unit."""
-    higher_is_better: bool
-    """Direction of improvement."""
-    digits: int = 4
-    """After the point, in tables of one evaluation."""
-    fine_digits: int = 4
-    """After the point, where small differences are compared."""
-
-    @property
-    def heading(self) -> str:
-        """Name, unit and better direction, for the head of a column."""
-        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
-
-
-METRIC_FORMS: dict[str, MetricForm] = {
-    "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
-    "ssim": MetricForm("SSIM", "", True),
-    "perceptual": MetricForm("perceptual", "", False),
-    "lpips": MetricForm("LPIPS", "", False),
-    "identity": MetricForm("identity", "", False),
-    "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),
-    "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
-    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
-}
-"""Of every metric, in the order of the columns; kid_lite0 comes with fd_lite0."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.metrics.choice import METRIC_FORMS, MetricForm
+from evaluation.metrics.forms import METRIC_FORMS, MetricForm
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.statistics import MeanInterval

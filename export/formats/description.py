@@ -1,5 +1,6 @@
 """What a file of weights is, in a few lines: ours or foreign, checkpoint or exported model."""
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -111,9 +112,10 @@ def _facts_of_run(path: Path) -> dict[str, str]:
     }
     table = run / "validation.csv"
     if table.is_file():
-        header, *rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()] or [[]]
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         if rows:
-            facts["last validation"] = _words(dict(zip(header, rows[-1], strict=False)))
+            facts["last validation"] = _words(rows[-1])
             facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
     return facts
 

@@ -1,4 +1,4 @@
-"""From what a user names, a file, a run's folder or its best or last checkpoint, to the file."""
+"""The checkpoints of a run: their names, which of them are sound, and the one that a user means by a path."""
 
 import re
 from pathlib import Path
@@ -26,23 +26,15 @@ def find_checkpoint(path: Path | str) -> Path:
         return path
     run, which = (path, "last") if path.is_dir() else (path.parent, path.name)
     run = run.parent if run.name == CHECKPOINTS else run
-    folder = run / CHECKPOINTS
-    paths = sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
-    if which not in ("last", "best") or not (folder.is_dir() or (run / "run.json").is_file()):
+    if which not in ("last", "best") or not ((run / CHECKPOINTS).is_dir() or (run / "run.json").is_file()):
         raise FileNotFoundError(f"there is no checkpoint at {path}")
+    paths = checkpoints_in(run / CHECKPOINTS)
     if not paths:
         raise FileNotFoundError(f"there is no checkpoint at {path}: the run in {run} has written none yet")
-    last = next((p for p in reversed(paths) if _is_sound(p)), None)
+    last, _ = _latest_sound(paths)
     if last is None:
         raise ValueError(f"all {len(paths)} checkpoints of {run} are damaged; put a copy back")
     return last if which == "last" else _best(run, last)
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        return check_seal(path)
-    except ValueError:
-        return False
 
 
 def _best(run: Path, last: Path) -> Path:
@@ -52,7 +44,67 @@ def _best(run: Path, last: Path) -> Path:
     best = own.get("best") if isinstance(own, dict) else None
     if not isinstance(best, tuple) or len(best) != 2 or type(best[1]) is not int:
         raise ValueError(f"{run} has no best checkpoint, since it was not validated yet; name {run / 'last'}")
-    path = run / CHECKPOINTS / f"images_{best[1]:012}.ckpt"
+    path = checkpoint_path(run / CHECKPOINTS, best[1])
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}, which the run in {run} remembers as its best")
     return path
+
+
+def checkpoint_path(folder: Path, images_seen: int) -> Path:
+    """Where the checkpoint after so many images lies."""
+    return folder / f"images_{images_seen:012}.ckpt"
+
+
+def images_of(path: Path) -> int:
+    """The images a checkpoint of `checkpoint_path` was written after."""
+    return int(path.stem.removeprefix("images_"))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Whatever has the name of a checkpoint of a run, oldest first."""
+    return sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
+
+
+def latest_checkpoint(run_folder: Path) -> Path | None:
+    """The latest checkpoint of a run, None for a new run; folders and links to nothing of such names are none."""
+    paths = [path for path in checkpoints_in(run_folder / CHECKPOINTS) if path.is_file()]
+    return paths[-1] if paths else None
+
+
+def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint a run continues from: the latest that is as it was written.
+
+    Returns:
+        Its path, None for a new run, and what is wrong with later ones.
+
+    Raises:
+        ValueError: There are checkpoints, and all are damaged.
+    """
+    paths = checkpoints_in(run_folder / CHECKPOINTS)
+    path, problems = _latest_sound(paths)
+    if path is None and paths:
+        raise ValueError(
+            f"all {len(paths)} checkpoints of {run_folder} are damaged ({problems[0]}); put a copy back, or remove "
+            "them to begin again"
+        )
+    return path, problems
+
+
+def _latest_sound(paths: list[Path]) -> tuple[Path | None, list[str]]:
+    """The last of some checkpoints that is as it was written, and what is wrong with later ones."""
+    problems: list[str] = []
+    for path in reversed(paths):
+        problem = _problem_of(path)
+        if problem is None:
+            return path, problems
+        problems.append(problem)
+    return None, problems
+
+
+def _problem_of(path: Path) -> str | None:
+    if not path.is_file():
+        return f"{path} is damaged: it is a folder or a link to nothing"
+    try:
+        return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
+    except ValueError as error:
+        return str(error)

@@ -7,6 +7,7 @@ import yaml
 from PIL import Image
 
 from evaluation.reports.report import Report
+from models.files.run_folder import images_of
 from studies.comparison import Comparison, file_name
 from studies.records import differences_within, differing_settings, public_config
 from studies.report.example_faces import examples_picture
@@ -22,7 +23,6 @@ from studies.report.tables import (
 )
 from studies.report.training_curves import add_training_curves
 from system.atomic_file import write_atomically
-from train.run.checkpoints import images_of
 
 CONFIGS_FOLDER = "configs"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.metrics.choice import METRIC_FORMS
+from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.pairs import PairBatch
 from evaluation.reports.report import Report
 from evaluation.statistics import CONFIDENCE, NUM_DIFFERENCE_RESAMPLES

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
-from evaluation.metrics.choice import METRIC_FORMS
+from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.reports.tables import csv_text
 from evaluation.statistics import Values
 from export.static.cost import Cost

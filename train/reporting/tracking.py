@@ -9,9 +9,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
+from models.files.run_folder import checkpoint_path
 from train.reporting.csv_log import read_table
 from train.reporting.wandb_run import WandbRun
-from train.run.checkpoints import RunCheckpoints, checkpoint_path
+from train.run.checkpoints import RunCheckpoints
 from train.run.progress import Progress
 from train.run.record import read_record
 from train.run.settings import RunSettings, has_all_images

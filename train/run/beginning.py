@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from models.files.run_folder import checkpoints_in, images_of, sound_checkpoint
 from system import atomic_file
-from train.run.checkpoints import checkpoints_in, images_of, sound_checkpoint
 from train.run.record import describe_session, find_difference, flat_settings, read_config, recorded, write_record
 from train.run.settings import has_all_images
 

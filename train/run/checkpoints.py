@@ -1,18 +1,15 @@
 """Checkpoints of a run: written whole or not at all, with a checksum, found again by the same command."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from models.files.checkpoint_file import check_seal, write_sealed
+from models.files.checkpoint_file import write_sealed
+from models.files.run_folder import CHECKPOINTS, checkpoint_path, checkpoints_in, images_of
 from system.atomic_file import remove_aside, replacing
 from train.processes.signals import EndingSignals
 from train.run.progress import Progress
 from train.run.settings import RunSettings
-
-NAME = re.compile(r"images_(\d{12})\.ckpt")
 
 
 class RunCheckpoints(Callback):
@@ -26,7 +23,7 @@ class RunCheckpoints(Callback):
     def __init__(self, settings: RunSettings, progress: Progress) -> None:
         self.settings = settings
         self.progress = progress
-        self.folder = settings.folder / "checkpoints"
+        self.folder = settings.folder / CHECKPOINTS
         self.best: tuple[float, int] | None = None
         self.written = -1
         """Images seen when the last checkpoint of this session was written, -1 before."""
@@ -105,57 +102,3 @@ class RunCheckpoints(Callback):
         for path in paths[: -self.settings.keep_checkpoints]:
             if path != best:
                 path.unlink()
-
-
-def checkpoint_path(folder: Path, images_seen: int) -> Path:
-    """Where the checkpoint after so many images lies."""
-    return folder / f"images_{images_seen:012}.ckpt"
-
-
-def images_of(path: Path) -> int:
-    """The images a checkpoint of `checkpoint_path` was written after."""
-    return int(path.stem.removeprefix("images_"))
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """Whatever has the name of a checkpoint of a run, oldest first."""
-    return sorted(p for p in folder.glob("images_*.ckpt") if NAME.fullmatch(p.name))
-
-
-def latest_checkpoint(run_folder: Path) -> Path | None:
-    """The latest checkpoint of a run, None for a new run; folders and links to nothing of such names are none."""
-    paths = [path for path in checkpoints_in(run_folder / "checkpoints") if path.is_file()]
-    return paths[-1] if paths else None
-
-
-def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint a run continues from: the latest that is as it was written.
-
-    Returns:
-        Its path, None for a new run, and what is wrong with later ones.
-
-    Raises:
-        ValueError: There are checkpoints, and all are damaged.
-    """
-    paths = checkpoints_in(run_folder / "checkpoints")
-    problems: list[str] = []
-    for path in reversed(paths):
-        problem = _problem_of(path)
-        if problem is None:
-            return path, problems
-        problems.append(problem)
-    if problems:
-        raise ValueError(
-            f"all {len(paths)} checkpoints of {run_folder} are damaged ({problems[0]}); put a copy back, or remove "
-            "them to begin again"
-        )
-    return None, []
-
-
-def _problem_of(path: Path) -> str | None:
-    if not path.is_file():
-        return f"{path} is damaged: it is a folder or a link to nothing"
-    try:
-        return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
-    except ValueError as error:
-        return str(error)

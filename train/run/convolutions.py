@@ -10,7 +10,7 @@ from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
 from models.operators.formulations import Formulation, choosing, fastest
-from system.atomic_file import write_atomically
+from train.run.record import write_record
 from train.run.settings import MEASURED, WHOLE, RunSettings
 
 RECORD, CHOICES = "run.json", "convolutions"
@@ -44,7 +44,7 @@ def kept_formulations(settings: RunSettings, strategy: Strategy) -> Iterator[Non
             matching = [formulation for formulation in candidates if formulation == kept]
             choice = matching[0] if matching else fastest(candidates)
             if own.get(name) != choice:
-                _write(record, {**own, name: choice})
+                write_record(settings.folder, {**json.loads(record.read_text()), CHOICES: {**own, name: choice}})
         return strategy.broadcast(choice)
 
     with choosing(decide):
@@ -59,8 +59,3 @@ def _choices_of(record: Path) -> dict[str, Any]:
             f"run.convolutions must be {MEASURED}, {WHOLE} or the {RECORD} of a run, got {record} ({error}); change it"
         ) from error
     return choices
-
-
-def _write(record: Path, choices: Mapping[str, str]) -> None:
-    content = {**json.loads(record.read_text()), CHOICES: choices}
-    write_atomically(record, json.dumps(content, indent=2) + "\n")

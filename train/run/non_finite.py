@@ -9,8 +9,8 @@ from pathlib import Path
 from pytorch_lightning import Trainer
 
 from models.files.checkpoint_file import write_sealed
+from models.files.run_folder import checkpoints_in, images_of
 from system import atomic_file
-from train.run.checkpoints import checkpoints_in, images_of
 from train.run.progress import Skipped
 
 MOST_DUMPS = 3

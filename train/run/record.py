@@ -12,8 +12,8 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
+from models.files.run_folder import latest_checkpoint
 from system import atomic_file, machine
-from train.run.checkpoints import latest_checkpoint
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
               "data.validation_faces", "run.folder", "run.total_images", "run.max_minutes", "run.keep_checkpoints",

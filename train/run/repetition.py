@@ -13,8 +13,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from models.files.run_folder import checkpoint_path, images_of
 from system.child_processes import Children
-from train.run.checkpoints import checkpoint_path, images_of
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.record import read_config, read_record
 from train.run.settings import WHOLE

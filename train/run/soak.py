@@ -13,9 +13,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from models.files.run_folder import checkpoints_in, images_of
 from system import machine
 from system.child_processes import Children
-from train.run.checkpoints import checkpoints_in, images_of
 from train.run.repetition import compare_runs
 from train.run.settings import WHOLE
 

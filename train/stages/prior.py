@@ -42,8 +42,7 @@ class PriorOptimization:
     """Share of images drawn from two latents."""
 
     def __post_init__(self) -> None:
-        rates = {n: rate for n, rate in vars(self).items() if n.endswith("_rate")}
-        check_rates("optimization", rates, self.betas)
+        check_rates(vars(self), self.betas)
         if not 0 <= self.style_mixing_probability <= 1:
             raise ValueError(f"style_mixing_probability must lie in [0, 1], got {self.style_mixing_probability:g}")
 

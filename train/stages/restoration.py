@@ -59,8 +59,7 @@ class RestorationOptimization:
     batch; null trains in float."""
 
     def __post_init__(self) -> None:
-        rates = {n: rate for n, rate in vars(self).items() if n.endswith("_rate")}
-        check_rates("optimization", rates, self.betas)
+        check_rates(vars(self), self.betas)
 
 
 class RestorationTraining(LightningModule):

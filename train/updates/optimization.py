@@ -13,22 +13,22 @@ Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 """Parameters and their learning rate."""
 
 
-def check_rates(owner: str, rates: Mapping[str, float | None], betas: tuple[float, float]) -> None:
+def check_rates(options: Mapping[str, Any], betas: tuple[float, float]) -> None:
     """Refuses what no Adam can train with.
 
     Args:
-        owner: Name of the group of options, for the message.
-        rates: Learning rates by name; None is passed over.
+        options: By name; of those whose name ends in `_rate`, None is passed over.
         betas: Of Adam.
 
     Raises:
         ValueError: A rate is negative or not finite, or a beta outside of [0, 1).
     """
-    wrong = [f"{name} {rate:g}" for name, rate in rates.items() if rate is not None and not 0 <= rate < float("inf")]
+    rates = {name: rate for name, rate in options.items() if name.endswith("_rate") and rate is not None}
+    wrong = [f"{name} {rate:g}" for name, rate in rates.items() if not 0 <= rate < float("inf")]
     if wrong:
-        raise ValueError(f"{owner}: learning rates must be 0 or more and finite, got {', '.join(wrong)}")
+        raise ValueError(f"optimization: learning rates must be 0 or more and finite, got {', '.join(wrong)}")
     if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"{owner}: betas must lie in [0, 1), got {betas[0]:g} and {betas[1]:g}")
+        raise ValueError(f"optimization: betas must lie in [0, 1), got {betas[0]:g} and {betas[1]:g}")
 
 
 def lazy_adam(groups: Groups, betas: tuple[float, float], interval: int) -> torch.optim.Adam:

@@ -1,0 +1,41 @@
+"""Names of the metrics and how each is written; nothing here computes one, so that options and tables load quickly."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"]
+ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+
+@dataclass(frozen=True)
+class MetricForm:
+    """How a metric is written."""
+
+    name: str
+    """As people know it."""
+    unit: str
+    """Empty for a number without unit."""
+    higher_is_better: bool
+    """Direction of improvement."""
+    digits: int = 4
+    """After the point, in tables of one evaluation."""
+    fine_digits: int = 4
+    """After the point, where small differences are compared."""
+
+    @property
+    def heading(self) -> str:
+        """Name, unit and better direction, for the head of a column."""
+        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
+
+
+METRIC_FORMS: dict[str, MetricForm] = {
+    "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),
+    "ssim": MetricForm("SSIM", "", True),
+    "perceptual": MetricForm("perceptual", "", False),
+    "lpips": MetricForm("LPIPS", "", False),
+    "identity": MetricForm("identity", "", False),
+    "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),
+    "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
+    "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
+}
+"""Of every metric, in the order of the columns; kid_lite0 comes with fd_lite0."""
