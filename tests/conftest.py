@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest_plugins = ["tests.fixtures.faces", "tests.fixtures.networks", "tests.fixtures.runs"]
+pytest_plugins = ["tests.fixtures.devices", "tests.fixtures.faces", "tests.fixtures.networks", "tests.fixtures.runs"]
 """What several rooms' tests need; a conftest of one room may put its own in its place."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
