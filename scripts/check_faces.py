@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from data.faces.broken import CheckedFace, check_faces, same_pictures
-from data.faces.files import fingerprint, open_faces
+from data.faces.decoding import BACKGROUND
+from data.faces.files import fingerprint, open_faces, print_left_out
 from system import command_line
 
 MOST_LISTED = 20
@@ -13,9 +14,9 @@ MOST_LISTED = 20
 def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = False) -> int:
     """Decodes every face of a folder or zip before a run does.
 
-    Reports sizes, formats and modes, faces smaller than a resolution, pictures that are there twice, and files that
-    cannot be used. Changes nothing. Exit code 0: all can be used; 1: some cannot, they are listed; 2: a wrong option,
-    file or folder.
+    Reports files that are left out, sizes, formats, modes and colour profiles, faces smaller than a resolution,
+    pictures that are there twice, and files that cannot be used. Changes nothing. Exit code 0: all can be used; 1: some
+    cannot, they are listed; 2: a wrong option, file or folder.
 
     Args:
         faces: Folder (recursive) or uncompressed zip of aligned faces.
@@ -26,6 +27,7 @@ def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = Fa
     if threads < 1 or resolution < 1:
         raise ValueError(f"--threads and --resolution must be at least 1, got {threads} and {resolution}")
     files = open_faces(faces)
+    print_left_out(files)
     with command_line.progress_bar("decoding", len(files)) as show:
         checked = []
         for one in check_faces(files, threads):
@@ -43,10 +45,13 @@ def print_summary(checked: list[CheckedFace], resolution: int, most: int) -> Non
     for title, values in (
         ("formats", Counter(one.format for one in usable)),
         ("modes", Counter(one.mode for one in usable)),
+        ("colour profiles", Counter(one.profile for one in usable if one.profile)),
         ("sizes in pixels", Counter("x".join(map(str, one.size_pixels)) for one in usable)),
     ):
         common = ", ".join(f"{value} ({number})" for value, number in values.most_common(8))
         print(f"{title}: {common or 'none'}{f' and {len(values) - 8} more' if len(values) > 8 else ''}")
+    num_transparent = sum(one.is_transparent for one in usable)
+    print(f"transparent, laid over {BACKGROUND} (RGB): {num_transparent}")
     small = [one.name for one in usable if min(one.size_pixels) < resolution]
     print_list(f"smaller than {resolution} pixels", small, most)
     print_list("there more than once", [" = ".join(names) for names in same_pictures(usable)], most)

@@ -67,11 +67,12 @@ def main(
 def _pairs(folder: Path, number: int, degradation: str, resolution: int, seed: int) -> "PairBatch":
     """The first faces of a folder by name, degraded."""
     from data.degradation.presets import load_preset
-    from data.faces.files import open_faces
+    from data.faces.files import open_faces, print_left_out
     from evaluation.pairs import degraded_pairs
     from export.bundle.faces import join_pairs
 
     faces, ranges = open_faces(folder), load_preset(degradation)
+    print_left_out(faces)
     return join_pairs(list(degraded_pairs(faces, resolution, ranges, seed, max_faces=number)))
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.faces.files import open_faces
+from data.faces.files import open_faces, print_left_out
 from evaluation.metrics.forms import MetricName
 from inference.options import RestorerOptions
 from system import command_line
@@ -82,9 +82,9 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     targets = faces.faces or faces.target_folder
     assert targets is not None  # checked by Faces
     degraded = faces.degradation if faces.degraded_folder is None else open_faces(faces.degraded_folder)
-    pairs = FacePairs(
-        open_faces(targets), network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces
-    )
+    target_faces = open_faces(targets)
+    print_left_out(target_faces, *([] if isinstance(degraded, str) else [degraded]))
+    pairs = FacePairs(target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces)
     metrics = choose_metrics(figures.metrics, network.device, figures.lpips_weights, figures.inception_weights)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
         evaluation = evaluate_restorer(network, restorer.checkpoint, Evaluator(pairs, metrics), output, show)

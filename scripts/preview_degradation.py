@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.faces.files import open_faces
+from data.faces.files import open_faces, print_left_out
 from system import command_line
 from system.atomic_file import write_atomically
 
@@ -37,6 +37,7 @@ def main(
         raise ValueError(f"--output must be a file that ends in .png, got {output}")
     command_line.refuse_existing(output, overwrite)
     shown = open_faces(faces).take(slice(num_faces))
+    print_left_out(shown)
     write_atomically(output, preview_degradation(shown, degradation, resolution, seed))
     print(f"{len(shown)} faces with the degradation {degradation} in {output}")
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from data.faces.files import open_faces
+from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
 
@@ -24,6 +24,7 @@ def main(input: Path, output: Path, restorer: RestorerOptions, overwrite: bool =
 
     check_output_folder(output, overwrite, input)
     faces = open_faces(input)
+    print_left_out(faces)
     network = restorer.open()
     with command_line.progress_bar("restoring", len(faces)) as show:
         failed = restore_folder(network, faces, network.resolution, output, restorer.batch_size, on_progress=show)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from data.degradation.presets import PRESETS_FOLDER, load_preset
-from data.faces.files import fingerprint, open_faces
+from data.faces.files import fingerprint, open_faces, print_left_out
 from evaluation.metrics.choice import Metrics, choose_metrics
 from evaluation.metrics.forms import ALL_METRICS, MetricName
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
@@ -100,6 +100,7 @@ class Measurer:
         self.settings = settings
         self.on_progress = on_progress
         self._faces = open_faces(faces.resolve())
+        print_left_out(self._faces)
         self._fingerprint = fingerprint(self._faces)
         self._num_faces = min(len(self._faces), settings.max_faces or len(self._faces))
         self._metrics: dict[torch.device, Metrics] = {}

@@ -128,7 +128,7 @@ def usable_faces(faces: FaceFiles, report: Path, largest_share: float) -> FaceFi
             usable.append(index)
         except ValueError as error:
             broken.add(index, str(error))
-    return FaceFiles(faces.path, [faces.names[i] for i in usable], [faces.sizes_bytes[i] for i in usable])
+    return faces.choose(usable)
 
 
 def deadly_problem(faces: FaceFiles, index: int, seconds: float = 25.0) -> str | None:
@@ -188,6 +188,10 @@ class CheckedFace(NamedTuple):
     """Width and height, upright."""
     digest: str = ""
     """SHA-256 of the decoded pixels, hexadecimal."""
+    profile: str = ""
+    """What its colour profile calls itself and what became of it; empty where there is none."""
+    is_transparent: bool = False
+    """Whether it was laid over the background of `data.faces.decoding`."""
 
 
 def check_faces(faces: FaceFiles, num_threads: int = 4) -> Iterator[CheckedFace]:
@@ -213,9 +217,9 @@ def _check(faces: FaceFiles, index: int) -> CheckedFace:
         photograph = decode(faces.content(index))
     except ValueError as error:
         return CheckedFace(name, " ".join(str(error).split()))
-    image = photograph.image
+    image, form = photograph.image, (photograph.format, photograph.mode)
     digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-    return CheckedFace(name, None, photograph.format, photograph.mode, image.size, digest)
+    return CheckedFace(name, None, *form, image.size, digest, photograph.profile, photograph.is_transparent)
 
 
 def same_pictures(checked: list[CheckedFace]) -> list[list[str]]:

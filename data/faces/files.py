@@ -5,15 +5,17 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
 from data.faces.decoding import MAX_PIXELS, decode
+from data.faces.formats import NO_SUFFIX, SUFFIXES, image_suffixes, left_out_line
+from system.atomic_file import printable
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_FILE_BYTES = 8 * MAX_PIXELS
 """Larger files are refused before they are read: an uncompressed image with four 16-bit channels."""
 NOT_READABLE = -1
@@ -32,12 +34,16 @@ class FaceFiles:
         path: Folder or zip file.
         names: Names below it with `/` between their parts, sorted.
         sizes_bytes: Sizes of the files when they were listed, `NOT_READABLE` where there is no ordinary file.
+        left_out: How many files beside them are no photographs that can be read, by suffix; hidden ones do not count.
     """
 
-    def __init__(self, path: Path, names: list[str], sizes_bytes: list[int]) -> None:
+    def __init__(
+        self, path: Path, names: list[str], sizes_bytes: list[int], left_out: Mapping[str, int] | None = None
+    ) -> None:
         self.path = path
         self.names = names
         self.sizes_bytes = sizes_bytes
+        self.left_out = dict(left_out or {})
         self._archive: zipfile.ZipFile | None = None
         self._archive_process = NOT_READABLE
 
@@ -50,7 +56,12 @@ class FaceFiles:
 
     def take(self, part: slice) -> "FaceFiles":
         """Some of the photographs, in the same order."""
-        return FaceFiles(self.path, self.names[part], self.sizes_bytes[part])
+        return FaceFiles(self.path, self.names[part], self.sizes_bytes[part], self.left_out)
+
+    def choose(self, positions: Sequence[int]) -> "FaceFiles":
+        """The photographs at rising positions."""
+        names, sizes_bytes = [self.names[i] for i in positions], [self.sizes_bytes[i] for i in positions]
+        return FaceFiles(self.path, names, sizes_bytes, self.left_out)
 
     def source(self, index: int) -> str:
         """Names one file in messages."""
@@ -123,7 +134,7 @@ def open_faces(path: Path | str) -> FaceFiles:
             members such as `00000/img00000000.png`; other members, such as `dataset.json`, are ignored.
 
     Returns:
-        The photographs (jpg, jpeg, png, webp, bmp, tif, tiff in any case), sorted by their names with `/`.
+        The photographs (files with a suffix of `data.faces.formats`, in any case), sorted by their names with `/`.
 
     Raises:
         FileNotFoundError: If the path does not exist.
@@ -133,11 +144,25 @@ def open_faces(path: Path | str) -> FaceFiles:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"faces must be an existing folder or zip file, got {path}; check the path")
-    files = sorted(_files_in_folder(path) if path.is_dir() else _members_of_zip(path))
+    suffixes, left_out = image_suffixes(), Counter[str]()
+    files = []
+    for name, size_bytes in sorted(_files_in_folder(path) if path.is_dir() else _members_of_zip(path)):
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in suffixes:
+            files.append((name, size_bytes))
+        else:
+            left_out[suffix or NO_SUFFIX] += 1
     if not files:
-        wanted = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise ValueError(f"{path} must hold at least one face image, found none; put {wanted} files there")
-    return FaceFiles(path.resolve(), [name for name, _ in files], [size_bytes for _, size_bytes in files])
+        raise ValueError(_nothing_found(path, left_out))
+    names, sizes_bytes = [name for name, _ in files], [size_bytes for _, size_bytes in files]
+    return FaceFiles(path.resolve(), names, sizes_bytes, left_out)
+
+
+def print_left_out(*sets: FaceFiles) -> None:
+    """Says in a line for each set what its listing passed over; nothing where that is nothing."""
+    for faces in sets:
+        if faces.left_out:
+            print(f"{printable(str(faces.path))}: {left_out_line(faces.left_out)}", flush=True)
 
 
 def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
@@ -174,14 +199,23 @@ def fingerprint(faces: FaceFiles) -> str:
     return digest.hexdigest()
 
 
+def _nothing_found(path: Path, left_out: Mapping[str, int]) -> str:
+    others = f" ({left_out_line(left_out)})" if left_out else ""
+    wanted = ", ".join(SUFFIXES)
+    return f"{path} must hold at least one face image, found none{others}; put {wanted} files there"
+
+
 def _is_image(name: PurePosixPath) -> bool:
-    """Whether a name is an image and no part of it is hidden or left there by macOS."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-    return name.suffix.lower() in IMAGE_SUFFIXES and not hidden
+    return name.suffix.lower() in image_suffixes()
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    """Whether any part of a name is hidden or left there by macOS."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
 
 
 def _files_in_folder(folder: Path) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the images below a folder; a linked folder that was visited before is not entered again."""
+    """Names and sizes of the files below a folder; a linked folder that was visited before is not entered again."""
     visited: set[str] = set()
     for current, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         folders.sort()
@@ -193,8 +227,8 @@ def _files_in_folder(folder: Path) -> Iterator[tuple[str, int]]:
         for file in files:
             path = Path(current) / file
             name = PurePosixPath(path.relative_to(folder).as_posix())
-            if _is_image(name):
-                yield str(name), _size_bytes(path)
+            if not _is_hidden(name):
+                yield str(name), _size_bytes(path) if _is_image(name) else NOT_READABLE
 
 
 def _raise(error: OSError) -> None:
@@ -212,7 +246,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the images in a zip whose directory is checked first."""
+    """Names and sizes of the files in a zip whose directory is checked first."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -227,7 +261,7 @@ def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
             raise ValueError(f"members of {path} overlap at {member.filename!r}; make the zip again")
         names.add(member.filename)
         end = member.header_offset + member.compress_size
-        if _is_image_member(member):
+        if not member.filename.endswith("/") and not _is_hidden(PurePosixPath(member.filename)):
             yield member.filename, member.file_size
     if end > path.stat().st_size:
         raise ValueError(f"{path} is truncated: its directory names more bytes than it has; copy it again")
@@ -235,7 +269,8 @@ def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
 
 def _is_image_member(member: zipfile.ZipInfo) -> bool:
     """Whether a member is an image; `ZipInfo.is_dir` fails on an empty name."""
-    return not member.filename.endswith("/") and _is_image(PurePosixPath(member.filename))
+    name = PurePosixPath(member.filename)
+    return not member.filename.endswith("/") and _is_image(name) and not _is_hidden(name)
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from data.dataset import FaceImages
 from data.degradation.parameters import DegradationRanges
 from data.degradation.presets import load_preset
-from data.faces.files import FaceFiles, fingerprint, open_faces
+from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.contents import ExportSettings, ImagesUsed
@@ -81,6 +81,7 @@ def choose_faces(
     is_integer = "int8" in settings.precisions
     is_measured = settings.precisions != ("float32",)  # else the golden faces suffice
     faces, ranges = open_faces(compare_on.faces), load_preset(compare_on.degradation)
+    print_left_out(faces)
     num_held_out, evaluated_on = known_to_training(faces, record)
     wanted = max(number, settings.num_evaluation) if is_measured else number
     num_calibration = settings.num_calibration if is_integer else 0

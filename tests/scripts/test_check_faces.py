@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.faces.formats import image_suffixes
 from scripts.check_faces import main
 from system import command_line
+from tests.fixtures.color_profiles import display_p3
 
 
 def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, str]:
@@ -45,14 +47,33 @@ def test_a_set_is_described_with_its_broken_files(
     assert lines[0] == "8 files, 5 can be used"
     assert lines[1] == "formats: PNG (3), JPEG (1), BMP (1)"
     assert lines[2] == "modes: RGB (2), CMYK (1), L (1), P (1)"
-    assert lines[3] == "sizes in pixels: 64x64 (3), 64x80 (1), 16x16 (1)"
-    assert lines[4:6] == ["smaller than 64 pixels: 1", "    d.png"]
-    assert lines[6:8] == ["there more than once: 1", "    a.png = sub/b.bmp"]
-    assert lines[8] == "cannot be used: 3"
-    assert lines[9].startswith("    cut.png: ") and "truncated" in lines[9]
-    assert lines[10].startswith("    empty.jpg: cannot identify image file")
-    assert lines[11] == "    moving.png: it is animated; store one frame as an image"
-    assert lines[12].startswith("fingerprint ") and len(lines) == 13
+    assert lines[3] == "colour profiles: none"
+    assert lines[4] == "sizes in pixels: 64x64 (3), 64x80 (1), 16x16 (1)"
+    assert lines[5] == "transparent, laid over (0, 0, 0) (RGB): 0"
+    assert lines[6:8] == ["smaller than 64 pixels: 1", "    d.png"]
+    assert lines[8:10] == ["there more than once: 1", "    a.png = sub/b.bmp"]
+    assert lines[10] == "cannot be used: 3"
+    assert lines[11].startswith("    cut.png: ") and "truncated" in lines[11]
+    assert lines[12].startswith("    empty.jpg: cannot identify image file")
+    assert lines[13] == "    moving.png: it is animated; store one frame as an image"
+    assert lines[14].startswith("fingerprint ") and len(lines) == 15
+
+
+def test_what_is_left_out_profiles_and_transparency_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.HEIC", "b.heic", "c.mov", "Thumbs.db", ".hidden", "notes"):
+        (tmp_path / name).write_bytes(b"")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "d.png", icc_profile=display_p3())
+    monkeypatch.setattr("data.faces.formats.reads_heif", lambda: False)
+    image_suffixes.cache_clear()
+    code, text = check(monkeypatch, capsys, tmp_path)
+    image_suffixes.cache_clear()
+    assert code == 0
+    told = "left out: 2 .heic (pip install pillow-heif reads them), 1 .db, 1 .mov, 1 without suffix"
+    assert text.splitlines()[0] == f"{tmp_path}: {told}"
+    assert "colour profiles: Display P3, converted to sRGB (1)" in text
+    assert "transparent, laid over (0, 0, 0) (RGB): 1" in text
 
 
 def test_a_whole_set_ends_with_0_and_wrong_options_with_2(

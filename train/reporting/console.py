@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from data.faces.files import print_left_out
 from system import machine
 from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
@@ -146,6 +147,7 @@ class Reporting(Callback):
             f"run: {self.settings.folder} {place} of {self.settings.total_images:,}",
             flush=True,
         )
+        print_left_out(*{one.path: one for one in (self.data.faces, self.data.validation_faces)}.values())
         self._shown = time.perf_counter() - SECONDS_BETWEEN_LINES + SECONDS_TO_FIRST_LINE
 
     def _show_between_rows(self, images_seen: int) -> None:

@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from data.faces import decoding
 from data.faces.decoding import decode
 from data.faces.files import open_faces
+from data.faces.formats import pillow_formats
 
 
 def _read_saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> np.ndarray:
@@ -31,7 +33,9 @@ def _saved(image: Image.Image, format: str, **options: object) -> bytes:
 
 def test_lossless_formats_give_their_pixels_unchanged(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    for ending, options in {"png": {}, "bmp": {}, "tif": {}, "webp": {"lossless": True}}.items():
+    lossless = {"webp": {"lossless": True}, "jp2": {"irreversible": False}}
+    for ending in ("png", "bmp", "dib", "tif", "webp", "jp2", "ppm"):
+        options = lossless.get(ending, {})
         folder = tmp_path / ending
         folder.mkdir()
         assert np.array_equal(_read_saved(folder, Image.fromarray(pixels), f"x.{ending}", **options), pixels)
@@ -73,6 +77,19 @@ def test_sixteen_bit_grey_is_scaled_to_eight_bits_with_rounding(tmp_path: Path) 
     values = np.array([[0, 128, 129, 257, 32896, 65535]], dtype=np.uint16)
     read = _read_saved(tmp_path, Image.fromarray(values), "x.png")
     assert read[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_sixteen_bit_grey_of_netpbm_is_scaled_alike(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257, 32896, 65535]], dtype=">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 6 1 65535\n" + values.tobytes())
+    assert np.asarray(open_faces(tmp_path).read(0))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_of_sixteen_bit_colour_the_high_bytes_are_kept(tmp_path: Path, ending: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / f"x.{ending}"), pixels[..., ::-1])
+    assert np.array_equal(np.asarray(open_faces(tmp_path).read(0)), pixels >> 8)
 
 
 def test_cmyk_becomes_the_complement(tmp_path: Path) -> None:
@@ -127,7 +144,7 @@ def _animation(format: str) -> bytes:
     return _saved(frames[0], format, save_all=True, append_images=frames[1:])
 
 
-@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "AVIF", "GIF"])
 def test_animations_are_refused_because_they_are_no_photographs(format: str) -> None:
     with pytest.raises(ValueError, match="it is animated; store one frame as an image"):
         decode(_animation(format))
@@ -138,6 +155,15 @@ def test_of_a_file_with_previews_behind_the_photograph_the_first_picture_is_take
     photograph = decode(_animation(format))
     assert photograph.format == format
     assert photograph.image.getpixel((0, 0))[0] in range(8, 13)
+
+
+def test_avif_and_heic_are_read_within_what_their_compression_loses() -> None:
+    smooth = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    formats = ["AVIF"] + (["HEIF"] if "HEIF" in pillow_formats() else [])
+    for format in formats:
+        photograph = decode(_saved(smooth, format, quality=95))
+        assert photograph.format == format
+        assert np.abs(np.asarray(photograph.image, int) - np.asarray(smooth, int)).mean() < 1
 
 
 def test_formats_and_modes_are_told_as_they_are_stored() -> None:
@@ -236,6 +262,8 @@ KINDS: dict[str, tuple[str, str, dict[str, object], float]] = {
     "16-bit PNG": ("I;16", "PNG", {}, 9),
     "JPEG": ("RGB", "JPEG", {}, 9),
     "progressive CMYK JPEG": ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}, 12),
+    "transparent AVIF": ("RGBA", "AVIF", {"speed": 10, "subsampling": "4:4:4"}, 20),
+    "transparent JPEG 2000": ("RGBA", "JPEG2000", {}, 30),
     "lossless WebP": ("RGBA", "WEBP", {"lossless": True, "method": 0}, 18),
 }
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data.faces.files import FaceFiles, fingerprint, open_faces
+from data.faces.formats import NO_SUFFIX, left_out_line
 
 
 def _png(colour: tuple[int, ...], mode: str = "RGB", size: tuple[int, int] = (4, 3)) -> bytes:
@@ -39,6 +40,19 @@ def test_a_folder_is_searched_recursively_and_sorted_by_name_whatever_the_case_o
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert open_faces(tmp_path).names == ["Z.bmp", "a.JPG", "b/1.jpeg", "b/2.PNG", "c/d/e.webp", "t.tif", "u.TIFF"]
+
+
+def test_every_usual_suffix_counts_and_all_other_files_are_counted_by_theirs(tmp_path: Path) -> None:
+    pictures = ["a.jpe", "b.JFIF", "c.jp2", "d.avif", "e.gif", "f.PPM", "g.dib", "h.mpo", "i.j2k"]
+    for name in [*pictures, "x.MOV", "y.mov", "notes", "face.jxl", ".DS_Store", "__MACOSX/y.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    faces = open_faces(tmp_path)
+    assert faces.names == pictures
+    assert faces.left_out == {".mov": 2, ".jxl": 1, NO_SUFFIX: 1} == faces.take(slice(2)).left_out
+    assert left_out_line(faces.left_out) == "left out: 2 .mov, 1 .jxl (convert them to PNG), 1 without suffix"
+    archive = _write_zip(tmp_path / "faces.zip", [("a.png", b""), ("b.txt", b"text"), ("c/", b""), (".d.png", b"")])
+    assert open_faces(archive).left_out == {".txt": 1}
 
 
 def test_linked_folders_are_followed_and_a_circle_of_links_ends(tmp_path: Path) -> None:
@@ -118,7 +132,7 @@ def test_pickled_faces_carry_no_open_file(tmp_path: Path) -> None:
 def test_a_missing_path_and_an_empty_folder_are_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"existing folder or zip file, got .*nowhere; check the path"):
         open_faces(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"found none; put jpg, jpeg, png, webp, bmp, tif, tiff files there"):
+    with pytest.raises(ValueError, match=r"found none; put JPEG, PNG, .* PPM files there"):
         open_faces(tmp_path)
 
 

@@ -1,0 +1,103 @@
+"""Pictures with other colour profiles than sRGB are converted; all others keep every bit."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from data.faces import color_profiles
+from data.faces.decoding import decode
+from tests.fixtures.color_profiles import display_p3, grey, srgb_by_numbers
+
+P3_TO_SRGB = np.array([[1.2249402, -0.2249404, 0.0], [-0.0420569, 1.0420571, 0.0], [-0.0196376, -0.0786361, 1.0982735]])
+"""Of linear colours under the same white D65, from the chromaticities (P3: .680 .320, .265 .690, .150 .060)."""
+
+
+def _saved(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _pixels(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def _linear(values: np.ndarray) -> np.ndarray:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _encoded(values: np.ndarray) -> np.ndarray:
+    values = values.clip(0, 1)
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
+
+
+def test_display_p3_becomes_srgb_by_the_matrix_between_their_primaries() -> None:
+    pixels = _pixels()
+    photograph = decode(_saved(Image.fromarray(pixels), icc_profile=display_p3()))
+    wanted = 255 * _encoded(_linear(pixels / 255) @ P3_TO_SRGB.T)
+    assert np.abs(np.asarray(photograph.image) - wanted).max() <= 1.5  # 8-bit rounding and lcms's tables
+    assert np.abs(wanted - pixels).max() > 30  # what ignoring the profile would cost
+    assert photograph.profile == "Display P3, converted to sRGB"
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_srgb_by_whichever_program_keeps_every_bit(format: str) -> None:
+    image = Image.fromarray(_pixels())
+    plain = np.asarray(decode(_saved(image, format)).image)
+    for profile in (srgb_by_numbers(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()):
+        photograph = decode(_saved(image, format, icc_profile=profile))
+        assert np.array_equal(np.asarray(photograph.image), plain)
+        assert photograph.profile and "converted" not in photograph.profile
+
+
+def test_a_grey_profile_changes_the_curve_of_grey_pictures() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = decode(_saved(Image.fromarray(ramp), icc_profile=grey(1.8))).image
+    wanted = 255 * _encoded((ramp / 255.0) ** 1.8)
+    assert np.abs(np.asarray(image)[..., 0] - wanted).max() <= 1.5  # rounding, and lcms's tables
+    assert np.abs(wanted - ramp).max() > 8
+    assert (np.ptp(np.asarray(image), axis=-1) <= 1).all()  # lcms goes through the white of D50
+
+
+def test_sixteen_bit_grey_and_palettes_are_converted_as_well() -> None:
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    deep = decode(_saved(Image.fromarray(ramp), icc_profile=grey(1.8))).image
+    usual = decode(_saved(Image.fromarray((ramp // 257).astype(np.uint8)), icc_profile=grey(1.8))).image
+    assert np.array_equal(np.asarray(deep), np.asarray(usual))
+    few = Image.fromarray(_pixels()).quantize(16)
+    palette = decode(_saved(few, icc_profile=display_p3())).image
+    assert np.array_equal(
+        np.asarray(palette), np.asarray(decode(_saved(few.convert("RGB"), icc_profile=display_p3())).image)
+    )
+
+
+def test_transparent_pictures_are_converted_before_they_are_laid_over_the_background() -> None:
+    opaque, half = Image.fromarray(_pixels()), Image.fromarray(_pixels())
+    half.putalpha(128)
+    converted = np.asarray(decode(_saved(opaque, icc_profile=display_p3())).image, float)
+    laid = decode(_saved(half, icc_profile=display_p3()))
+    assert np.abs(np.asarray(laid.image) - converted * 128 / 255).max() <= 1
+    assert laid.is_transparent and not decode(_saved(opaque)).is_transparent
+
+
+def test_a_profile_that_cannot_be_used_is_passed_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(_pixels())
+    for profile, said in (
+        (b"no profile", "damaged profile (ignored)"),
+        (display_p3()[:300], "damaged profile (ignored)"),
+        (grey(1.8), "Gray Gamma 1.8 (for GRAY and not RGB, ignored)"),
+    ):
+        photograph = decode(_saved(image, "JPEG", icc_profile=profile))
+        assert photograph.profile == said
+        assert np.array_equal(np.asarray(photograph.image), np.asarray(decode(_saved(image, "JPEG")).image))
+    monkeypatch.setattr(color_profiles, "MAX_PROFILE_BYTES", 100)
+    assert decode(_saved(image, icc_profile=display_p3())).profile.endswith("(too large, ignored)")
+
+
+def test_cmyk_without_a_profile_stays_the_complement_and_one_for_rgb_is_not_taken() -> None:
+    image = Image.new("CMYK", (2, 2), (255, 0, 51, 0))
+    photograph = decode(_saved(image, "TIFF", icc_profile=display_p3()))
+    assert photograph.image.getpixel((0, 0)) == (0, 255, 204)
+    assert photograph.profile == "Display P3 (for RGB and not CMYK, ignored)"
