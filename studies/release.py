@@ -122,15 +122,12 @@ def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
 def _history(run: Path, images_seen: int) -> list[str]:
     """The runs that led to a network, the first one first: a run may start from the checkpoint of another."""
     options = read_config(run)["model"]["init_args"]
-    optimization = options["optimization"]
-    if "degradation" not in options:
-        return [f"Images seen: {images_seen:,}, rates {_rates(optimization)}."]
-    weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
-    text = (
-        f"Images seen: {images_seen:,}, degradation `{options['degradation']}`, loss weights {weights}, "
-        f"rates {_rates(optimization)}."
-    )
-    start = Path(options["start"]) if options["start"] else None
+    text = f"Images seen: {images_seen:,}, "
+    if "degradation" in options:
+        weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
+        text += f"degradation `{options['degradation']}`, loss weights {weights}, "
+    text += f"rates {_rates(options['optimization'])}."
+    start = Path(options["start"]).absolute() if options.get("start") else None
     if start is None or not (start.parents[1] / "config.yaml").is_file():
         return [text]
     return [*_history(start.parents[1], images_of(start)), text]
@@ -138,7 +135,9 @@ def _history(run: Path, images_seen: int) -> list[str]:
 
 def _rates(optimization: dict[str, Any]) -> str:
     rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
-    return ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None)
+    words = [f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None]
+    schedule = {name: value for name, value in optimization.get("schedule", {}).items() if value}
+    return ", ".join([*words, *([f"schedule {schedule}"] if schedule else [])])
 
 
 def _figures(path: Path, faces_path: Path, degradation: str) -> str:

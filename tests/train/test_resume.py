@@ -54,6 +54,27 @@ def test_a_run_cut_in_two_equals_the_whole_run_bit_for_bit(
     check_same_run(stage, tmp_path / "whole", tmp_path / "cut")
 
 
+SCHEDULE = "--model.init_args.optimization.schedule"
+
+
+@pytest.mark.parametrize("stage", ["prior", "restoration"])
+def test_a_run_with_a_schedule_cut_within_its_decay_equals_the_whole_run_bit_for_bit(
+    stage: str,
+    train: Train,
+    tmp_path: Path,
+    check_same_run: Callable[..., None],
+    read_rows: Callable[[Path], list[dict[str, str]]],
+) -> None:
+    schedule = [f"{SCHEDULE}.warm_up_images", 16, f"{SCHEDULE}.decay", "linear"]
+    schedule += [f"{SCHEDULE}.decay_range_images", "[8,40]", f"{SCHEDULE}.last_share", 0.2]
+    train(stage, tmp_path / "whole", "--run.total_images", 24, *schedule)
+    train(stage, tmp_path / "cut", "--run.total_images", 12, *schedule)
+    train(stage, tmp_path / "cut", "--run.total_images", 24, *schedule)
+    check_same_run(stage, tmp_path / "whole", tmp_path / "cut")
+    rows = read_rows(tmp_path / "whole" / "train.csv")
+    assert [row["learning_rate/factor"] for row in rows] == ["0.5", "0.8", "0.6"]
+
+
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
 def test_reading_in_a_worker_changes_nothing_also_when_only_one_half_does(
     stage: str, train: Train, tmp_path: Path, check_same_run: Callable[..., None]

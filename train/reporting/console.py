@@ -88,7 +88,7 @@ class Reporting(Callback):
             self._show_between_rows(images_seen)
             return
         skipped = self.progress.skipped.read()  # here and in the next line alone training waits for the device
-        values = self.progress.meters.read() | self._host_values(trainer, images_seen)
+        values = self.progress.meters.read() | self.progress.in_force | self._host_values(trainer, images_seen)
         values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
         self.tracking.log_row(values, images_seen)
         if self._log is not None:

@@ -35,6 +35,8 @@ class Progress:
         """Time of this process that was no training; equal in all of them but for microseconds."""
         self.meters = Meters()
         self.skipped = SkippedUpdates()
+        self.in_force: dict[str, float] = {}
+        """What changes over the run by a schedule, as it was in the last iteration, for the log."""
 
     def log(self, network: str, updated: Updated) -> None:
         """Notes an update of "generator" or "discriminator" in the iteration that began at `images_seen`."""

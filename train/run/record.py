@@ -5,6 +5,9 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +154,10 @@ def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) 
     before, now = flat_settings(read_config(folder)), flat_settings(config)
     names = sorted(set(before) | set(now))
     changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(MAY_CHANGE)]
+    # An option that is newer than the record was at its default.
+    if any(n not in before and n.startswith("model.") for n in changed):
+        defaults = default_settings(config["model"]["class_path"])
+        changed = [n for n in changed if n in before or n not in defaults or now[n] != defaults[n]]
     stored = {} if config["run"].get("accept_other_faces") else read_record(folder)["data"]
     other_faces = [n for n in FINGERPRINTS if n in stored and stored[n] != data.get(n)]
     if not changed and not other_faces:
@@ -174,6 +181,24 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, dict):
         return {prefix[:-1]: values}
     return {k: v for name, value in values.items() for k, v in flat_settings(value, f"{prefix}{name}.").items()}
+
+
+def default_settings(class_path: str) -> dict[str, Any]:
+    """Defaults of a model's options, by their dotted names in a configuration and in its plain values.
+
+    Args:
+        class_path: Such as train.stages.prior.PriorTraining.
+    """
+    module, _, name = class_path.rpartition(".")
+    parameters = signature(getattr(import_module(module), name)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    plain: dict[str, Any] = json.loads(json.dumps(defaults, default=_plain))
+    return flat_settings(plain, "model.init_args.")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON knows, of a dataclass or a path."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 LOCK_NAME = "run.lock"

@@ -1,4 +1,4 @@
-"""How a restoration network starts: a prior becomes its decoder, or a finished GPEN goes on."""
+"""How networks start: a prior goes on or becomes a decoder, a finished GPEN goes on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from models import GPEN, Architecture, Discriminator, StoredNetworks, read_checkpoint
+from models import GPEN, Architecture, Discriminator, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
 from models.files.widening import drop_blocks, widen_to_concat
 
@@ -61,6 +61,41 @@ def start_networks(
     if not take_discriminator or (stored is None and discriminator_path is None):
         return [*transfers, _new("discriminator", discriminator)]
     return [*transfers, _start_discriminator(stored, discriminator_path, discriminator)]
+
+
+def start_prior(
+    path: Path | None, prior: Prior, discriminator: Discriminator, take_discriminator: bool = True
+) -> list[Transfer]:
+    """Fills the networks of stage 1 from a checkpoint, as `start_networks` fills those of stage 2.
+
+    Args:
+        path: Any file or run that `models.read_checkpoint` knows: a prior, or a GPEN for its decoder, in both cases the
+            averaged weights; None leaves all weights new.
+        prior: To fill.
+        discriminator: To fill.
+        take_discriminator: Whether to take the checkpoint's discriminator.
+
+    Returns:
+        What came from where, for the log.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds another architecture, or misses the discriminator.
+    """
+    if path is None:
+        return [_new("prior", prior), _new("discriminator", discriminator)]
+    stored = read_checkpoint(path)
+    state, notes = _decoder_for(stored, prior.architecture)
+    load_exactly(prior, state, str(stored.path))
+    transfers = [Transfer("prior", str(stored.path), len(state), ", ".join((*stored.notes, *notes)))]
+    if not take_discriminator:
+        return [*transfers, _new("discriminator", discriminator)]
+    return [*transfers, _start_discriminator(stored, None, discriminator)]
+
+
+def describe_start(transfers: list[Transfer], networks: Mapping[str, nn.Module]) -> str:
+    """Two lines for the log: what came from where, and the checksums of the networks as they begin."""
+    return f"{describe(transfers)}\n{describe_checksums(networks)}"
 
 
 def describe(transfers: list[Transfer]) -> str:

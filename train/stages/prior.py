@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,16 +19,18 @@ from models import Architecture, Discriminator, Prior
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
+from train.stages.embedding import describe_start, start_prior
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
 from train.updates.optimization import MovingAverage, PartLoss, check_rates, frozen
 from train.updates.parts import split
+from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)
 class PriorOptimization:
-    """Learning rates of stage 1.
+    """Learning rates of stage 1, and whether its discriminator starts anew.
 
     Source: StyleGAN2 (arXiv 1912.04958) configuration F.
     """
@@ -40,6 +43,10 @@ class PriorOptimization:
     """Adam's betas, before the correction for lazy regularisation."""
     style_mixing_probability: float = 0.9
     """Share of images drawn from two latents."""
+    schedule: RateSchedule = RateSchedule()
+    """Warm-up and decay of all rates, in images."""
+    take_discriminator: bool = True
+    """Go on with the discriminator of `start`; false begins a new one."""
 
     def __post_init__(self) -> None:
         check_rates(vars(self), self.betas)
@@ -54,7 +61,9 @@ class PriorTraining(LightningModule):
 
     Args:
         architecture: Resolution, channels, noise mode.
-        optimization: Learning rates and style mixing.
+        start: Prior to go on from, with its averaged weights and its discriminator: a release file, a checkpoint, a
+            run's folder or its `best` or `last`; a GPEN gives its decoder. Null starts from new weights.
+        optimization: Learning rates, style mixing, the discriminator's start.
         regularization: R1 and path length.
         average: Moving average of the generator.
         computation: How the batch of an iteration is computed.
@@ -68,6 +77,7 @@ class PriorTraining(LightningModule):
     def __init__(
         self,
         architecture: Architecture,
+        start: Path | None = None,
         optimization: PriorOptimization = PriorOptimization(),
         regularization: Regularization = Regularization(),
         average: MovingAverage = MovingAverage(),
@@ -79,6 +89,7 @@ class PriorTraining(LightningModule):
         with seeded_initialization(computation.seed, "prior"):
             self.generator = Prior(architecture)
             self.discriminator = Discriminator(architecture, computation.minibatch_group_size)
+        self.transfers = start_prior(start, self.generator, self.discriminator, optimization.take_discriminator)
         self.ema = deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("mean_path_length", torch.zeros([]))
         self.stage = Stage(self.generator, self.discriminator, self.ema, regularization, average, computation)
@@ -91,7 +102,15 @@ class PriorTraining(LightningModule):
         """Gives Adam for the generator and for the discriminator."""
         o = self.optimization
         generator = [(self.generator.parameters(), o.generator_learning_rate)]
-        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas)
+        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas, o.schedule)
+
+    def on_fit_start(self) -> None:
+        """Says what started from what."""
+        if self.trainer.is_global_zero and self.progress.images_seen == 0:
+            print(
+                describe_start(self.transfers, {"prior": self.generator, "discriminator": self.discriminator}),
+                flush=True,
+            )
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """Computes one iteration of StyleGAN2; `Stage.train` is its order."""

@@ -22,7 +22,7 @@ from models.quantization.clipping import Calibration
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
-from train.stages.embedding import describe, describe_checksums, start_networks
+from train.stages.embedding import describe_start, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.restoration_validation import RestorationValidation
@@ -30,6 +30,7 @@ from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
 from train.updates.optimization import MovingAverage, PartLoss, check_rates
 from train.updates.parts import split
+from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class RestorationOptimization:
     """Go on with the discriminator of `start`, as the paper does; false begins a new one."""
     start_discriminator: Path | None = None
     """File that holds the discriminator to go on with, as public GPEN is released; null takes the one of `start`."""
+    schedule: RateSchedule = RateSchedule()
+    """Warm-up and decay of all rates, in images."""
     quantization: Calibration | None = None
     """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
     batch; null trains in float."""
@@ -125,15 +128,14 @@ class RestorationTraining(LightningModule):
             if strengths:
                 rate = o.noise_strength_learning_rate
                 groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
-        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas)
+        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas, o.schedule)
 
     def on_fit_start(self) -> None:
         """Moves the losses' networks to the device and says what started from what."""
         self.losses.to(self.device)
         if self.trainer.is_global_zero and self.progress.images_seen == 0:
-            print(describe(self.transfers), flush=True)
             parts = {"encoder": self.generator.encoder, "decoder": self.generator.decoder}
-            print(describe_checksums(parts | {"discriminator": self.discriminator}), flush=True)
+            print(describe_start(self.transfers, parts | {"discriminator": self.discriminator}), flush=True)
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """Computes one iteration of GPEN: degradation, then the updates in the order of `Stage.train`."""

@@ -20,6 +20,7 @@ from train.updates.adversarial import (
 )
 from train.updates.optimization import Groups, MovingAverage, PartLoss, follow, is_due, lazy_adam, update
 from train.updates.parts import ReusedTensor
+from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,27 @@ class Stage:
         self.progress = Progress(computation.seed)
 
     def optimizers(
-        self, generator: Groups, discriminator_learning_rate: float, betas: tuple[float, float]
+        self, generator: Groups, discriminator_learning_rate: float, betas: tuple[float, float], schedule: RateSchedule
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
         discriminator = [(self.discriminator.parameters(), discriminator_learning_rate)]
-        return [
+        optimizers: list[torch.optim.Optimizer] = [
             lazy_adam(generator, betas, self.regularization.path_length_interval),
             lazy_adam(discriminator, betas, self.regularization.r1_interval),
         ]
+        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self._schedule = schedule
+        return optimizers
+
+    def _schedule_rates(self, optimizers: Sequence[torch.optim.Optimizer], images_seen: int) -> None:
+        """Sets the rates of the iteration that ends at `images_seen`; a checkpoint's rates are those of its end."""
+        if self._schedule.is_constant:
+            return
+        factor = self._schedule.factor(images_seen)
+        for optimizer, rates in zip(optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        self.progress.in_force["learning_rate/factor"] = factor
 
     def train(
         self,
@@ -112,7 +126,8 @@ class Stage:
             needs_discriminator: Whether a loss of the generator reads it.
         """
         wrapped: Any = module.optimizers()
-        generator_optimizer, discriminator_optimizer = (optimizer.optimizer for optimizer in wrapped)
+        generator_optimizer, discriminator_optimizer = optimizers = [optimizer.optimizer for optimizer in wrapped]
+        self._schedule_rates(optimizers, self.progress.images_seen + num_images)
         r, log = self.regularization, self.progress.log
         iteration = self.progress.images_seen // num_images
         generated = [ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]

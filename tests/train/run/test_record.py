@@ -10,8 +10,9 @@ import yaml
 
 from models.files.checkpoint_file import write_sealed
 from system.machine import Precision
+from train.command import resolve
 from train.run.beginning import Start, begin_or_continue, check_inputs
-from train.run.record import settle_precision
+from train.run.record import default_settings, find_difference, flat_settings, settle_precision
 
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
@@ -192,3 +193,29 @@ def test_a_precision_that_changes_on_resume_is_said(folder: Path, capsys: pytest
 def test_precisions_that_training_does_not_have_are_refused(asked: str | int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.precision must be auto, 32-true or bf16-mixed, got"):
         settle_precision(asked, tmp_path, False, False)
+
+
+PRIOR = "train.stages.prior.PriorTraining"
+
+
+def test_an_option_that_is_newer_than_the_record_counts_as_it_was_by_default(tmp_path: Path) -> None:
+    old = changed("model.class_path", PRIOR)
+    begin_or_continue(tmp_path, old, DATA)
+    optimization = {"take_discriminator": True, "schedule": {"warm_up_images": 0, "decay": None}}
+    new = deepcopy(old)
+    new["model"]["init_args"] |= {"start": None, "optimization": optimization}
+    assert find_difference(tmp_path, new, DATA) is None
+    optimization["schedule"]["warm_up_images"] = 8  # type: ignore[index]
+    difference, _ = find_difference(tmp_path, new, DATA) or ("", "")
+    assert difference == "model.init_args.optimization.schedule.warm_up_images was None, now 8; 1 differ in all"
+
+
+@pytest.mark.parametrize("stage", ["prior.PriorTraining", "restoration.RestorationTraining"])
+def test_defaults_are_those_that_the_command_line_resolves(stage: str) -> None:
+    architecture = {"resolution": 64, "channel_multiplier": 1, "narrow": 0.5}
+    words = [f"--model.init_args.architecture.{name}={value}" for name, value in architecture.items()]
+    resolved = flat_settings(resolve([f"--model.class_path=train.stages.{stage}", *words, "--data.faces=/a"]))
+    given = "model.init_args.architecture."
+    found = {n: v for n, v in resolved.items() if n.startswith("model.init_args.") and not n.startswith(given)}
+    of_the_run = {"model.init_args.computation.seed": 0, "model.init_args.computation.num_parts": 1}
+    assert found | of_the_run == default_settings(f"train.stages.{stage}")

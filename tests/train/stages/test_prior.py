@@ -17,7 +17,7 @@ from data.dataset import FaceBatch
 from data.randomness import draw_crossovers, draw_noises, draw_normal
 from data.ranges import uint8_to_model
 from inference.drawing import sample
-from models import Architecture, Prior, load_prior
+from models import Architecture, Prior, load_prior, read_checkpoint
 from models.files.checkpoint_file import write_sealed
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.stage import Computation
@@ -27,6 +27,7 @@ from train.updates.optimization import MovingAverage
 Train = Callable[..., None]
 Fit = Callable[..., LightningModule]
 MakeBatch = Callable[[Sequence[int]], FaceBatch]
+RATES = PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9)
 OFF = Regularization(r1_interval=0, path_length_interval=0)
 
 
@@ -101,7 +102,7 @@ def textbook_images(generator: Prior, image_indices: list[int]) -> Tensor:
 def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_images(
     tiny: Architecture, fit: Fit, make_batch: MakeBatch
 ) -> None:
-    module = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, computation=Computation(seed=3))
+    module = PriorTraining(tiny, None, RATES, OFF, computation=Computation(seed=3))
     generator, discriminator = deepcopy(module.generator), deepcopy(module.discriminator)
     adam = torch.optim.Adam(generator.parameters(), 2e-3, (0.0, 0.99), fused=False)
     judge = torch.optim.Adam(discriminator.parameters(), 1e-3, (0.0, 0.99), fused=False)
@@ -117,7 +118,7 @@ def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_image
         softplus(-discriminator(generated).logits).mean().backward()
         adam.step()
     trained = fit(
-        PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99), 0.9), OFF, computation=Computation(seed=3)),
+        PriorTraining(tiny, None, RATES, OFF, computation=Computation(seed=3)),
         batches,
     )
     # Adam turns the rounding of a gradient near 0 into some thousandth of a step, which is 2e-3 here.
@@ -201,3 +202,30 @@ def test_fid_without_weights_is_off_with_a_reason_and_everything_else_goes_on(
     assert len(lines) == 1
     assert not (tmp_path / "validation.csv").exists()
     assert (tmp_path / "samples" / "images_000000000000.png").is_file()
+
+
+def test_a_run_goes_on_from_the_averaged_weights_and_the_discriminator_of_another(
+    train: Train,
+    tmp_path: Path,
+    read_checkpoint_file: Callable[[Path], dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train("prior", tmp_path / "first", "--run.total_images", 8, "--run.seed", 1)
+    stored = read_checkpoint_file(tmp_path / "first")["state_dict"]
+    capsys.readouterr()
+    module = PriorTraining(_architecture_of(tmp_path / "first"), tmp_path / "first", computation=Computation(seed=2))
+    assert {t.part: t.origin for t in module.transfers} == dict.fromkeys(
+        ("prior", "discriminator"), str(tmp_path / "first" / "checkpoints" / "images_000000000008.ckpt")
+    )
+    for name, tensor in module.state_dict().items():
+        network, _, rest = name.partition(".")
+        if rest:
+            source = "discriminator" if network == "discriminator" else "ema"
+            assert torch.equal(tensor, stored[f"{source}.{rest}"]), name
+    train("prior", tmp_path / "second", "--run.total_images", 4, "--model.init_args.start", tmp_path / "first")
+    output = capsys.readouterr().out
+    assert "start: prior from" in output and "SHA-256 of the first weights: prior" in output
+
+
+def _architecture_of(run: Path) -> Architecture:
+    return read_checkpoint(run).architecture

@@ -41,6 +41,7 @@ def identities(*networks: nn.Module) -> set[int]:
 def test_both_optimizers_of_the_prior_have_the_corrected_rates_and_all_parameters(tiny: Architecture) -> None:
     module = PriorTraining(
         tiny,
+        None,
         PriorOptimization(2e-3, 1e-3, (0.0, 0.99)),
         Regularization(r1_interval=16, path_length_interval=4),
     )
@@ -92,7 +93,7 @@ def test_noise_strengths_learn_at_the_rate_of_the_decoder_unless_they_have_their
 
 def test_without_lazy_terms_both_stages_use_the_given_rates(tiny: Architecture) -> None:
     off = Regularization(r1_interval=0, path_length_interval=0)
-    prior = PriorTraining(tiny, PriorOptimization(2e-3, 1e-3, (0.0, 0.99)), off)
+    prior = PriorTraining(tiny, None, PriorOptimization(2e-3, 1e-3, (0.0, 0.99)), off)
     optimization = RestorationOptimization(4e-3, 3e-3, None, 2e-3, (0.0, 0.99))
     restoration = RestorationTraining(tiny, degradation="small", optimization=optimization, regularization=off)
     groups = [g for m in (prior, restoration) for optimizer in m.configure_optimizers() for g in optimizer.param_groups]
