@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 WEIGHTS_VARIABLE = "GPEN_WEIGHTS"
@@ -59,7 +61,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Reads a state dict without executing anything in the file.
 
     Args:
-        path: A file written by `torch.save`.
+        path: A file written by `torch.save`, or safetensors with that ending.
 
     Returns:
         Tensors by name, on the CPU, floating-point ones as float32.
@@ -68,8 +70,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ValueError: If the file is damaged or holds anything but tensors.
     """
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        is_safe = path.suffix == ".safetensors"
+        tensors = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
         # Torch's own text is left out: it advises to load the file unsafely.
         raise ValueError(
             f"{path} must be a PyTorch state dict, got a damaged or other file; download it again"

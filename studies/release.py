@@ -38,7 +38,8 @@ tags: [face-restoration, gpen, stylegan2, pytorch]
 # Release weights
 
 Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
-where it has figures.
+where it has figures. identity_112.safetensors, the recognition network of the identity loss, has a page of its own,
+identity_112.md.
 """
 
 

@@ -41,7 +41,7 @@ OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
     "system": {"yaml", "jsonargparse", "docstring_parser", "rich", "torch"},
-    "losses": {"torch", "torchvision", "lpips"},
+    "losses": {"torch", "torchvision", "lpips", "safetensors"},
     "models": {"torch", "safetensors"},
     "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},
     "evaluation": {"torch", "torchmetrics", "numpy", "scipy", "PIL", "matplotlib", "markdown_it", "dlib"},

@@ -148,7 +148,10 @@ def test_a_start_checkpoint_of_another_architecture_or_without_discriminator_is_
         (["--model.init_args.loss_weights.l1", "-1"], "loss weights must be 0 or more, got l1 -1.0"),
         (["--model.init_args.regularization.r1_interval", "-1"], "intervals must be 0 or more"),
         (["--model.init_args.average.half_life_images", "0"], "half_life_images and ramp_up must be above 0"),
-        (["--model.init_args.loss_weights.identity", "1"], "model_ir_se50.pth"),
+        (
+            ["--model.init_args.loss_weights", '{"identity": 1, "networks": {"identity_path": "/x.pth"}}'],
+            "download model_ir_se50.pth",
+        ),
         (["--data.flip_probability", "2"], "flip_probability must lie in [0, 1], got 2.0"),
         (["--run.keep_checkpoints", "0"], "keep_checkpoints must be at least 1, got 0"),
     ],

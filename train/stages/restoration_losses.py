@@ -22,7 +22,7 @@ class PerceptualNetworks:
     lpips_path: Path | None = None
     """Its ImageNet weights; null looks in GPEN_WEIGHTS and the cache, then downloads."""
     identity_path: Path | None = None
-    """IR-SE50 ArcFace weights; null looks in GPEN_WEIGHTS."""
+    """IR-SE50 ArcFace weights (model_ir_se50.pth); null takes the small recognition network that comes along."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RestorationLossWeights:
     feature_matching: float = 0.0
     """L1 between the discriminator's features."""
     identity: float = 0.0
-    """1 - cosine of ArcFace embeddings; needs ArcFace weights."""
+    """1 - cosine of identity vectors, by the network that comes along or by ArcFace (networks.identity_path)."""
     networks: PerceptualNetworks = PerceptualNetworks()
     """Files of the frozen networks that lpips and identity need."""
 
