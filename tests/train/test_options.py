@@ -46,7 +46,7 @@ def test_a_refused_option_may_have_lightnings_default_and_nothing_else(name: str
         ("overfit_batches", 3, "data.faces"),
         ("fast_dev_run", "true", "run.total_images"),
         ("accumulate_grad_batches", 2, "run.num_parts"),
-        ("gradient_clip_val", 1, "not clipped"),
+        ("gradient_clip_val", 1, "optimization.clip_norm.generator"),
         ("strategy", "ddp", "trainer.devices"),
         ("callbacks", "[{class_path: pytorch_lightning.callbacks.EarlyStopping}]", "a run has its own"),
         ("devices", -1, "trainer.devices must be a number of processes where no GPU is used, got -1"),

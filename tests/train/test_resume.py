@@ -58,7 +58,7 @@ SCHEDULE = "--model.init_args.optimization.schedule"
 
 
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
-def test_a_run_with_a_schedule_cut_within_its_decay_equals_the_whole_run_bit_for_bit(
+def test_a_run_with_schedules_cut_within_them_equals_the_whole_run_bit_for_bit(
     stage: str,
     train: Train,
     tmp_path: Path,
@@ -67,12 +67,17 @@ def test_a_run_with_a_schedule_cut_within_its_decay_equals_the_whole_run_bit_for
 ) -> None:
     schedule = [f"{SCHEDULE}.warm_up_images", 16, f"{SCHEDULE}.decay", "linear"]
     schedule += [f"{SCHEDULE}.decay_range_images", "[8,40]", f"{SCHEDULE}.last_share", 0.2]
+    schedule += ["--model.init_args.optimization.clip_norm", "{generator: 0.1, discriminator: 0.1}"]
+    if stage == "restoration":
+        schedule += ["--model.init_args.loss_weights.adversarial_rise_images", "[8,32]"]
     train(stage, tmp_path / "whole", "--run.total_images", 24, *schedule)
     train(stage, tmp_path / "cut", "--run.total_images", 12, *schedule)
     train(stage, tmp_path / "cut", "--run.total_images", 24, *schedule)
     check_same_run(stage, tmp_path / "whole", tmp_path / "cut")
     rows = read_rows(tmp_path / "whole" / "train.csv")
     assert [row["learning_rate/factor"] for row in rows] == ["0.5", "0.8", "0.6"]
+    if stage == "restoration":
+        assert [row["loss_weight/adversarial"] for row in rows] == ["0", "0.333333", "0.666667"]
 
 
 @pytest.mark.parametrize("stage", ["prior", "restoration"])

@@ -23,7 +23,7 @@ from train.stages.embedding import describe_start, start_prior
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import MovingAverage, PartLoss, check_rates, frozen
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, check_rates, frozen
 from train.updates.parts import split
 from train.updates.schedule import RateSchedule
 
@@ -45,6 +45,8 @@ class PriorOptimization:
     """Share of images drawn from two latents."""
     schedule: RateSchedule = RateSchedule()
     """Warm-up and decay of all rates, in images."""
+    clip_norm: ClipNorm = ClipNorm()
+    """Largest norm of the gradients of an update, by network."""
     take_discriminator: bool = True
     """Go on with the discriminator of `start`; false begins a new one."""
 
@@ -102,7 +104,7 @@ class PriorTraining(LightningModule):
         """Gives Adam for the generator and for the discriminator."""
         o = self.optimization
         generator = [(self.generator.parameters(), o.generator_learning_rate)]
-        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas, o.schedule)
+        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm)
 
     def on_fit_start(self) -> None:
         """Says what started from what."""

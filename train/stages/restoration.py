@@ -28,7 +28,7 @@ from train.stages.restoration_losses import RestorationLosses, RestorationLossWe
 from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import MovingAverage, PartLoss, check_rates
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, check_rates
 from train.updates.parts import split
 from train.updates.schedule import RateSchedule
 
@@ -57,6 +57,8 @@ class RestorationOptimization:
     """File that holds the discriminator to go on with, as public GPEN is released; null takes the one of `start`."""
     schedule: RateSchedule = RateSchedule()
     """Warm-up and decay of all rates, in images."""
+    clip_norm: ClipNorm = ClipNorm()
+    """Largest norm of the gradients of an update, by network."""
     quantization: Calibration | None = None
     """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
     batch; null trains in float."""
@@ -128,7 +130,7 @@ class RestorationTraining(LightningModule):
             if strengths:
                 rate = o.noise_strength_learning_rate
                 groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
-        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas, o.schedule)
+        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm)
 
     def on_fit_start(self) -> None:
         """Moves the losses' networks to the device and says what started from what."""
@@ -139,6 +141,8 @@ class RestorationTraining(LightningModule):
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """Computes one iteration of GPEN: degradation, then the updates in the order of `Stage.train`."""
+        num_images = len(batch.image_indices) * self.trainer.world_size
+        self.progress.in_force |= self.losses.follow(self.progress.images_seen + num_images)
         parts = split(batch, self.stage.num_parts)
         # Degradation synthesis: a function of seed and image indices (GPEN, equation 4).
         faces = [self.degrade(part) for part in parts]
@@ -148,7 +152,7 @@ class RestorationTraining(LightningModule):
         self.stage.train(
             self,
             [self._part(face, part.image_indices) for face, part in zip(faces, parts, strict=True)],
-            len(batch.image_indices) * self.trainer.world_size,
+            num_images,
             self.losses.weights.needs_discriminator,
         )
 

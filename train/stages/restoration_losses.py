@@ -1,8 +1,8 @@
 """The terms of the generator's loss in stage 2 and their weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from losses.adversarial import feature_matching_loss, generator_logistic_loss
 from losses.pixel import l1_loss, smooth_l1_loss
 from models import Discriminator
 from train.updates.optimization import frozen
+
+OF_THE_DISCRIMINATOR = ("adversarial", "feature_matching")
+"""Terms that read it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class RestorationLossWeights:
 
     adversarial: float = 1.0
     """Non-saturating logistic loss."""
+    adversarial_rise_images: tuple[int, int] | None = None
+    """Fidelity first: images seen between which the weights of adversarial and feature_matching rise linearly from 0;
+    before the first the discriminator neither judges nor learns. Null for their full weights throughout."""
     l1: float = 1.0
     """Mean absolute difference."""
     smooth_l1: float = 0.0
@@ -51,12 +57,30 @@ class RestorationLossWeights:
     """Files of the frozen networks that lpips and identity need."""
 
     def __post_init__(self) -> None:
-        weights = {name: value for name, value in vars(self).items() if name != "networks"}
+        weights = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(f.default, float)}
         negative = [f"{name} {value}" for name, value in weights.items() if not 0 <= value < float("inf")]
         if negative:
             raise ValueError(f"loss weights must be 0 or more, got {', '.join(negative)}")
         if not any(weights.values()):
             raise ValueError("at least one loss weight must be above 0")
+
+        low, high = self.adversarial_rise_images or (0, 0)
+        if not 0 <= low <= high:
+            raise ValueError(f"adversarial_rise_images must rise from 0 or more, got ({low}, {high})")
+        if low > 0 and not any(value for name, value in weights.items() if name not in OF_THE_DISCRIMINATOR):
+            raise ValueError(
+                f"nothing would be learned before image {low} (adversarial_rise_images) without a loss weight beside "
+                f"{' and '.join(OF_THE_DISCRIMINATOR)}; give l1 a weight or let them rise from 0"
+            )
+
+    def at(self, images_seen: int) -> Self:
+        """The weights in the iteration at whose end so many images were seen."""
+        if self.adversarial_rise_images is None:
+            return self
+        low, high = self.adversarial_rise_images
+        factor = min(max((images_seen - low) / max(high - low, 1), 0.0), 1.0)
+        scaled = {name: getattr(self, name) * factor for name in OF_THE_DISCRIMINATOR}
+        return replace(self, adversarial_rise_images=None, **scaled)
 
     @property
     def needs_discriminator(self) -> bool:
@@ -75,7 +99,7 @@ class RestorationLosses:
     """
 
     def __init__(self, weights: RestorationLossWeights) -> None:
-        self.weights = weights
+        self.given = self.weights = weights
         self._perceptual: torch.nn.Module | None = None
         self._lpips: torch.nn.Module | None = None
         self._identity: torch.nn.Module | None = None
@@ -91,6 +115,14 @@ class RestorationLosses:
             from losses.identity import IdentityLoss
 
             self._identity = IdentityLoss(weights.networks.identity_path)
+
+    def follow(self, images_seen: int) -> dict[str, float]:
+        """Takes the weights of the iteration at whose end so many images were seen; gives those that change, to log."""
+        self.weights = self.given.at(images_seen)
+        if self.given.adversarial_rise_images is None:
+            return {}
+        changing = [name for name in OF_THE_DISCRIMINATOR if getattr(self.given, name) > 0]
+        return {f"loss_weight/{name}": getattr(self.weights, name) for name in changing}
 
     def to(self, device: torch.device) -> None:
         """Moves the frozen networks."""

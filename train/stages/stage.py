@@ -18,7 +18,7 @@ from train.updates.adversarial import (
     regularize_generator,
     update_discriminator,
 )
-from train.updates.optimization import Groups, MovingAverage, PartLoss, follow, is_due, lazy_adam, update
+from train.updates.optimization import ClipNorm, Groups, MovingAverage, PartLoss, follow, is_due, lazy_adam, update
 from train.updates.parts import ReusedTensor
 from train.updates.schedule import RateSchedule
 
@@ -85,7 +85,12 @@ class Stage:
         self.progress = Progress(computation.seed)
 
     def optimizers(
-        self, generator: Groups, discriminator_learning_rate: float, betas: tuple[float, float], schedule: RateSchedule
+        self,
+        generator: Groups,
+        discriminator_learning_rate: float,
+        betas: tuple[float, float],
+        schedule: RateSchedule,
+        clip_norm: ClipNorm,
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
         discriminator = [(self.discriminator.parameters(), discriminator_learning_rate)]
@@ -94,7 +99,7 @@ class Stage:
             lazy_adam(discriminator, betas, self.regularization.r1_interval),
         ]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self._schedule = schedule
+        self._schedule, self._clip_norm = schedule, clip_norm
         return optimizers
 
     def _schedule_rates(self, optimizers: Sequence[torch.optim.Optimizer], images_seen: int) -> None:
@@ -128,25 +133,29 @@ class Stage:
         wrapped: Any = module.optimizers()
         generator_optimizer, discriminator_optimizer = optimizers = [optimizer.optimizer for optimizer in wrapped]
         self._schedule_rates(optimizers, self.progress.images_seen + num_images)
-        r, log = self.regularization, self.progress.log
+        r, clip, log = self.regularization, self._clip_norm, self.progress.log
         iteration = self.progress.images_seen // num_images
         generated = [ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]
 
         if needs_discriminator:
             # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
             pairs = ((part.real, images().detach()) for part, images in zip(parts, generated, strict=True))
-            log("discriminator", update_discriminator(self.discriminator, discriminator_optimizer, pairs))
+            updated = update_discriminator(self.discriminator, discriminator_optimizer, pairs, clip.discriminator)
+            log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
             if is_due(iteration, r.r1_interval):
                 reals = (part.real for part in parts)
-                log("discriminator", regularize_discriminator(self.discriminator, discriminator_optimizer, reals, r))
+                updated = regularize_discriminator(
+                    self.discriminator, discriminator_optimizer, reals, r, clip.discriminator
+                )
+                log("discriminator", updated)
         # Generator: the stage's own losses against the discriminator that was just updated.
         losses = (part.loss(images()) for part, images in zip(parts, generated, strict=True))
-        log("generator", update(generator_optimizer, losses))
+        log("generator", update(generator_optimizer, losses, clip.generator))
         # Lazy path length (StyleGAN2, equation 4).
         if is_due(iteration, r.path_length_interval):
             styled, running_mean = [part.generate_styled for part in parts], module.get_buffer("mean_path_length")
-            log("generator", regularize_generator(styled, generator_optimizer, running_mean, r))
+            log("generator", regularize_generator(styled, generator_optimizer, running_mean, r, clip.generator))
 
         # The average that is validated and exported follows (ProGAN, arXiv 1710.10196, section 6).
         self.progress.advance(num_images)

@@ -52,7 +52,10 @@ class Regularization:
 
 
 def update_discriminator(
-    discriminator: Discriminator, optimizer: torch.optim.Optimizer, pairs: Iterable[tuple[Tensor, Tensor]]
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    clip_norm: float | None = None,
 ) -> Updated:
     """One step of the logistic loss.
 
@@ -61,6 +64,7 @@ def update_discriminator(
         optimizer: Its own.
         pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
             stage 2 gives targets and restored faces.
+        clip_norm: As for `update`.
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:
@@ -69,11 +73,15 @@ def update_discriminator(
         scores = {"real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
         return PartLoss(loss, {"adversarial": loss, **scores})
 
-    return update(optimizer, (part(*pair) for pair in pairs))
+    return update(optimizer, (part(*pair) for pair in pairs), clip_norm)
 
 
 def regularize_discriminator(
-    discriminator: Discriminator, optimizer: torch.optim.Optimizer, reals: Iterable[Tensor], weights: Regularization
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    reals: Iterable[Tensor],
+    weights: Regularization,
+    clip_norm: float | None = None,
 ) -> Updated:
     """One R1 step in float32; arguments and result as for `update_discriminator`."""
 
@@ -85,7 +93,7 @@ def regularize_discriminator(
         return PartLoss(penalty * (weights.r1_weight / 2 * weights.r1_interval), {"r1_penalty": penalty})
 
     with torch.autocast(next(discriminator.parameters()).device.type, enabled=False):
-        return update(optimizer, map(part, reals), "r1_gradient_norm")
+        return update(optimizer, map(part, reals), clip_norm, "r1_gradient_norm")
 
 
 class StyledImages(NamedTuple):
@@ -104,6 +112,7 @@ def regularize_generator(
     optimizer: torch.optim.Optimizer,
     mean_path_length: Tensor,
     weights: Regularization,
+    clip_norm: float | None = None,
 ) -> Updated:
     """One path length step in float32.
 
@@ -115,6 +124,7 @@ def regularize_generator(
         optimizer: Of the generator.
         mean_path_length: Running mean, scalar; changed in place.
         weights: Weight, interval, decay.
+        clip_norm: As for `update`.
     """
 
     def measure(draw: Callable[[], StyledImages]) -> Tensor:
@@ -131,6 +141,6 @@ def regularize_generator(
         batch_mean = torch.stack([lengths().detach().mean() for lengths in lengths_of]).mean()
         batch_mean = average_over_processes(batch_mean)
         running_mean = mean_path_length.lerp(batch_mean, weights.path_length_decay)
-        updated = update(optimizer, (part(lengths()) for lengths in lengths_of), "path_length_gradient_norm")
+        updated = update(optimizer, (part(lengths()) for lengths in lengths_of), clip_norm, "path_length_gradient_norm")
     mean_path_length.copy_(torch.where(updated.skipped > 0, mean_path_length, running_mean))
     return updated

@@ -31,6 +31,27 @@ def check_rates(options: Mapping[str, Any], betas: tuple[float, float]) -> None:
         raise ValueError(f"optimization: betas must lie in [0, 1), got {betas[0]:g} and {betas[1]:g}")
 
 
+@dataclass(frozen=True)
+class ClipNorm:
+    """Largest norm of the gradient of an update, lazy terms included; a longer gradient is shortened to it.
+
+    Adam is indifferent to a gradient's scale: this tames single updates, and lowers no learning rate. The log shows the
+    norms before (`…/gradient_norm`).
+    """
+
+    generator: float | None = None
+    """Over all parameters of the generator; null for no bound."""
+    discriminator: float | None = None
+    """Over all parameters of the discriminator; null for no bound."""
+
+    def __post_init__(self) -> None:
+        if not all(norm is None or 0 < norm < float("inf") for norm in (self.generator, self.discriminator)):
+            raise ValueError(
+                f"clip_norm must be above 0 and finite, or null for none, got generator {self.generator} and "
+                f"discriminator {self.discriminator}"
+            )
+
+
 def lazy_adam(groups: Groups, betas: tuple[float, float], interval: int) -> torch.optim.Adam:
     """Adam whose rates make up for the additional steps of a lazy regulariser.
 
@@ -100,13 +121,19 @@ class Updated(NamedTuple):
     """Scalar: 1 where the update was skipped, else 0."""
 
 
-def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_name: str = "gradient_norm") -> Updated:
+def update(
+    optimizer: torch.optim.Optimizer,
+    parts: Iterable[PartLoss],
+    clip_norm: float | None = None,
+    norm_name: str = "gradient_norm",
+) -> Updated:
     """One step of an optimizer, skipped where loss or gradient are not finite, without asking the host.
 
     Args:
         optimizer: Fused Adam.
         parts: Of the batch of this process, equal in size. Each is asked for after the graph of the one before was
             freed, so an iterator that computes them has one graph in memory.
+        clip_norm: Largest norm of the gradient over all parameters of the optimizer; None for no bound.
         norm_name: What the norm of the gradient is called in the log.
     """
     # Backward, part by part: the sum of their gradients over their number is the gradient of the whole batch.
@@ -124,6 +151,8 @@ def update(optimizer: torch.optim.Optimizer, parts: Iterable[PartLoss], norm_nam
     averaged_loss = average_gradients(gradients, loss)  # all processes have to agree on skipping
     # Adam's step, which changes nothing where a value is not finite.
     norm = torch.nn.utils.get_total_norm(gradients)
+    if clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, skipped

@@ -488,3 +488,44 @@ def test_the_average_follows_encoder_and_decoder_by_the_closed_form(
     decay = 0.5 ** (4 / 8)
     for start, averaged, trained in zip(starts, module.ema.parameters(), module.generator.parameters(), strict=True):
         torch.testing.assert_close(averaged, decay * start + (1 - decay) * trained.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_the_terms_of_the_discriminator_rise_linearly_and_the_others_stay() -> None:
+    rising = RestorationLossWeights(adversarial=0.5, feature_matching=0.25, adversarial_rise_images=(100, 300))
+    found = [rising.at(n) for n in (0, 100, 150, 300, 10**9)]
+    assert [w.adversarial for w in found] == [0.0, 0.0, 0.125, 0.5, 0.5]
+    assert [w.feature_matching for w in found] == [0.0, 0.0, 0.0625, 0.25, 0.25]
+    assert {w.l1 for w in found} == {1.0}
+    assert [w.needs_discriminator for w in found] == [False, False, True, True, True]
+    at_once = RestorationLossWeights(adversarial_rise_images=(100, 100))
+    assert [at_once.at(n).adversarial for n in (100, 101)] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"adversarial_rise_images": (5, 4)}, r"must rise from 0 or more, got \(5, 4\)"),
+        ({"l1": 0.0, "adversarial_rise_images": (8, 16)}, "nothing would be learned before image 8"),
+    ],
+)
+def test_a_rise_that_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RestorationLossWeights(**options)
+
+
+def test_the_discriminator_neither_judges_nor_learns_before_its_first_image(
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch
+) -> None:
+    weights = RestorationLossWeights(adversarial_rise_images=(8, 16))
+    batches = [make_batch(range(first, first + 4)) for first in (0, 4, 8)]
+    modules = [RestorationTraining(tiny, None, "small", weights, regularization=OFF) for _ in range(3)]
+    plain = RestorationTraining(tiny, None, "small", RestorationLossWeights(adversarial=0.0), regularization=OFF)
+    fit(modules[1], batches[:2])
+    fit(plain, batches[:2])
+    fit(modules[2], batches)
+    new, before, after = ([p.detach() for p in module.discriminator.parameters()] for module in modules)
+    assert all(torch.equal(a, b) for a, b in zip(new, before, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(new, after, strict=True) if a.ndim > 1)
+    generators = [module.generator.parameters() for module in (modules[1], plain)]
+    assert all(torch.equal(a, b) for a, b in zip(*generators, strict=True))
+    assert modules[2].progress.in_force == {"loss_weight/adversarial": 0.5}

@@ -12,7 +12,7 @@ from models import Architecture
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.updates.adversarial import Regularization
-from train.updates.optimization import PartLoss, Updated, frozen, is_due, lazy_adam, update
+from train.updates.optimization import ClipNorm, PartLoss, Updated, frozen, is_due, lazy_adam, update
 
 
 def test_a_lazy_interval_scales_rates_and_powers_betas_in_every_group() -> None:
@@ -237,3 +237,58 @@ def test_a_lazy_term_is_due_at_the_first_iteration_and_every_interval_after_it()
 def test_rates_and_weights_that_cannot_train_are_refused(make: Callable[[], object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_gradient_longer_than_the_norm_is_shortened_to_it_and_a_shorter_one_is_not() -> None:
+    lines = [Line() for _ in range(3)]
+    norm = float((2 * (lines[0].values - 1)).norm().item())
+    found, seen = [], []
+    for line, clip_norm in zip(lines, (None, norm / 4, norm * 4), strict=True):
+        optimizer = lazy_adam([(line.parameters(), 0.1)], (0.5, 0.99), 0)
+        found.append(update(optimizer, [PartLoss(line.loss(), {})], clip_norm).logged["gradient_norm"].item())
+        seen.append(optimizer.state[line.values]["exp_avg"] * 2)  # the gradient, as Adam saw it
+    assert found == pytest.approx([norm] * 3)
+    torch.testing.assert_close(seen[1], seen[0] / 4, rtol=1e-5, atol=0.0)
+    assert torch.equal(seen[2], seen[0])
+
+
+def test_a_broken_gradient_is_skipped_also_where_norms_are_bounded() -> None:
+    line = Line()
+    before = line.values.detach().clone()
+    optimizer = lazy_adam([(line.parameters(), 0.1)], (0.0, 0.99), 0)
+    assert update(optimizer, [PartLoss(line.values.sum() * float("nan"), {})], 1.0).skipped == 1
+    assert torch.equal(line.values, before)
+
+
+@pytest.mark.parametrize(("network", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
+def test_every_update_of_a_network_obeys_its_own_norm(
+    network: str,
+    other: str,
+    tiny: Architecture,
+    fit: Callable[..., Any],
+    make_batch: Callable[..., Any],
+    monkeypatch: Any,
+) -> None:
+    regularization = Regularization(r1_weight=1.0, r1_interval=1, path_length_interval=1)
+    optimization = PriorOptimization(clip_norm=ClipNorm(**{network: 1e-3}))
+    module = PriorTraining(tiny, None, optimization, regularization)
+    names = {id(p): name for name in (network, other) for p in module.get_submodule(name).parameters()}
+    norms: dict[str, list[float]] = {network: [], other: []}
+    step = torch.optim.Adam.step
+
+    def recording(self: torch.optim.Adam, closure: Any = None) -> Any:
+        parameters = self.param_groups[0]["params"]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norms[names[id(parameters[0])]].append(norm.item())
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recording)
+    fit(module, [make_batch(range(4))])
+    assert len(norms[network]) == len(norms[other]) == 2  # the loss and the lazy term
+    assert norms[network] == pytest.approx([1e-3] * 2, rel=1e-2) and min(norms[other]) > 2e-3
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_norm_that_bounds_nothing_is_refused(norm: float) -> None:
+    with pytest.raises(ValueError, match="clip_norm must be above 0 and finite, or null for none, got generator None"):
+        ClipNorm(discriminator=norm)
