@@ -1,4 +1,4 @@
-"""Which photograph the k-th image of a run is and whether it is flipped: functions of (seed, k) alone."""
+"""Which photograph the k-th image of a run is and whether it is flipped, of (seed, k) alone; which process reads it."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -61,6 +61,67 @@ def is_flipped(seed: int, image_index: int, probability: float) -> bool:
         True with the given probability; always the same for the same (seed, k).
     """
     return derive_seed(seed, "flip", image_index) < probability * 2**63
+
+
+def is_synthetic(seed: int, image_index: int, share: float) -> bool:
+    """Says whether the k-th image of a run on stored pairs is degraded by the preset all the same.
+
+    Args:
+        seed: Seed of the run.
+        image_index: k, at least 0.
+        share: Of such images, [0, 1].
+
+    Returns:
+        True with the given probability; always the same for the same (seed, k).
+    """
+    return derive_seed(seed, "synthetic", image_index) < share * 2**63
+
+
+class RunBatches:
+    """Batch sampler of a run: global batch i holds the images [i·B, (i+1)·B), each process an equal, contiguous share.
+
+    Resuming is constructing it again with the images already seen as `first_image`.
+
+    Args:
+        first_image: Images seen so far by all processes together, whole batches.
+        total_images: Images at which the run ends; a last batch that would not be full is left out.
+        batch_size: B, images per batch of all processes together.
+        rank: This process, [0, num_ranks).
+        num_ranks: Number of processes.
+
+    Raises:
+        ValueError: If the numbers do not fit together.
+    """
+
+    def __init__(self, first_image: int, total_images: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> None:
+        if batch_size < 1 or num_ranks < 1 or batch_size % num_ranks:
+            raise ValueError(
+                f"the batch size must be divisible by the number of processes, got {batch_size} images for "
+                f"{num_ranks} processes; change one of them"
+            )
+        if not 0 <= rank < num_ranks:
+            raise ValueError(f"rank must lie in [0, {num_ranks}), got {rank}")
+        if first_image < 0 or total_images < 0 or first_image % batch_size:
+            raise ValueError(
+                f"a run must start after whole batches, got {first_image} of {total_images} images with batch size "
+                f"{batch_size}; resume with the batch size the run began with"
+            )
+        self.first_batch = first_image // batch_size
+        self.end_batch = total_images // batch_size
+        self.batch_size = batch_size
+        self.rank = rank
+        self.num_ranks = num_ranks
+
+    def __len__(self) -> int:
+        """Batches left in the run."""
+        return max(0, self.end_batch - self.first_batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yields this process's image indices, batch by batch."""
+        share = self.batch_size // self.num_ranks
+        for batch in range(self.first_batch, self.end_batch):
+            start = batch * self.batch_size + self.rank * share
+            yield list(range(start, start + share))
 
 
 @lru_cache(maxsize=4)  # a batch may span two epochs; training and validation may run side by side

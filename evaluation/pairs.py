@@ -1,16 +1,18 @@
 """Where degraded and target faces come from: faces degraded by a preset, or two folders of stored images."""
 
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from data.dataset import FaceImages
+from data.dataset import FaceImages, check_same_crop
 from data.degradation.parameters import DegradationRanges, sample_parameters
+from data.degradation.presets import load_preset, preset_names
 from data.degradation.synthesis import degrade
-from data.faces.files import FaceFiles
+from data.faces.files import FaceFiles, open_faces
+from data.faces.pairing import match_degraded
 from data.ranges import model_to_uint8, uint8_to_model
 
 
@@ -63,9 +65,14 @@ def degraded_pairs(
 
 
 def stored_pairs(
-    degraded: FaceFiles, target: FaceFiles, resolution: int, batch_size: int = 16, max_faces: int | None = None
+    degraded: FaceFiles,
+    target: FaceFiles,
+    resolution: int,
+    batch_size: int = 16,
+    max_faces: int | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[PairBatch]:
-    """Reads pairs of stored images whose names are equal but for their suffix.
+    """Reads pairs of stored images whose names belong together.
 
     Args:
         degraded: Degraded faces of any size.
@@ -73,49 +80,45 @@ def stored_pairs(
         resolution: R in pixels, to which both are resized.
         batch_size: Faces per batch.
         max_faces: Only the first faces by name; None takes all.
+        names: As for `data.faces.pairing.match_degraded`; none for names that are equal but for their suffix.
 
     Returns:
         Iterator over the pairs in the order of the targets' names.
 
     Raises:
-        ValueError: If the two do not hold the same names, or a file cannot be read.
+        ValueError: If the two do not hold the same names or show different crops, or a file cannot be read.
     """
-    order = _matching(degraded, target)
-    images = FaceImages(degraded, resolution), FaceImages(target, resolution)
+    images = FaceImages(match_degraded(degraded, target, names), resolution), FaceImages(target, resolution)
 
     def batches() -> Iterator[PairBatch]:
         for indices in _batches(len(target), batch_size, max_faces):
-            pair = (torch.stack([images[0][order[i]] for i in indices]), torch.stack([images[1][i] for i in indices]))
+            pair = (torch.stack([images[0][i] for i in indices]), torch.stack([images[1][i] for i in indices]))
+            for index in indices:
+                check_same_crop(*images, index)
             yield PairBatch([target.names[index] for index in indices], *pair)
 
     return batches()
 
 
-def _matching(degraded: FaceFiles, target: FaceFiles) -> list[int]:
-    """Position of each target's degraded image."""
-    places: list[dict[str, int]] = []
-    for faces in (degraded, target):
-        stems = [str(PurePosixPath(name).with_suffix("")) for name in faces.names]
-        repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
-        if repeated:
-            raise ValueError(
-                f"names without suffix must be unique in {faces.path}, {_some(repeated)} repeat; rename them"
-            )
-        places.append({stem: index for index, stem in enumerate(stems)})
-    lonely = [sorted(places[0].keys() - places[1].keys()), sorted(places[1].keys() - places[0].keys())]
-    if lonely[0] or lonely[1]:
-        raise ValueError(
-            f"degraded and target images must have the same names: without target {_some(lonely[0])}; without degraded "
-            f"image {_some(lonely[1])}; rename or remove them"
-        )
-    return [places[0][stem] for stem in places[1]]
+def open_degradation(given: str) -> str | FaceFiles:
+    """Reads what stands for a degradation in options and studies.
 
+    Args:
+        given: Preset, YAML file of one, or a folder or archive of stored degraded faces.
 
-def _some(names: list[str], most: int = 3) -> str:
-    """A few names and how many there are."""
-    if not names:
-        return "none"
-    return f"{', '.join(names[:most])}{' …' if len(names) > most else ''} ({len(names)})"
+    Returns:
+        The preset or YAML file as it was given, or the stored faces.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: The preset or the faces cannot be used.
+    """
+    path = Path(given).expanduser()
+    is_stored = path.is_dir() or (path.is_file() and path.suffix.lower() not in (".yaml", ".yml"))
+    if is_stored and given not in preset_names():
+        return open_faces(path)
+    load_preset(given)
+    return given
 
 
 def _batches(num_faces: int, batch_size: int, max_faces: int | None) -> Iterator[list[int]]:

@@ -37,7 +37,7 @@ class Protocol:
     degradation: str
     """Name or path of the preset, or the folder of stored degraded images."""
     degradation_values: dict[str, Any] | None = None
-    """What the preset says; None for stored degraded images."""
+    """What the preset says; of stored degraded images their fingerprint (names and sizes) and templates of names."""
     seed: int | None = None
     """Of the degradation; None for stored degraded images."""
     model: str = ""
@@ -74,6 +74,8 @@ class FacePairs:
     """Faces at once; does not change any pair."""
     max_faces: int | None = None
     """Only the first faces by name; None takes all."""
+    names: tuple[str, ...] = ()
+    """How names of stored degraded images and of targets are made, as for `data.faces.pairing`."""
     kept: tuple[PairBatch, ...] = ()
     """The pairs, where they are kept in memory; empty reads and degrades them in every pass."""
 
@@ -82,7 +84,7 @@ class FacePairs:
             return iter(self.kept)
         sizes = self.batch_size, self.max_faces
         if isinstance(self.degradation, FaceFiles):
-            return stored_pairs(self.degradation, self.targets, self.resolution, *sizes)
+            return stored_pairs(self.degradation, self.targets, self.resolution, *sizes, self.names)
         return degraded_pairs(self.targets, self.resolution, load_preset(self.degradation), self.seed, *sizes)
 
     def __len__(self) -> int:
@@ -93,7 +95,8 @@ class FacePairs:
         """What is known of an evaluation before it: faces and degradation."""
         faces = str(self.targets.path), fingerprint(self.targets), self.resolution
         if isinstance(self.degradation, FaceFiles):
-            return Protocol(*faces, f"stored images in {self.degradation.path}", num_faces=len(self))
+            stored = {"stored_fingerprint": fingerprint(self.degradation), "names": list(self.names)}
+            return Protocol(*faces, f"stored images in {self.degradation.path}", stored, num_faces=len(self))
         values = asdict(load_preset(self.degradation))
         return Protocol(*faces, self.degradation, values, self.seed, num_faces=len(self))
 
@@ -115,7 +118,8 @@ class FacePictures(NamedTuple):
     row: FaceRow
     degraded: Tensor
     restored: Tensor
-    target: Tensor
+    target: Tensor | None
+    """None for a real face, which has no figures either."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ class Faces:
     degraded_folder: Path | None = None
     """Stored degraded faces, with --target_folder."""
     target_folder: Path | None = None
-    """Their targets; names must be equal but for the suffix."""
+    """Their targets; names must be equal but for the suffix, or as --names says."""
+    names: tuple[str, ...] = ()
+    """How names of the degraded faces differ from those of the targets, such as '{}x4', or of both, such as '{}_lq'
+    '{}_hq'."""
     max_faces: int | None = None
     """Only the first faces by name; null for all."""
 
@@ -84,7 +87,9 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     degraded = faces.degradation if faces.degraded_folder is None else open_faces(faces.degraded_folder)
     target_faces = open_faces(targets)
     print_left_out(target_faces, *([] if isinstance(degraded, str) else [degraded]))
-    pairs = FacePairs(target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces)
+    pairs = FacePairs(
+        target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces, faces.names
+    )
     metrics = choose_metrics(figures.metrics, network.device, figures.lpips_weights, figures.inception_weights)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
         evaluation = evaluate_restorer(network, restorer.checkpoint, Evaluator(pairs, metrics), output, show)

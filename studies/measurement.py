@@ -6,16 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data.degradation.presets import PRESETS_FOLDER, load_preset
-from data.faces.files import fingerprint, open_faces, print_left_out
+from data.degradation.presets import PRESETS_FOLDER
+from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
 from evaluation.metrics.choice import Metrics, choose_metrics
 from evaluation.metrics.forms import ALL_METRICS, MetricName
+from evaluation.pairs import open_degradation
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
@@ -29,13 +30,29 @@ class MeasurementSettings:
     """How networks are measured, whatever the faces."""
 
     degradations: tuple[str, ...] = ("released",)
-    """Presets or YAML files."""
+    """Presets, YAML files, or folders of stored degraded versions of the faces."""
     seed: int = 0
     """Of the degradation."""
     metrics: tuple[MetricName, ...] = ("psnr", "ssim", "lpips", "identity")
     """PSNR is always among them; what cannot be had here is named in the report."""
     max_faces: int | None = None
     """Only the first faces by name; None takes all."""
+    names: tuple[str, ...] = ()
+    """How names of stored degraded versions differ from those of faces, such as ['{}x4']."""
+
+    def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> FacePairs:
+        """The faces under one of the degradations.
+
+        Raises:
+            FileNotFoundError: There is no such degradation.
+            ValueError: It cannot be used.
+        """
+        opened = open_degradation(degradation)
+        if isinstance(opened, str):
+            is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
+            preset = degradation if is_name else str(Path(degradation).resolve())
+            return FacePairs(faces, resolution, preset, self.seed, max_faces=self.max_faces)
+        return FacePairs(faces, resolution, opened, max_faces=self.max_faces, names=self.names)
 
     def preset_names(self) -> dict[str, str]:
         """The degradations by the short names of tables and folders.
@@ -145,14 +162,7 @@ class Measurer:
         if key not in self._evaluators:
             if restorer.device not in self._metrics:
                 self._metrics[restorer.device] = choose_metrics(self.settings.metrics, restorer.device)
-            is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
-            pairs = FacePairs(
-                self._faces,
-                restorer.resolution,
-                degradation if is_name else str(Path(degradation).resolve()),
-                self.settings.seed,
-                max_faces=self.settings.max_faces,
-            )
+            pairs = self.settings.pairs_of(self._faces, restorer.resolution, degradation)
             if 6 * len(pairs) * restorer.resolution**2 <= MOST_KEPT_BYTES:
                 pairs = replace(pairs, kept=tuple(pairs))
             self._evaluators[key] = Evaluator(pairs, self._metrics[restorer.device])
@@ -164,11 +174,12 @@ class Measurer:
 
     def _expected(self, degradation: str, digest: str) -> dict[str, Any]:
         """What the protocol in metrics.json has to say."""
+        protocol = self.settings.pairs_of(self._faces, 0, degradation).protocol()
         values = {
             "model_sha256": digest,
             "faces_fingerprint": self._fingerprint,
-            "degradation_values": asdict(load_preset(degradation)),
-            "seed": self.settings.seed,
+            "degradation_values": protocol.degradation_values,
+            "seed": protocol.seed,
             "num_faces": self._num_faces,
         }
         stored: dict[str, Any] = json.loads(json.dumps(values))  # as JSON gives it back

@@ -41,6 +41,25 @@ class Conditions:
     """A finished prior in place of those that need no overlay of their own."""
     options: tuple[str, ...] = ()
     """More arguments of `python -m train fit`: precision, workers, tracking."""
+    degraded: Path | None = None
+    """Degraded versions of `faces` for stage 2."""
+    validation_degraded: Path | None = None
+    """Degraded versions of `validation_faces`."""
+    names: tuple[str, ...] = ()
+    """How their names differ."""
+
+    def pair_options(self) -> list[str]:
+        """Arguments of stage 2 for stored degraded versions."""
+        given = {"degraded": self.degraded, "validation_degraded": self.validation_degraded}
+        words = [word for name, path in given.items() if path is not None for word in (f"--data.{name}", str(path))]
+        return [*words, "--data.names", json.dumps(self.names)] if words and self.names else words
+
+    def fingerprints(self, stage: str) -> dict[str, str]:
+        """What identifies the photographs of a stage."""
+        sets: dict[str, Path | None] = {"fingerprint": self.faces, "validation_fingerprint": self.validation_faces}
+        if stage == RESTORATION:
+            sets |= {"degraded": self.degraded, "validation_degraded": self.validation_degraded}
+        return {name: fingerprint(open_faces(path)) for name, path in sets.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -149,10 +168,7 @@ class _Planner:
 
     def __init__(self, study: Study, conditions: Conditions) -> None:
         self.study, self.conditions = study, conditions
-        self.data = {
-            "fingerprint": fingerprint(open_faces(conditions.faces)),
-            "validation_fingerprint": fingerprint(open_faces(conditions.validation_faces)),
-        }
+        self.data = {stage: conditions.fingerprints(stage) for stage in (PRIOR, RESTORATION)}
         self._resolved: dict[tuple[str, ...], dict[str, Any]] = {}
         self._digest_of = cache(file_digest)  # a prior may have gigabytes, and every variant asks
 
@@ -189,6 +205,7 @@ class _Planner:
         arguments = [word for config in stage.configs for word in ("--config", config)]
         arguments += ["--data.faces", str(conditions.faces)]
         arguments += ["--data.validation_faces", str(conditions.validation_faces)]
+        arguments += conditions.pair_options() if name == RESTORATION else []
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
         for overlay in (stage.overlay, *overlays):  # as options, the later ones winning: a command needs no other file
@@ -197,7 +214,7 @@ class _Planner:
             ]
         arguments += self._rhythms(arguments, stage.images)
         config = self._resolve(arguments)
-        identity = run_fingerprint(config, self.data, self._start_fingerprint(start))
+        identity = run_fingerprint(config, self.data[name], self._start_fingerprint(start))
         batch_size = config["data"]["batch_size"]
         folder = conditions.folder / "runs" / f"{name}_seed{seed}_{identity[:10]}"
         return PlannedRun(name, seed, tuple(arguments), stage.images, batch_size, identity, folder, start)

@@ -111,7 +111,8 @@ def run_fingerprint(config: Mapping[str, Any], data: Mapping[str, str], start: s
 
 
 _OF_MACHINE_OR_SEED = ("run.folder", "run.wandb", "run.tensorboard", "run.overwrite", "run.seed",
-                       "data.faces", "data.validation_faces", "data.num_workers",
+                       "data.faces", "data.validation_faces", "data.degraded",
+                       "data.validation_degraded", "data.real_faces", "data.num_workers",
                        "data.cache_mebibytes")  # fmt: skip
 """Beginnings of names that may differ without one training being another; faces are told by their fingerprint."""
 _START = "model.init_args.start"

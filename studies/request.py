@@ -12,6 +12,12 @@ class StudyFaces:
     """Aligned faces for training."""
     validation_faces: Path
     """Aligned faces of other people, for the report."""
+    degraded: Path | None = None
+    """Degraded versions of --faces for stage 2, under the same names; null degrades them by the variant's preset."""
+    validation_degraded: Path | None = None
+    """Degraded versions of --validation_faces: validation and report measure on them as well."""
+    names: tuple[str, ...] = ()
+    """How names of degraded versions differ from those of faces, such as '{}x4'."""
 
 
 @dataclass(frozen=True)

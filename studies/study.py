@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from data.degradation.presets import load_preset
+from evaluation.pairs import open_degradation
 from studies.measurement import MeasurementSettings
 from system.plain_yaml import read_yaml
 
@@ -82,7 +82,7 @@ class Study:
         problems += [f"there is no config {name}" for name in dict.fromkeys(files) if not (ROOT / name).is_file()]
         for degradation in self.measurement.degradations:
             try:
-                load_preset(degradation)
+                open_degradation(degradation)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
         if problems:

@@ -25,6 +25,7 @@ from train.run.data_module import FacesDataModule
 from train.run.ending import ending_together
 from train.run.record import only_command, recorded, settle_precision
 from train.run.settings import RunSettings, has_all_images
+from train.stages.prior import PriorTraining
 from train.updates.parts import check_division
 
 SILENCED = (
@@ -59,6 +60,8 @@ class Training:
             self.options.precision, self.settings.folder, self.settings.overwrite, self.is_on_gpu
         )
         self.config["trainer"]["precision"] = self.precision.name
+        if isinstance(self.model, PriorTraining) and (objects.data.degraded or objects.data.real_faces):
+            raise ValueError("data.degraded and data.real_faces belong to stage 2: a prior learns from faces alone")
         self.data = FacesDataModule(objects.data, self.settings)
         self.trainer = self._trainer()
 

@@ -106,16 +106,17 @@ class BrokenFaces:
         return entries
 
 
-def usable_faces(faces: FaceFiles, report: Path, largest_share: float) -> FaceFiles:
-    """Decodes all photographs of a small set once and leaves out those that cannot be used.
+def usable_faces(faces: FaceFiles, report: Path, largest_share: float, degraded: FaceFiles | None = None) -> list[int]:
+    """Decodes all photographs of a small set once to leave out those that cannot be used.
 
     Args:
         faces: Such as the validation faces.
         report: As for `BrokenFaces`.
         largest_share: As for `BrokenFaces`.
+        degraded: Degraded versions in the order of the faces, which have to be usable as well.
 
     Returns:
-        The faces that can be used, in the same order.
+        Positions of the faces that can be used.
 
     Raises:
         ValueError: If too many are broken.
@@ -124,11 +125,13 @@ def usable_faces(faces: FaceFiles, report: Path, largest_share: float) -> FaceFi
     usable = []
     for index in range(len(faces)):
         try:
-            faces.read(index)
+            for one in (faces, degraded):
+                if one is not None:
+                    one.read(index)
             usable.append(index)
         except ValueError as error:
             broken.add(index, str(error))
-    return faces.choose(usable)
+    return usable
 
 
 def deadly_problem(faces: FaceFiles, index: int, seconds: float = 25.0) -> str | None:

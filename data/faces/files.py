@@ -59,7 +59,7 @@ class FaceFiles:
         return FaceFiles(self.path, self.names[part], self.sizes_bytes[part], self.left_out)
 
     def choose(self, positions: Sequence[int]) -> "FaceFiles":
-        """The photographs at rising positions."""
+        """The photographs at these positions, in their order."""
         names, sizes_bytes = [self.names[i] for i in positions], [self.sizes_bytes[i] for i in positions]
         return FaceFiles(self.path, names, sizes_bytes, self.left_out)
 

@@ -15,7 +15,7 @@ from studies.execution import Execution, Slot, share_machine
 from studies.measurement import Measurer
 from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.page import write_comparison
-from studies.request import Budget, Request
+from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
 from system import machine
 from train.run.record import recorded
@@ -30,7 +30,7 @@ def carry_out_study(request: Request) -> None:
         ValueError: The study, an option or a run is wrong.
         SystemExit: A signal came; its code is 128 and the signal's number.
     """
-    study = with_budget(read_study(request.study), request.budget)
+    study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs
     group = ("--run.wandb_group", request.study.stem)  # the study is the group of its runs
     conditions = Conditions(
@@ -40,6 +40,9 @@ def carry_out_study(request: Request) -> None:
         output,
         request.budget.prior,
         (*precision_options(output), *group, *request.options),
+        request.faces.degraded,
+        request.faces.validation_degraded,
+        request.faces.names,
     )
     members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
@@ -71,6 +74,16 @@ def with_budget(study: Study, budget: Budget) -> Study:
     if budget.restoration_images is not None:
         restoration = replace(restoration, images=budget.restoration_images)
     return replace(study, prior=prior, restoration=restoration)
+
+
+def with_stored_pairs(study: Study, faces: StudyFaces) -> Study:
+    """The study with the stored degraded versions of the validation faces among what is measured."""
+    stored = faces.validation_degraded
+    if stored is None:
+        return study
+    measurement = study.measurement
+    degradations = (*measurement.degradations, str(stored.resolve()))
+    return replace(study, measurement=replace(measurement, degradations=degradations, names=faces.names))
 
 
 def precision_options(output: Path) -> tuple[str, ...]:
@@ -169,11 +182,13 @@ def repeating_command(request: Request) -> str:
     """What repeats the study elsewhere; of folders of this machine only the last two names are published."""
     words: list[object] = ["python", "-m", "scripts.run_ablation", request.study]
     folders = {**vars(request.faces), "prior": request.budget.prior}
+    names = folders.pop("names")
     for name, path in folders.items():
         words += [] if path is None else [f"--{name}", Path(*path.parts[-2:])]
     for name, value in {**vars(request.budget), "variants": request.runs.variants}.items():
         values = value if isinstance(value, tuple) else [value]
         words += [f"--{name}", *values] if value and name not in folders else []
+    words += ["--names", *names] if names else []
     words += ["--seeds", request.runs.seeds]
     return shlex.join(map(str, [*words, "--", *request.options] if request.options else words))
 

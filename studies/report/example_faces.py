@@ -1,14 +1,13 @@
 """The same faces restored by every variant, side by side, and what one restoration costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.pairs import PairBatch
-from evaluation.protocol import FacePairs
 from evaluation.reports.pictures import Picture, comparison_rows
 from export.static.cost import Cost, count_cost
 from inference.restorers import load_restorer
@@ -34,7 +33,9 @@ def example_pairs(comparison: Comparison, resolution: int) -> dict[str, PairBatc
     number = min(NUM_EXAMPLES, settings.max_faces or NUM_EXAMPLES)
     faces = open_faces(comparison.faces)
     return {
-        name: next(iter(FacePairs(faces, resolution, degradation, settings.seed, number, number)))
+        name: next(
+            iter(replace(settings.pairs_of(faces, resolution, degradation), batch_size=number, max_faces=number))
+        )
         for name, degradation in settings.preset_names().items()
     }
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceBatch, FaceImages, RunBatches, RunImages, collate_faces
+from data.dataset import FaceBatch, FaceImages, RunImages, collate_faces
 from data.faces.files import FaceFiles, open_faces
-from data.run_order import is_flipped, photograph_of
+from data.run_order import RunBatches, is_flipped, photograph_of
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_cache_saves_reading_and_stays_within_its_bytes(faces: FaceFiles, mo
 def test_the_kth_image_of_a_run_is_the_photograph_and_the_flip_of_the_run_order(faces: FaceFiles) -> None:
     run = RunImages(faces, 8, seed=5, flip_probability=0.5)
     for index in range(33):
-        image, image_index, _ = run[index]
+        image, image_index, *_ = run[index]
         assert image_index == index
         assert image[0].eq(photograph_of(5, index, 11)).all()
         row = image[1, 0].tolist()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evaluation.metrics.image_metrics import psnr
 from studies import measurement
@@ -79,6 +80,25 @@ def test_an_own_preset_is_compared_by_its_values(
     assert values["first"]["noise_sigma_range"] == [0.0, 6.0] and len(evaluated) == 2
     with pytest.raises(ValueError, match="different names"):
         replace(settings, degradations=(str(preset), "other/mine.yaml")).preset_names()
+
+
+def test_stored_degraded_faces_are_a_degradation_like_any_other(
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
+) -> None:
+    stored = tmp_path / "phone"
+    for path in faces_folder.rglob("*.png"):
+        target = stored / path.relative_to(faces_folder).with_name(f"{path.stem}x2.jpg")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("RGB").reduce(2).save(target)
+    chosen = replace(settings, degradations=("small", str(stored)), names=("{}x2",))
+    for _ in range(2):
+        folders = Measurer(faces_folder, chosen).measure(release, tmp_path / "out")
+    assert list(folders) == ["small", "phone"] and len(evaluated) == 2
+    protocol = json.loads((folders["phone"] / "metrics.json").read_text())["protocol"]
+    assert protocol["degradation"] == f"stored images in {stored}" and protocol["seed"] is None
+    (next(stored.rglob("*.jpg"))).write_bytes((next(stored.rglob("*.jpg"))).read_bytes() + b" ")
+    Measurer(faces_folder, chosen).measure(release, tmp_path / "out")
+    assert len(evaluated) == 3  # other files
 
 
 def test_a_failed_evaluation_is_told_in_its_own_words(

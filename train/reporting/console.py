@@ -142,12 +142,12 @@ class Reporting(Callback):
             f"device: {name}, {trainer.world_size} process{'es' * (trainer.world_size > 1)}, "
             f"{torch.get_num_threads()} threads\n"
             f"precision: {precision} ({reason})\n"
-            f"faces: {len(self.data.faces):,} to train on, {len(self.data.validation_faces):,} held out\n"
+            f"faces: {self.data.photographs.describe()}\n"
             f"parameters: {', '.join(sizes)}\n"
             f"run: {self.settings.folder} {place} of {self.settings.total_images:,}",
             flush=True,
         )
-        print_left_out(*{one.path: one for one in (self.data.faces, self.data.validation_faces)}.values())
+        print_left_out(*self.data.photographs.all_sets())
         self._shown = time.perf_counter() - SECONDS_BETWEEN_LINES + SECONDS_TO_FIRST_LINE
 
     def _show_between_rows(self, images_seen: int) -> None:

@@ -69,10 +69,14 @@ class Tracking(Callback):
     ) -> None:
         """A validation: its figures, its picture and the same faces each time."""
         self.log_row(values, images_seen)
+        self.log_picture(name, picture, images_seen)
+        if self._wandb is not None and faces:
+            self._wandb.log_faces(faces, images_seen)
+
+    def log_picture(self, name: str, picture: Picture, images_seen: int) -> None:
+        """A picture that joins a validation."""
         if self._wandb is not None:
             self._wandb.log_picture(name, picture, images_seen)
-            if faces:
-                self._wandb.log_faces(faces, images_seen)
         if self._tensorboard is not None:
             self._tensorboard.add_image(name, picture, images_seen, dataformats="HWC")
 

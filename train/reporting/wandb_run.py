@@ -94,15 +94,14 @@ class WandbRun:
         self.log({name: wandb.Image(picture, mode="RGB")}, images_seen)
 
     def log_faces(self, faces: Sequence[FacePictures], images_seen: int) -> None:
-        """Adds the table `faces`: a row per face, images beside their PSNR and SSIM."""
+        """Adds the table `faces`: a row per face, images beside their figures; real ones have no target."""
         columns = ["face", "degraded", "restored", "target", "PSNR degraded", "PSNR restored", "SSIM restored"]
         table = wandb.Table(columns=[*columns])
         for face in faces:
-            degraded, target = self._once(face, "degraded"), self._once(face, "target")
-            psnr, ssim = face.row.restored["psnr"], face.row.restored["ssim"]
-            table.add_data(
-                face.row.name, degraded, _image(face.restored), target, face.row.degraded["psnr"], psnr, ssim
-            )
+            degraded, target = self._once(face, "degraded"), None if face.target is None else self._once(face, "target")
+            before, after = face.row.degraded.get("psnr"), face.row.restored.get("psnr")
+            ssim = face.row.restored.get("ssim")
+            table.add_data(face.row.name, degraded, _image(face.restored), target, before, after, ssim)
         self.log({"faces": table}, images_seen)
 
     def log_checkpoint(self, path: Path, aliases: Sequence[str], metadata: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
         ValueError: The folder lies in the faces, or what the run reads would be removed.
     """
     here = folder.resolve()
-    for name in ("faces", "validation_faces"):
+    for name in ("faces", "validation_faces", "degraded", "validation_degraded", "real_faces"):
         faces = config["data"].get(name)
         if faces is not None and (here == Path(faces).resolve() or Path(faces).resolve() in here.parents):
             raise ValueError(

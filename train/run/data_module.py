@@ -4,17 +4,19 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from data.dataset import RunBatches, RunImage, RunImages, collate_faces
+from data.dataset import RunImage, RunImages, collate_faces
 from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.contents import contents_fingerprint, times_fingerprint
-from data.faces.files import FaceFiles, fingerprint, hold_out, open_faces
+from data.faces.files import FaceFiles, fingerprint
+from data.run_order import RunBatches
+from evaluation.protocol import FacePairs
 from train.processes.signals import leave_signals_to_the_run
+from train.run.photographs import open_photographs
 from train.run.settings import FaceSettings, RunSettings
 
 LOADER_TIMEOUT_SECONDS = 50
@@ -35,16 +37,11 @@ class FacesDataModule(LightningDataModule):
         self.run = run
         self.batch_size = settings.batch_size
         self.num_workers = settings.num_workers
-        self.faces, self.validation_faces = self._split()
+        self.photographs = open_photographs(settings)
+        self.faces, self.validation_faces = self.photographs.faces, self.photographs.validation_faces
         self._images: RunImages | None = None
         self.loader: TimedLoader | None = None
         self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", settings.max_broken_share)
-
-    def _split(self) -> tuple[FaceFiles, FaceFiles]:
-        faces = open_faces(self.settings.faces)
-        if self.settings.validation_faces is not None:
-            return faces, open_faces(self.settings.validation_faces).take(slice(self.settings.num_validation_faces))
-        return hold_out(faces, self.settings.num_validation_faces)
 
     def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
         """What identifies the data of a run.
@@ -53,7 +50,7 @@ class FacesDataModule(LightningDataModule):
             recorded: The description when the run was begun or last continued, empty for a new run: files of the same
                 sizes and times are not read again.
         """
-        return {
+        described = {
             "faces": str(self.settings.faces),
             "num_faces": str(len(self.faces)),
             "fingerprint": fingerprint(self.faces),
@@ -62,16 +59,35 @@ class FacesDataModule(LightningDataModule):
             **_contents("", self.faces, recorded),
             **_contents("validation_", self.validation_faces, recorded),
         }
+        pairs, validation_degraded = self.photographs.pairs, self.photographs.validation_degraded
+        if pairs is not None:
+            described |= {"degraded": str(self.settings.degraded), **_contents("degraded_", pairs.degraded, recorded)}
+        if validation_degraded is not None:
+            described |= _contents("validation_degraded_", validation_degraded, recorded)
+        return described
 
-    @cached_property
-    def usable_validation_faces(self) -> FaceFiles:
-        """The held-out faces without broken files, which `broken_validation_faces.jsonl` names."""
-        report = self.run.folder / "broken_validation_faces.jsonl"
-        return usable_faces(self.validation_faces, report, self.settings.max_broken_share)
+    def validation_pairs(self, resolution: int, degradation: str, seed: int) -> FacePairs:
+        """The held-out faces without broken files, which `broken_validation_faces.jsonl` names.
+
+        Args:
+            resolution: R in pixels.
+            degradation: Preset or YAML file that degrades those without stored degraded versions.
+            seed: Of the degradation.
+
+        Raises:
+            ValueError: If too many are broken.
+        """
+        report, degraded = self.run.folder / "broken_validation_faces.jsonl", self.photographs.validation_degraded
+        usable = usable_faces(self.validation_faces, report, self.settings.max_broken_share, degraded)
+        faces = self.validation_faces.choose(usable)
+        if degraded is None:
+            return FacePairs(faces, resolution, degradation, seed)
+        return FacePairs(faces, resolution, degraded.choose(usable), names=self.settings.names)
 
     def run_images(self, resolution: int, flip_probability: float, cache_bytes: int = 0) -> RunImages:
-        """The training faces in the order of the run, others in the place of broken ones."""
-        return RunImages(self.faces, resolution, self.run.seed, flip_probability, cache_bytes, self.broken)
+        """The training faces in the order of the run with what belongs to them, others in the place of broken ones."""
+        run, pairs = self.run, self.photographs.pairs
+        return RunImages(self.faces, resolution, run.seed, flip_probability, cache_bytes, self.broken, pairs)
 
     def end_workers(self) -> None:
         """Ends the workers of the data loader, also those that hang."""
@@ -93,7 +109,9 @@ class FacesDataModule(LightningDataModule):
         """
         suspects = self._images.positions_being_read() if self._images is not None else []
         self.end_workers()
-        problems = {index: deadly_problem(self.faces, index) for index in suspects}
+        sets = [self.faces] + ([] if self.photographs.pairs is None else [self.photographs.pairs.degraded])
+        tried = {index: [deadly_problem(faces, index) for faces in sets] for index in suspects}
+        problems = {index: next(filter(None, found), None) for index, found in tried.items()}
         deadly = {index: problem for index, problem in problems.items() if problem is not None}
         for index, problem in deadly.items():
             self.broken.add(index, problem, is_deadly=True)

@@ -19,9 +19,10 @@ from models.files.run_folder import latest_checkpoint
 from system import atomic_file, machine
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
-              "data.validation_faces", "run.folder", "run.total_images", "run.max_minutes", "run.keep_checkpoints",
-              "run.wandb", "run.tensorboard", "run.max_skipped_updates", "run.num_parts", "run.overwrite",
-              "run.convolutions", "run.accept_other_faces")  # fmt: skip
+              "data.validation_faces", "data.degraded", "data.validation_degraded", "data.real_faces", "run.folder",
+              "run.total_images", "run.max_minutes", "run.keep_checkpoints", "run.wandb", "run.tensorboard",
+              "run.max_skipped_updates", "run.num_parts", "run.overwrite", "run.convolutions",
+              "run.accept_other_faces")  # fmt: skip
 """Options that may differ when a run is continued: machine facts and the end of the run. The faces may move, but their
 fingerprint is compared."""
 FINGERPRINTS = {
@@ -29,6 +30,8 @@ FINGERPRINTS = {
     "contents": ("pixels of the faces to train on", "num_faces"),
     "validation_fingerprint": ("faces held out for validation", "num_validation_faces"),
     "validation_contents": ("pixels of the faces held out for validation", "num_validation_faces"),
+    "degraded_contents": ("degraded versions of the faces to train on", "num_faces"),
+    "validation_degraded_contents": ("degraded versions of the held-out faces", "num_validation_faces"),
 }
 """Which photographs an entry of the record identifies, and where their number stands."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")
@@ -159,7 +162,8 @@ def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) 
         defaults = default_settings(config["model"]["class_path"])
         changed = [n for n in changed if n in before or n not in defaults or now[n] != defaults[n]]
     stored = {} if config["run"].get("accept_other_faces") else read_record(folder)["data"]
-    other_faces = [n for n in FINGERPRINTS if n in stored and stored[n] != data.get(n)]
+    known = [n for n in FINGERPRINTS if n in stored or (stored and "degraded" in n)]  # absent: degraded by the preset
+    other_faces = [n for n in known if stored.get(n) != data.get(n)]
     if not changed and not other_faces:
         return None
     name = (changed + other_faces)[0]

@@ -92,6 +92,18 @@ class FaceSettings:
     """The same for validation; null holds out the last `num_validation_faces` of `faces` by name."""
     num_validation_faces: int = 64
     """At most so many validation faces are used."""
+    degraded: Path | None = None
+    """Stage 2: degraded versions of `faces` under the same names, cropped alike; null degrades all by the preset."""
+    names: tuple[str, ...] = ()
+    """How names of degraded versions differ from those of faces, such as ['{}x4'], or of both, such as
+    ['{}_lq','{}_hq']; suffixes may differ anyway."""
+    synthetic_share: float | None = None
+    """Of the images, that are degraded by the preset although there are degraded versions, from 0 to 1; null: none."""
+    validation_degraded: Path | None = None
+    """Degraded versions of `validation_faces`; null degrades them by the preset. Held-out faces of `faces` take theirs
+    from `degraded`."""
+    real_faces: Path | None = None
+    """Stage 2: low-quality faces without targets; the first ones are restored for a picture at each validation."""
     flip_probability: float = 0.5
     """Of mirroring a training face."""
     num_workers: int = 2
@@ -101,6 +113,19 @@ class FaceSettings:
     max_broken_share: float = 0.01
     """Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first; else one is
     always allowed."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.degraded is None and self.synthetic_share is not None:
+            problems.append("synthetic_share needs degraded versions to mix with, give data.degraded")
+        if self.synthetic_share is not None and not 0 <= self.synthetic_share <= 1:
+            problems.append(f"synthetic_share must be from 0 to 1, got {self.synthetic_share:g}")
+        if self.degraded is None and self.validation_degraded is None and self.names:
+            problems.append("names say how degraded versions are called, give data.degraded")
+        if self.validation_degraded is not None and self.validation_faces is None:
+            problems.append("validation_degraded are versions of validation_faces, give data.validation_faces")
+        if problems:
+            raise ValueError("data: " + "; ".join(problems))
 
 
 def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:

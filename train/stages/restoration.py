@@ -1,4 +1,4 @@
-"""Stage 2: GPEN, with the prior as its decoder, learns to restore synthetically degraded faces."""
+"""Stage 2: GPEN, with the prior as its decoder, learns to restore faces degraded by a preset or stored in pairs."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -166,11 +166,20 @@ class RestorationTraining(LightningModule):
         )
 
     def degrade(self, batch: FaceBatch) -> Degraded:
-        """Degrades the faces of a batch; a function of seed and image indices."""
+        """Degrades those faces of a batch that have no stored version; a function of seed and image indices."""
         target = uint8_to_model(batch.target)
-        resolution = self.architecture.resolution
-        parameters = [sample_parameters(self.ranges, self.progress.seed, k, resolution) for k in batch.image_indices]
-        return degrade(target, parameters)
+        resolution, seed = self.architecture.resolution, self.progress.seed
+        synthetic = [i for i in range(len(target)) if batch.degraded is None or not batch.has_degraded[i]]
+        parameters = [sample_parameters(self.ranges, seed, batch.image_indices[i], resolution) for i in synthetic]
+        if batch.degraded is None:
+            return degrade(target, parameters)
+        stored = [i for i, has_degraded in enumerate(batch.has_degraded) if has_degraded]
+        merged = Degraded(target.clone(memory_format=torch.channels_last), target.clone())
+        merged.degraded[stored] = uint8_to_model(batch.degraded)
+        if synthetic:
+            made = degrade(target[synthetic], parameters)
+            merged.degraded[synthetic], merged.target[synthetic] = made.degraded, made.target
+        return merged
 
     def restore(self, generator: GPEN, degraded: Tensor) -> Tensor:
         """Restores faces [N, 3, R, R] in the arithmetic that is trained for; before the first batch, in float."""

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from evaluation.metrics.choice import choose_metrics
-from evaluation.protocol import Evaluator, FacePairs
+from evaluation.protocol import Evaluator, FacePictures, FaceRow
 from evaluation.reports.pictures import comparison_rows, write_png
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
+from train.stages.real_faces import RealFaces
 
 if TYPE_CHECKING:
     from train.stages.restoration import RestorationTraining
@@ -46,14 +48,17 @@ class RestorationValidation(Callback):
         self.checkpoints = checkpoints
         self._evaluator: Evaluator | None = None
         self._log: CsvLog | None = None
+        self._real: RealFaces | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Degrades the validation faces once and measures the start."""
         if not trainer.is_global_zero:
             return
         module = self.training
-        faces = self.reporting.data.usable_validation_faces
-        pairs = FacePairs(faces, module.architecture.resolution, module.degradation, SEED)
+        resolution = module.architecture.resolution
+        pairs = self.reporting.data.validation_pairs(resolution, module.degradation, SEED)
+        real = self.reporting.data.photographs.real
+        self._real = None if real is None else RealFaces.read(real, resolution)
         metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
         self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
         for name, reason in metrics.unavailable.items():
@@ -73,20 +78,33 @@ class RestorationValidation(Callback):
 
     def _validate(self) -> None:
         assert self._evaluator is not None and self._log is not None  # set by on_train_start
-        module, images_seen = self.training, self.training.progress.images_seen
-        evaluation = self._evaluator.evaluate(
-            lambda x: module.restore(module.ema, x.to(module.device)), num_extremes=0, num_first=NUM_PICTURED
-        )
+        images_seen = self.training.progress.images_seen
+        evaluation = self._evaluator.evaluate(self._restore, num_extremes=0, num_first=NUM_PICTURED)
         values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
         self._log.append(images_seen, values)
         faces = evaluation.first
         picture = comparison_rows([torch.stack([getattr(face, state) for face in faces]) for state in STATES], STATES)
-        self.reporting.tracking.log_validation(values, "pictures", picture, images_seen, faces)
+        real = self._picture_real_faces(images_seen)
+        self.reporting.tracking.log_validation(values, "pictures", picture, images_seen, [*faces, *real])
         write_png(self.settings.folder / "pictures" / f"images_{images_seen:012}.png", picture)
         line = "  ".join(
             f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
             for name, value in evaluation.restored.items()
         )
         print(f"{images_seen:>11,} images: validation of {len(evaluation.rows)} faces  {line}", flush=True)
+
+    def _restore(self, degraded: Tensor) -> Tensor:
+        return self.training.restore(self.training.ema, degraded.to(self.training.device))
+
+    def _picture_real_faces(self, images_seen: int) -> list[FacePictures]:
+        """Writes their picture and gives them as faces without figures, whose target is what was given."""
+        if self._real is None:
+            return []
+        real = self._real.restore(self._restore)
+        write_png(self.settings.folder / "pictures" / f"real_{images_seen:012}.png", real.picture())
+        self.reporting.tracking.log_picture("real faces", real.picture(), images_seen)
+        rows = [FaceRow(f"real: {name}", {}, {}) for name in real.names]
+        faces = zip(rows, real.degraded, real.restored, strict=True)
+        return [FacePictures(row, degraded, restored, None) for row, degraded, restored in faces]

@@ -46,7 +46,7 @@ def split(batch: FaceBatch, num_parts: int) -> list[FaceBatch]:
         raise ValueError(f"{num_images} images per process cannot be divided into {num_parts} parts (run.num_parts)")
     size = num_images // num_parts
     starts = range(0, num_images, size)
-    return [FaceBatch(batch.target[i : i + size], batch.image_indices[i : i + size]) for i in starts]
+    return [batch.part(start, size) for start in starts]
 
 
 def check_division(

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceBatch, RunBatches, RunImages, collate_faces
+from data.dataset import FaceBatch, RunImages, collate_faces
 from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.files import FaceFiles, open_faces
-from data.run_order import photograph_and_substitutes, photograph_of
+from data.run_order import RunBatches, photograph_and_substitutes, photograph_of
 
 MakeFaces = Callable[..., FaceFiles]
 
@@ -187,7 +187,7 @@ def test_a_name_that_is_no_unicode_text_is_reported(tmp_path: Path) -> None:
 
 def test_usable_faces_leaves_out_what_cannot_be_decoded(make_faces: MakeFaces, tmp_path: Path) -> None:
     faces = make_faces(30, 0, 17)
-    usable = usable_faces(faces, tmp_path / "report.jsonl", 0.1)
+    usable = faces.choose(usable_faces(faces, tmp_path / "report.jsonl", 0.1))
     assert usable.names == [name for name in faces.names if name not in ("000.png", "017.png")]
     assert np.asarray(usable.read(16))[0, 0, 0] == 18
     assert entries(tmp_path / "report.jsonl") == ["000.png", "017.png"]

@@ -1,0 +1,102 @@
+"""Which file of one set belongs to which of another, by their names."""
+
+import unicodedata
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import PurePosixPath
+
+from data.faces.files import FaceFiles
+from system.atomic_file import printable
+
+PLACE = "{}"
+"""What stands in a template for the part of a name that both files share."""
+
+
+def match_degraded(
+    degraded: FaceFiles, target: FaceFiles, names: Sequence[str] = (), may_be_more: bool = False
+) -> FaceFiles:
+    """Finds the degraded version of every face.
+
+    Names are compared without their suffix and in Unicode's composed form (NFC): a file system that stores é as two
+    characters (macOS) and one that stores it as one (Linux) name the same face.
+
+    Args:
+        degraded: Degraded versions.
+        target: The faces.
+        names: How file names are made of what both share: none for equal names, one template such as `{}x4` or `{}_lq`
+            for those of the degraded versions, a second one such as `{}_hq` for those of the faces.
+        may_be_more: Whether degraded versions without a face are passed over.
+
+    Returns:
+        The degraded versions in the order of the faces.
+
+    Raises:
+        ValueError: A template is none, two files have one name, or a face has no degraded version; names them.
+    """
+    templates = _templates(names)
+    places = [_places(faces, template) for faces, template in zip((degraded, target), templates, strict=True)]
+    without_degraded = sorted(places[1].keys() - places[0].keys())
+    without_target = [] if may_be_more else sorted(places[0].keys() - places[1].keys())
+    if without_degraded or without_target:
+        raise ValueError(
+            f"degraded and target images must have the same names: without target {_some(without_target)}; without "
+            f"degraded image {_some(without_degraded)}; {_advice(degraded, target)}"
+        )
+    return degraded.choose([places[0][stem] for stem in places[1]])
+
+
+def _templates(names: Sequence[str]) -> tuple[str, str]:
+    if len(names) > 2 or any(name.count(PLACE) != 1 for name in names):
+        raise ValueError(
+            f"names must be at most two templates that hold {PLACE} once, for degraded and for target images, such as "
+            f"'{{}}x4' or '{{}}_lq' '{{}}_hq', got {' '.join(names)}"
+        )
+    degraded, target = (*names, PLACE, PLACE)[:2]
+    return degraded, target
+
+
+def _places(faces: FaceFiles, template: str) -> dict[str, int]:
+    """Positions by what stands in the place of the template."""
+    before, after = (unicodedata.normalize("NFC", part) for part in template.split(PLACE))
+    places: dict[str, int] = {}
+    for index, name in enumerate(faces.names):
+        path = PurePosixPath(unicodedata.normalize("NFC", name)).with_suffix("")
+        shared = path.name
+        if not (shared.startswith(before) and shared.endswith(after) and len(shared) >= len(before) + len(after)):
+            raise ValueError(
+                f"names in {faces.path} must be like {template} without their suffix, got {printable(name)}; correct "
+                "the template or rename the file"
+            )
+        stem = str(path.with_name(shared[len(before) : len(shared) - len(after)] or PLACE))
+        if stem in places:
+            raise ValueError(
+                f"names without suffix must be unique in {faces.path}, {printable(faces.names[places[stem]])} and "
+                f"{printable(name)} look the same; rename one of them"
+            )
+        places[stem] = index
+    return places
+
+
+def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
+    """A template that would make the first names match, where one is to be seen."""
+    one, other = (PurePosixPath(faces.names[0]).stem for faces in (degraded, target))
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    while length and one[length - 1] in "_-. ":
+        length -= 1
+    ends = [stem[length:] for stem in (one, other)]
+    fits = all(
+        PurePosixPath(name).stem.endswith(end)
+        for faces, end in zip((degraded, target), ends, strict=True)
+        for name in faces.names
+    )
+    if not length or not any(ends) or not fits:
+        return "rename or remove them"
+    templates = [f"'{PLACE}{end}'" for end in (ends if ends[1] else ends[:1])]
+    return f"rename or remove them, or say how the names differ, which looks like {' '.join(templates)}"
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    """A few names and how many there are."""
+    if not names:
+        return "none"
+    return f"{', '.join(map(printable, names[:most]))}{' …' if len(names) > most else ''} ({len(names)})"
