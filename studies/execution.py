@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from studies.plan import PlannedRun
 from system.child_processes import Children
+from train.processes.signals import OUT_OF_TIME_CODE
 from train.reporting.console import duration
 from train.reporting.csv_log import read_table
 
@@ -97,6 +98,8 @@ class Execution:
     say: Callable[[str], None]
     failed: dict[str, str] = field(default_factory=dict)
     """Fingerprint of runs that could not be done → reason."""
+    is_out_of_time: bool = False
+    """A run ended after its `run.max_minutes`; no other one was begun after it."""
     _taken: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -110,8 +113,12 @@ class Execution:
         """Number of the signal that ended it, 0 for none."""
         return self._children.stopped_by
 
+    @property
+    def _is_ending(self) -> bool:
+        return self.is_out_of_time or self.stopped_by > 0
+
     def carry_out(self) -> None:
-        """Works until all runs are done or have failed, or a signal came.
+        """Works until all runs are done or have failed, a signal came, or a run is out of its time.
 
         Signals that end runs are passed on to them: they finish their step, save and can be continued.
         """
@@ -131,10 +138,10 @@ class Execution:
         """One slot: takes run after run. Children inherit its cores from this thread."""
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, slot.cores)
-        while not self.stopped_by and (waiting := self._unfinished()):
+        while not self._is_ending and (waiting := self._unfinished()):
             run, lock = self._take(waiting)
             if run is None or lock is None:
-                time.sleep(WAIT_SECONDS if not self.stopped_by else 0)
+                time.sleep(WAIT_SECONDS if not self._is_ending else 0)
                 continue
             try:
                 self._train(run, slot)
@@ -183,6 +190,9 @@ class Execution:
         self._taken.discard(run.fingerprint)
         if code == 0 and run.is_complete:
             self.say(f"{run.name}: done after {duration(time.monotonic() - start)}")
+        elif code == OUT_OF_TIME_CODE:
+            self.is_out_of_time = True
+            self.say(f"{run.name}: run.max_minutes are over; ending when no run is at work; the same command continues")
         elif not self.stopped_by:
             reason = _last_line(run.log) or f"exit code {code}"
             self.failed[run.fingerprint] = f"exit code {code}: {reason}"

@@ -18,6 +18,7 @@ from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
 from system import machine
+from train.processes.signals import OUT_OF_TIME_CODE
 from train.run.record import recorded
 
 PROGRESS_SECONDS = 15.0
@@ -28,7 +29,7 @@ def carry_out_study(request: Request) -> None:
 
     Raises:
         ValueError: The study, an option or a run is wrong.
-        SystemExit: A signal came; its code is 128 and the signal's number.
+        SystemExit: A signal came; its code is 128 and the signal's number. Or a run ended after its run.max_minutes, 75.
     """
     study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs
@@ -97,11 +98,13 @@ def precision_options(output: Path) -> tuple[str, ...]:
 
 
 def carry_out(members: Sequence[PlannedMember], slots: Sequence[Slot]) -> dict[str, str]:
-    """Trains what is missing; returns what failed. Ends the command where a signal came."""
+    """Trains what is missing; returns what failed. Ends the command where a signal came or a run's time is over."""
     execution = Execution(all_runs(members), slots, say)
     execution.carry_out()
     if execution.stopped_by:
         sys.exit(128 + execution.stopped_by)
+    if execution.is_out_of_time:
+        sys.exit(OUT_OF_TIME_CODE)
     return execution.failed
 
 

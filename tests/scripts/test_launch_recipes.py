@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,10 @@ def test_slurm_starts_one_task_for_each_gpu_with_the_options_of_the_user(slurm: 
     ]
 
 
-@pytest.mark.parametrize(("code", "is_queued"), [(0, False), (2, False), (137, False), (138, True), (143, False)])
-def test_slurm_queues_a_run_again_only_when_it_was_warned_or_lost_a_process(
+@pytest.mark.parametrize(
+    ("code", "is_queued"), [(0, False), (2, False), (75, True), (137, False), (138, True), (143, False)]
+)
+def test_slurm_queues_a_run_again_only_when_it_was_warned_lost_a_process_or_its_minutes_are_over(
     slurm: Slurm, code: int, is_queued: bool
 ) -> None:
     done, called = slurm(code, "runs/a", SLURM_RESTART_COUNT="3")
@@ -92,7 +95,7 @@ def test_the_jobs_of_an_array_have_seeds_and_folders_of_their_own_and_are_queued
     assert done.returncode == 138
 
 
-@pytest.mark.parametrize(("code", "is_queued"), [(0, False), (2, False), (138, True)])
+@pytest.mark.parametrize(("code", "is_queued"), [(0, False), (2, False), (75, True), (138, True)])
 def test_the_tasks_of_a_study_get_its_words_and_are_queued_again_after_a_warning(
     slurm: Slurm, code: int, is_queued: bool
 ) -> None:
@@ -150,6 +153,37 @@ def test_the_pytorchjob_has_the_fields_of_the_operator(job: dict[str, Any]) -> N
         assert words[words.index("--data.faces") + 1] == mounts["faces"]["mountPath"]
         assert words[words.index("--run.folder") + 1].startswith(mounts["runs"]["mountPath"])
         assert all(isinstance(word, str) for word in words)  # Kubernetes takes no numbers here
+
+
+@pytest.mark.parametrize(("ending", "code"), [("exit 0", 0), ("exit 2", 2), ("exit 75", 138), ("exit 138", 138)])
+def test_the_pods_end_with_the_code_of_training_but_make_minutes_that_are_over_one_that_is_tried_again(
+    job: dict[str, Any], tmp_path: Path, ending: str, code: int
+) -> None:
+    assert pod_of_a_python_that(f'echo "$NODE_RANK ${{RANK:-none}} $*"; {ending}', job, tmp_path).wait(60) == code
+    assert (tmp_path / "said").read_text().startswith("1 none -m train fit --config configs/prior_512.yaml")
+
+
+def test_the_pods_hand_the_signal_of_a_drained_node_on_and_wait_for_the_checkpoint(
+    job: dict[str, Any], tmp_path: Path
+) -> None:
+    pod = pod_of_a_python_that("trap 'sleep 0.3; echo saved; exit 143' TERM; echo ready; sleep 60 & wait", job, tmp_path)
+    deadline = time.monotonic() + 60
+    while "ready" not in (tmp_path / "said").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pod.terminate()
+    assert pod.wait(60) == 143
+    assert (tmp_path / "said").read_text().endswith("saved\n")
+
+
+def pod_of_a_python_that(commands: str, job: dict[str, Any], folder: Path) -> "subprocess.Popen[bytes]":
+    """Starts the command of a pod with a shell script in the place of Python; what it prints is in the file `said`."""
+    container = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    (folder / "python").write_text(f"#!/bin/bash\n{commands}\n")
+    (folder / "python").chmod(0o755)
+    environment = {**CLEAN, "PATH": f"{folder}:{CLEAN['PATH']}", "RANK": "1", "WORLD_SIZE": "2"}
+    with (folder / "said").open("wb") as said:
+        return subprocess.Popen([*container["command"], *container["args"]], env=environment, stdout=said)
 
 
 def test_the_user_of_the_pods_is_that_of_the_image(job: dict[str, Any]) -> None:

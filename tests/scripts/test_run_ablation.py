@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studies.commands.ablation import precision_options
+from studies.commands.ablation import carry_out, precision_options
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.study import ROOT, Stage, Study, Variant, read_study
@@ -231,6 +231,18 @@ def test_a_failed_prior_takes_its_restorations_with_it_and_the_others_go_on(
     assert tried == [runs[0].name, runs[3].name]
     assert execution.failed[runs[0].fingerprint] == "exit code 2: the disk is full"
     assert execution.failed[runs[1].fingerprint] == f"{runs[0].name} failed"
+
+
+def test_a_study_whose_runs_are_out_of_their_minutes_begins_no_more_and_says_by_its_code_that_it_goes_on(
+    study: Study, conditions: Conditions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = plan_members(study, replace(conditions, seeds=(0,)))
+    monkeypatch.setattr(PlannedRun, "command", lambda run: ["-c", "import sys; sys.exit(75)"])
+    with pytest.raises(SystemExit) as ended:
+        carry_out(members, share_machine(1))
+    assert ended.value.code == 75
+    said = capsys.readouterr().out
+    assert said.count("begins") == 1 and "run.max_minutes are over" in said and "failed" not in said
 
 
 @pytest.mark.slow
