@@ -29,7 +29,7 @@ def carry_out_study(request: Request) -> None:
 
     Raises:
         ValueError: The study, an option or a run is wrong.
-        SystemExit: A signal came; its code is 128 and the signal's number. Or a run ended after its run.max_minutes, 75.
+        SystemExit: A signal came (its code is 128 and the number), or a run ended after its run.max_minutes (75).
     """
     study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs

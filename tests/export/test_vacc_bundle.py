@@ -28,7 +28,7 @@ from export.int8.quantization import QuantizationSettings, quantize
 from export.int8.simulation import Quality
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
-from inference.restorers import load_restorer
+from inference.restorers import accepted_deprecations, load_restorer
 from models import load_generator
 from system.machine import processor
 
@@ -131,7 +131,8 @@ def test_settings_of_the_compiler_read_back_with_the_values_of_the_zoo(
             "opt_level": 2,
             "data_type": 0,
         }
-        traced = torch.jit.load(folder / frontend["checkpoint"])
+        with accepted_deprecations():
+            traced = torch.jit.load(folder / frontend["checkpoint"])
         assert [argument.name for argument in traced.forward.schema.arguments] == ["self", "input"]
         assert traced(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 64, 64)
     quantize_options = backend["quantize"]
@@ -153,7 +154,8 @@ def test_settings_of_the_compiler_read_back_with_the_values_of_the_zoo(
 def test_layer_map_names_the_convolutions_of_the_trace_that_is_compiled(
     bundle: tuple[Path, ExportReport], layers: list[dict[str, Any]]
 ) -> None:
-    traced = torch.jit.load(bundle[0] / "generator_int8.torchscript.pt")
+    with accepted_deprecations():
+        traced = torch.jit.load(bundle[0] / "generator_int8.torchscript.pt")
     found = []
     for node in traced.inlined_graph.nodes():
         operands = list(node.inputs())

@@ -1,4 +1,4 @@
-"""What mutated command lines work on: tiny faces, networks, runs and a bundle, and what nobody expects in their place."""
+"""What mutated command lines work on: tiny faces, networks, runs, a bundle, and what nobody expects in their place."""
 
 import os
 import zipfile
@@ -33,7 +33,9 @@ COMMANDS: dict[str, str] = {
         "--checkpoint {restorer} --calibration_faces {faces} --faces {faces} --num_calibration 2 --num_faces 2 "
         "--imbalance 0.0"
     ),
-    "scripts.compare_runs": "a={restorer} b={restoration_run} --faces {faces} --max_faces 2 --metrics psnr --output {out}",
+    "scripts.compare_runs": (
+        "a={restorer} b={restoration_run} --faces {faces} --max_faces 2 --metrics psnr --output {out}"
+    ),
     "scripts.convert_checkpoint": "{restorer} --to public --output {out}.pth",
     "scripts.describe_checkpoint": "{restorer}",
     "scripts.evaluate": "--checkpoint {restorer} --faces {faces} --max_faces 2 --metrics psnr ssim --output {out}",
@@ -153,7 +155,12 @@ def _train(folder: Path, stage: str) -> None:
     """A tiny run; `diverging` skips its updates and dumps one."""
     words = ["--run.total_images", "8", "--run.folder", str(folder / f"{stage}_run")]
     if stage == "diverging":
-        words += ["--model.init_args.regularization.r1_weight", "1e38", "--model.init_args.regularization.r1_interval", "1"]
+        words += [
+            "--model.init_args.regularization.r1_weight",
+            "1e38",
+            "--model.init_args.regularization.r1_interval",
+            "1",
+        ]
     config = folder / f"{'prior' if stage == 'diverging' else stage}.yaml"
     train_command.fit(["--config", str(config), *words])
 

@@ -166,7 +166,8 @@ def test_the_pods_end_with_the_code_of_training_but_make_minutes_that_are_over_o
 def test_the_pods_hand_the_signal_of_a_drained_node_on_and_wait_for_the_checkpoint(
     job: dict[str, Any], tmp_path: Path
 ) -> None:
-    pod = pod_of_a_python_that("trap 'sleep 0.3; echo saved; exit 143' TERM; echo ready; sleep 60 & wait", job, tmp_path)
+    saving = "trap 'sleep 0.3; echo saved; exit 143' TERM; echo ready; sleep 60 & wait"
+    pod = pod_of_a_python_that(saving, job, tmp_path)
     deadline = time.monotonic() + 60
     while "ready" not in (tmp_path / "said").read_text():
         assert time.monotonic() < deadline

@@ -1,5 +1,6 @@
 """Several processes: how they start without Lightning's wrapper around the networks, and share values."""
 
+import subprocess
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
+from system.child_processes import SECONDS_TO_END
 from train.processes.peer_watch import PeerWatch
 
 
@@ -20,6 +22,7 @@ class ExplicitAveraging(DDPStrategy):
     """
 
     watch: PeerWatch | None = None
+    _children: "list[subprocess.Popen[bytes]]" = []
 
     def setup_distributed(self) -> None:
         """Connects the processes, once, for collectives and for the watch over each other."""
@@ -27,17 +30,35 @@ class ExplicitAveraging(DDPStrategy):
             return
         super().setup_distributed()
         launcher: Any = self.launcher
-        children = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
-        if children:
+        self._children = list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+        if self._children:
             launcher.procs.clear()  # whose observer would kill this process without a word
         assert self.cluster_environment is not None  # Lightning chose one
         address = self.cluster_environment.main_address
-        self.watch = PeerWatch(self.global_rank, self.world_size, address, self.broadcast, children)
+        self.watch = PeerWatch(self.global_rank, self.world_size, address, self.broadcast, self._children)
 
     def connect_launched_processes(self) -> None:
         """Connects what torchrun or SLURM has started at once; processes that this one starts come with training."""
         if not isinstance(self.cluster_environment, LightningEnvironment):
             self.setup_environment()
+
+    def end_processes(self) -> None:
+        """Ends watch and collectives after work that went well, and waits for the processes that this one started.
+
+        Left to the end of the interpreter, the threads of gloo may wait for Python's lock while it waits for them
+        (PyTorch's issue 190489): a process that has done its work would never end.
+        """
+        if self.watch is None:
+            return
+        self.barrier()  # nobody's connections are closed before all have what was sent
+        self.watch.stop()
+        torch.distributed.destroy_process_group()
+        for rank, child in enumerate(self._children, 1):
+            try:
+                child.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                print(f"warning: process {rank} had done its work but did not end; it was killed", flush=True)
 
     def configure_ddp(self) -> None:
         """Wraps nothing; the processes start from equal weights because these depend on the seed alone."""

@@ -39,8 +39,8 @@ def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]
         raise problem from None
     finally:
         data.end_workers()
-    if isinstance(strategy, ExplicitAveraging) and strategy.watch is not None:
-        strategy.watch.stop()
+    if isinstance(strategy, ExplicitAveraging):
+        strategy.end_processes()
 
 
 def plain_problem(error: BaseException, data: FacesDataModule) -> BaseException:

@@ -1,0 +1,188 @@
+"""Commands in forked processes, for which nothing has to be imported again, and in processes of their own."""
+
+import importlib
+import math
+import os
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from system import command_line
+from tests.fuzz.argument_inputs import ROOT, main_of
+
+BEGUN = 99
+"""Exit code in the place of a run, a study or a soak that a command line would begin."""
+MEMORY_LIMIT_BYTES = 6 * 2**30
+"""Address space of a command beyond what the imports take."""
+MARK = "GPEN_MUTATED"
+"""Variable by which all processes of a command are found."""
+LEFT_PROCESSES = 98
+"""Exit code in the place of a command that has ended but left processes behind."""
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    code: int | None
+    """None where it was ended since it was at work for long."""
+    output: bytes
+    seconds: float
+    """Of the processor."""
+    mebibytes: float = 0.0
+
+
+def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float) -> Outcome:
+    """Carries something out in a forked process, so that the imports of this one are there already.
+
+    Args:
+        action: What a command's process would do.
+        folder: Its working directory.
+        log: File for what it prints.
+        seconds: It is ended after so much processor time, or ten times as long.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    process = os.fork()
+    if process == 0:
+        _become(folder, log, seconds)
+        _carry_out(action)
+    code, usage = _wait(process, time.monotonic() + 10 * seconds)
+    used = usage.ru_utime + usage.ru_stime
+    code = None if used >= seconds and code == -signal.SIGXCPU else code
+    return Outcome(code, log.read_bytes(), used, max(usage.ru_maxrss - own, 0) / 1024)
+
+
+def _become(folder: Path, log: Path, seconds: float) -> None:
+    """Makes a forked process one of its own: session, working directory, output, limits on time and memory."""
+    os.setsid()
+    os.chdir(folder)
+    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for standard in (1, 2):
+        os.dup2(number, standard)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_LIMIT_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 5))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _carry_out(action: Callable[[], Any]) -> NoReturn:
+    """Ends a forked process as Python would."""
+    code = 0
+    try:
+        action()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _wait(process: int, deadline: float) -> tuple[int | None, Any]:
+    """Waits for a process, or ends it with its session when it takes too long."""
+    has_time = True
+    while True:
+        ended, status, usage = os.wait4(process, os.WNOHANG)
+        if ended:
+            break
+        if has_time and time.monotonic() > deadline:
+            has_time = False
+            os.killpg(process, signal.SIGKILL)
+        time.sleep(0.005)
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # readers of a command that was ended
+    return (os.waitstatus_to_exitcode(status) if has_time else None), usage
+
+
+def in_process(module: str, words: Sequence[str], folder: Path, seconds: float) -> Outcome:
+    """Starts a command as its users do; one that is still at work is asked to end and must leave no process behind."""
+    start, mark = time.monotonic(), secrets.token_hex(16)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), MARK: mark}
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", module, *words]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=log, start_new_session=True)  # fmt: skip
+        code: int | None
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            code = process.wait(120)
+            code = None if code in (-signal.SIGTERM, 128 + signal.SIGTERM) else code
+        code = LEFT_PROCESSES if processes_with(mark) else code
+    return Outcome(code, (folder / "log").read_bytes(), time.monotonic() - start)
+
+
+def call(module: str, words: Sequence[str]) -> None:
+    """What the process of a command does, but that it begins no other one and downloads nothing."""
+    from system.child_processes import Children
+
+    def begin(*_: object, **__: object) -> NoReturn:
+        sys.exit(BEGUN)
+
+    Children.start = begin  # type: ignore[method-assign]
+    os.environ |= {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": os.getcwd(), "WANDB_MODE": "disabled"}
+    if module == "train":
+        sys.argv = ["train", *words]
+        command_line.conclude(main_of(module))
+    if module == "scripts.run_demo":
+        import demo.steps
+
+        demo.steps.measure_speed = lambda precision: demo.steps.Speed(1.0, 1.0)  # type: ignore[attr-defined]
+    command_line.run(main_of(module), words)
+
+
+def import_what_it_needs(action: Callable[[], Any], folder: Path, seconds: float) -> None:
+    """Imports here what a command imports while it works, so that each forked process has it at once."""
+    names = folder / "modules"
+
+    def act_and_tell() -> None:
+        try:
+            action()
+        finally:
+            names.write_text("\n".join(name for name, module in sys.modules.items() if is_ours(module)))
+
+    scratch = folder / "first"
+    scratch.mkdir()
+    in_fork(act_and_tell, scratch, folder / "log", seconds)
+    for name in names.read_text().splitlines():
+        importlib.import_module(name)
+    shutil.rmtree(scratch)
+
+
+def is_ours(module: object) -> bool:
+    """Whether a module is one of this repository's packages."""
+    from tests.fuzz.argument_inputs import ROOT
+
+    file = getattr(module, "__file__", None)
+    return (
+        bool(file) and Path(str(file)).is_relative_to(ROOT) and ".venv" not in Path(str(file)).relative_to(ROOT).parts
+    )
+
+
+def processes_with(mark: str) -> list[int]:
+    """The living processes that a command started by `in_process` has left behind."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{MARK}={mark}".encode() in path.read_bytes():  # empty of one that has ended
+                found.append(int(path.parent.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
