@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from system.live_progress import Tell
 from system.machine import give_back_freed_memory, keep_freed_memory
 
 WARM_UP_RUNS = 2
@@ -65,13 +66,13 @@ class Timing(NamedTuple):
         return (max(self.seconds) - min(self.seconds)) / 2 / self.median
 
 
-def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: Callable[[str], None]) -> list[Timing]:
+def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: Tell) -> list[Timing]:
     """Runs all contenders once per round, so that slow spells of a shared machine meet them all.
 
     Args:
         contenders: At least one.
         num_rounds: Timed rounds; every contender is warmed up before.
-        on_step: Told what is being done.
+        on_step: Told what is being done and how far it is.
 
     Returns:
         Timings in the order of the contenders.
@@ -94,8 +95,8 @@ def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: Cal
             pipes.append(ours)
             _ask(contender, ours)
         for index in range(num_rounds):
-            for contender, pipe, its_seconds in zip(contenders, pipes, seconds, strict=True):
-                on_step(f"{contender.name}: round {index + 1} of {num_rounds}")
+            for number, (contender, pipe, its_seconds) in enumerate(zip(contenders, pipes, seconds, strict=True)):
+                on_step("runs", index * len(contenders) + number, num_rounds * len(contenders))
                 its_seconds.append(_ask(contender, pipe)[0])
         memory = [int(_ask(contender, pipe)[1]) for contender, pipe in zip(contenders, pipes, strict=True)]
     return [Timing(c.name, s, m) for c, s, m in zip(contenders, seconds, memory, strict=True)]

@@ -25,6 +25,7 @@ from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
 from models import GPEN
+from system.live_progress import say_nothing
 
 Runner = Callable[[], object]
 """Restores one face."""
@@ -82,7 +83,7 @@ def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
     settings = QuantizationSettings(
         "max", "onnxruntime", None, largest_float_flops=0.0, equalize=False, correct_biases=False
     )
-    quantized = quantize(network, map_layers(network), faces, settings, lambda step: None)
+    quantized = quantize(network, map_layers(network), faces, settings, say_nothing)
     write_integer_onnx(path, quantized.network, quantized.grids)
 
 

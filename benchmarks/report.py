@@ -14,6 +14,7 @@ from benchmarks.contenders import Timing, time_in_turns
 from benchmarks.rows import ROWS, Machine, Row
 from system import machine
 from system.atomic_file import write_atomically
+from system.live_progress import live_progress
 
 PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-headless")
 
@@ -88,7 +89,7 @@ def show(console: Console, name: str, timings: list[Timing]) -> None:
 
 def time_row(console: Console, row: Row, num_rounds: int) -> list[Timing]:
     """Times the contenders of a row and prints them."""
-    with console.status(row.name) as status:
-        timings = time_in_turns(row.contenders, num_rounds, lambda step: status.update(f"{row.name}: {step}"))
+    with live_progress(row.name) as tell:
+        timings = time_in_turns(row.contenders, num_rounds, tell)
     show(console, row.name, timings)
     return timings

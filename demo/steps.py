@@ -30,11 +30,12 @@ from system import machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
+from system.live_progress import live_progress
 from train.training import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 DEGRADATION, SEED = "small", 0
-NUM_RENDERED, NUM_VALIDATION, NUM_EXPORT_STEPS = 2_000, 64, 12
+NUM_RENDERED, NUM_VALIDATION = 2_000, 64
 MINUTES, MINUTES_ON_ONE_CORE = 12.0, 25.0
 
 
@@ -155,15 +156,8 @@ class Demo:
         evaluation = measure(checkpoint, held_out)
         say("Export, compared with the trained network")
         parity = ParityFaces(faces, DEGRADATION, SEED)
-        with progress_bar("exporting", NUM_EXPORT_STEPS) as show:
-            steps: list[str] = []
-
-            def on_step(step: str) -> None:
-                show(len(steps))
-                steps.append(step)
-
-            exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=on_step)
-            show(NUM_EXPORT_STEPS)
+        with live_progress("exporting") as tell:
+            exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=tell)
         seconds = time.perf_counter() - self._start
         figures = metrics(evaluation, exported, seconds)
         write_atomically(self.output / "metrics.json", json.dumps(figures, indent=2) + "\n")

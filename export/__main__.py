@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from system import command_line
+from system.live_progress import live_progress
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: help and wrong options answer at once
     from export.bundle.contents import ExportReport, ExportSettings
@@ -78,11 +79,9 @@ def main(
 
     console = Console(stderr=True)
     compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
-    with console.status("reading the checkpoint") as status:
-        settings = _settings(forms, integers, images.faces is not None, console)
-        report = export_bundle(
-            checkpoint, output, compare_on, settings, overwrite, on_step=lambda step: status.update(step)
-        )
+    settings = _settings(forms, integers, images.faces is not None, console)
+    with live_progress("reading the checkpoint") as tell:
+        report = export_bundle(checkpoint, output, compare_on, settings, overwrite, tell)
     _print_summary(report, output)
 
 

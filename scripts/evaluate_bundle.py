@@ -9,6 +9,7 @@ from rich.table import Table
 
 from system import command_line
 from system.atomic_file import write_atomically
+from system.live_progress import live_progress
 
 if TYPE_CHECKING:
     from export.card.evaluation import CardEvaluation
@@ -51,8 +52,8 @@ def main(
     _print_evaluation(console, evaluation)
     suspects: list[Suspect] = []
     if evaluation.is_different and not no_fault_location:
-        with Console(stderr=True).status("looking for the layer at fault") as status:
-            suspects = likely_faults(contents, precision, faces, on_step=lambda step: status.update(step))
+        with live_progress("looking for the layer at fault") as tell:
+            suspects = likely_faults(contents, precision, faces, tell)
         _print_suspects(console, suspects)
     if json is not None:
         write_atomically(json, dumps(evaluation.as_json(suspects), indent=2) + "\n")

@@ -16,7 +16,8 @@ def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0) -> Non
     """
     from inference.drawing import render_faces
 
-    render_faces(checkpoint, output, number, seed)
+    with command_line.progress_bar("drawing faces", number) as show:
+        render_faces(checkpoint, output, number, seed, show)
     print(f"{number} faces in {output}")
 
 

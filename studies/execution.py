@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 
 from studies.plan import PlannedRun
 from system.child_processes import Children
+from system.live_progress import duration
 from train.processes.signals import OUT_OF_TIME_CODE
-from train.reporting.console import duration
 from train.reporting.csv_log import read_table
 
 Item = TypeVar("Item")

@@ -20,7 +20,9 @@ from evaluation.pairs import open_degradation
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
+from system.live_progress import Tell, say_nothing
 
+MEASURING = "measuring faces"
 MOST_KEPT_BYTES = 2**30
 """Pairs that need more are read and degraded anew for every network."""
 
@@ -104,24 +106,32 @@ class Measurer:
     Args:
         faces: Folder or zip of clean aligned faces.
         settings: How to measure.
-        on_progress: Called with the short name of the degradation, the faces done and all of them.
+        tell: Told how many faces are done of those that were expected.
 
     Raises:
         FileNotFoundError: There are no such faces or presets.
         ValueError: They are damaged.
     """
 
-    def __init__(
-        self, faces: Path, settings: MeasurementSettings, on_progress: Callable[[str, int, int], None] | None = None
-    ) -> None:
+    def __init__(self, faces: Path, settings: MeasurementSettings, tell: Tell = say_nothing) -> None:
         self.settings = settings
-        self.on_progress = on_progress
+        self._tell = tell
+        self._num_done = self._num_expected = 0
         self._faces = open_faces(faces.resolve())
         print_left_out(self._faces)
         self._fingerprint = fingerprint(self._faces)
         self._num_faces = min(len(self._faces), settings.max_faces or len(self._faces))
         self._metrics: dict[torch.device, Metrics] = {}
         self._evaluators: dict[tuple[str, int, torch.device], Evaluator] = {}
+
+    def expect(self, networks: Mapping[Path, Path]) -> None:
+        """Notes what will be measured, for the time left.
+
+        Args:
+            networks: Folder of results, as for `measure`, to the checkpoint.
+        """
+        missing = [name for folder, checkpoint in networks.items() for name in self._missing(checkpoint, folder)]
+        self._num_done, self._num_expected = 0, len(missing) * self._num_faces
 
     def measure(self, checkpoint: Path, folder: Path) -> dict[str, Path]:
         """Evaluates a network under each degradation, unless its complete results are there already.
@@ -141,19 +151,17 @@ class Measurer:
             FileNotFoundError: There is no such checkpoint.
             ValueError: It cannot be measured; says why.
         """
-        digest = file_digest(checkpoint)
         restorer: Restorer | None = None
         folders = {name: folder / name for name in self.settings.preset_names()}
-        for name, degradation in self.settings.preset_names().items():
-            if self._is_complete(folders[name], self._expected(degradation, digest)):
-                continue
+        for name, degradation in self._missing(checkpoint, folder).items():
             try:
                 with _ended_in_order():
                     restorer = restorer or load_restorer(checkpoint, default_device(checkpoint))
                     evaluator = self._evaluator(degradation, restorer)
-                    evaluate_restorer(restorer, checkpoint, evaluator, folders[name], self._progress_of(name))
+                    evaluate_restorer(restorer, checkpoint, evaluator, folders[name], self._show)
             except (ValueError, OSError) as error:
                 raise ValueError(f"{checkpoint.name} cannot be measured under {degradation}: {error}") from error
+            self._num_done += self._num_faces
         return folders
 
     def _evaluator(self, degradation: str, restorer: Restorer) -> Evaluator:
@@ -168,9 +176,19 @@ class Measurer:
             self._evaluators[key] = Evaluator(pairs, self._metrics[restorer.device])
         return self._evaluators[key]
 
-    def _progress_of(self, name: str) -> Callable[[int], None] | None:
-        tell = self.on_progress
-        return None if tell is None else lambda done: tell(name, done, self._num_faces)
+    def _show(self, num_faces: int) -> None:
+        """Tells how far all that was expected is; others may have measured some of it meanwhile."""
+        done = self._num_done + num_faces
+        self._tell(MEASURING, done, max(self._num_expected, done))
+
+    def _missing(self, checkpoint: Path, folder: Path) -> dict[str, str]:
+        """The degradations under which a network has not been measured, by their short names."""
+        digest = file_digest(checkpoint)
+        return {
+            name: degradation
+            for name, degradation in self.settings.preset_names().items()
+            if not self._is_complete(folder / name, self._expected(degradation, digest))
+        }
 
     def _expected(self, degradation: str, digest: str) -> dict[str, Any]:
         """What the protocol in metrics.json has to say."""

@@ -18,6 +18,7 @@ from jsonargparse.typing import register_type
 
 from system.atomic_file import printable
 from system.child_processes import end_with_parent
+from system.live_progress import live_progress
 
 EXPECTED_ERRORS = (ValueError, OSError)
 WRONG_INPUT_CODE, INTERRUPTED_CODE = 2, 130
@@ -108,7 +109,7 @@ def refuse_existing(output: Path, overwrite: bool) -> None:
 
 @contextmanager
 def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows on stderr how far something is and how long it still takes.
+    """Shows on stderr how far something is and how long it still takes, see `system.live_progress`.
 
     Args:
         words: What is going on.
@@ -117,13 +118,8 @@ def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         A function that takes the steps done so far.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(words, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    with live_progress(words, total) as tell:
+        yield lambda done: tell(words, done, total)
 
 
 def underscored(words: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint
 from system import machine
 from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
+from system.live_progress import Tell, say_nothing
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def export_bundle(
     compare_on: ParityFaces | None = None,
     settings: ExportSettings | None = None,
     overwrite: bool = False,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Tell = say_nothing,
 ) -> ExportReport:
     """Writes a bundle of a checkpoint's EMA weights; every artefact in it was run and compared with the network.
 
@@ -72,7 +73,7 @@ def export_bundle(
         compare_on: Faces to compare, calibrate and measure on; None takes the default, smooth synthetic images.
         settings: What the bundle holds; None takes the default, float artefacts only.
         overwrite: Replace the files of a bundle that is there already; other files in the folder stay.
-        on_step: Told in a few words what begins.
+        on_step: Told what goes on and how far it is.
 
     Returns:
         What report.json holds.
@@ -80,7 +81,7 @@ def export_bundle(
     Raises:
         ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
     """
-    output, tell, settings = Path(output), on_step or _say_nothing, settings or ExportSettings()
+    output, tell, settings = Path(output), on_step, settings or ExportSettings()
     compare_on = compare_on or ParityFaces()
     _check_request(output, overwrite, settings.opset)
     read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
@@ -132,7 +133,7 @@ def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:
 
 
 def _write_artefacts(
-    folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, tell: Callable[[str], None]
+    folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, tell: Tell
 ) -> StaticGPEN:
     """Writes the float artefacts and returns the static form they hold."""
     tell("writing safetensors")
@@ -146,7 +147,7 @@ def _write_artefacts(
     return network
 
 
-def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Callable[[str], None]) -> dict[str, ImageDifference]:
+def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Tell) -> dict[str, ImageDifference]:
     """Runs every float artefact as its users will."""
     differences = {}
     for name in FLOAT_ARTEFACTS:
@@ -203,7 +204,3 @@ def _move_in(folder: Path, output: Path) -> None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _say_nothing(step: str) -> None:
-    """The default of `on_step`."""

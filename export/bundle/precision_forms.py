@@ -23,12 +23,13 @@ from export.formats.artefacts import write_torchscript
 from export.formats.integer_engine import write_integer_onnx
 from export.formats.parity import ImageDifference, check_difference, compare_networks
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
-from export.int8.simulation import quality
+from export.int8.simulation import BATCH_SIZE, quality
 from export.static.graph import Layer, map_layers
 from export.static.half_precision import ValueRange, half_risks, record_ranges, simulate_half
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN
+from system.live_progress import Tell
 from system.machine import processor
 
 
@@ -60,7 +61,7 @@ def make_forms(
     network: StaticGPEN,
     faces: BundleFaces,
     settings: ExportSettings,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> PrecisionForms:
     """Restores the evaluation faces in every precision and writes the artefacts of int8.
 
@@ -70,28 +71,26 @@ def make_forms(
         network: Its static form.
         faces: Of the bundle.
         settings: Precisions and how int8 is chosen.
-        tell: Told what begins.
+        tell: Told what goes on and how far it is.
 
     Raises:
         ValueError: An artefact of int8 differs from what was simulated.
     """
     degraded, layers = faces.evaluation.degraded, map_layers(network)
-    tell(f"restoring {len(degraded)} faces in float32")
-    restored = {"float32": restore_all(network, degraded)}
+    restored = {"float32": restore_all(network, degraded, "restoring in float32", tell)}
     golden_forms = {"float32": "float32"}
     ranges: Mapping[str, ValueRange] = {}
     differences: dict[str, ImageDifference] = {}
     card: QuantizedNetwork | None = None
     if "fp16" in settings.precisions:
-        tell(f"restoring {len(degraded)} faces in fp16")
         golden_forms["fp16"] = "fp16, simulated"
-        restored["fp16, simulated"] = restore_all(simulate_half(network), degraded)
+        restored["fp16, simulated"] = restore_all(simulate_half(network), degraded, "restoring in fp16", tell)
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
     if "int8" in settings.precisions:
         name = f"int8 ({settings.quantization.calibration})"
         golden_forms["int8"] = f"{name}, simulated"
         card, differences[INTEGER_TORCHSCRIPT_NAME] = _quantize_for_card(folder, network, layers, faces, settings, tell)
-        tell(f"restoring {len(degraded)} faces in int8")
+        tell("restoring in int8, as the card")
         restored[f"{name}, simulated"] = card.simulate(degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, tell)
     results = _measure(restored, faces)
@@ -100,10 +99,21 @@ def make_forms(
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
 
 
-def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, batch_size: int = 8) -> Tensor:
-    """Restores faces, uint8 [N, 3, R, R] to float32 [N, 3, R, R], a few at a time."""
-    with torch.no_grad():
-        return torch.cat([restore(uint8_to_model(batch)) for batch in degraded.split(batch_size)])
+def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, words: str, tell: Tell) -> Tensor:
+    """Restores faces, uint8 [N, 3, R, R] to float32 [N, 3, R, R], a few at a time.
+
+    Args:
+        restore: float32 [N, 3, R, R] in [-1, 1] to the same shape.
+        degraded: uint8 [N, 3, R, R].
+        words: What this is, for `tell`.
+        tell: Told how many faces are done.
+    """
+    restored = []
+    for index, batch in enumerate(degraded.split(BATCH_SIZE)):
+        tell(words, index * BATCH_SIZE, len(degraded))
+        with torch.no_grad():
+            restored.append(restore(uint8_to_model(batch)))
+    return torch.cat(restored)
 
 
 def _quantize_for_card(
@@ -112,7 +122,7 @@ def _quantize_for_card(
     layers: Sequence[Layer],
     faces: BundleFaces,
     settings: ExportSettings,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> tuple[QuantizedNetwork, ImageDifference]:
     """int8 as the card computes it, and how far the trace that it is compiled from is from what was traced."""
     assert faces.calibration is not None  # int8 without faces was refused
@@ -125,18 +135,16 @@ def _quantize_for_card(
     return card, difference
 
 
-def _run_in_integers(
-    folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, tell: Callable[[str], None]
-) -> Tensor:
+def _run_in_integers(folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, tell: Tell) -> Tensor:
     """Writes int8 for onnxruntime and restores the evaluation faces with it."""
     assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
     chosen = replace(settings.quantization, target="onnxruntime", largest_drop_db=None, largest_float_flops=0.0)
     engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, tell, faces.range_faces)
-    tell(f"restoring {len(faces.evaluation.names)} faces in onnxruntime's int8")
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
-    return restore_all(load_restorer(folder / INTEGER_ONNX_NAME), faces.evaluation.degraded)
+    restorer = load_restorer(folder / INTEGER_ONNX_NAME)
+    return restore_all(restorer, faces.evaluation.degraded, "restoring in int8 by onnxruntime", tell)
 
 
 def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormResult, ...]:

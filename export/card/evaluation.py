@@ -1,7 +1,6 @@
 """How far a card's images are from those it should have made, and what may be wrong."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import load_generator
+from system.live_progress import Tell
 
 TOLERANCE_DB = 1.0
 """How much further from the float images than the simulation a card may be: it adds and rounds in another order."""
@@ -153,16 +153,14 @@ def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -
     return CardEvaluation(precision, faces, mean, is_different, verdict)
 
 
-def likely_faults(
-    bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: Callable[[str], None]
-) -> list[Suspect]:
+def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: Tell) -> list[Suspect]:
     """Ranks the layers of the bundle's network by how much of a card's error each explains alone.
 
     Args:
         bundle: What the outputs should be.
         precision: Of the card; its expected outputs are the reference.
         outputs: What it made, [N, 3, R, R].
-        on_step: Told what begins.
+        on_step: Told what goes on and how far it is.
 
     Returns:
         Suspects, the likeliest first.
@@ -180,17 +178,22 @@ def likely_faults(
 
 
 def _quantization_errors(
-    network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: Callable[[str], None]
+    network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: Tell
 ) -> dict[str, Tensor]:
     """The error of the network with one convolution in int8, for each convolution."""
-    on_step("simulating each convolution in int8")
+    words = "simulating each convolution in int8"
+    on_step(words)
     folder = bundle.folder / CALIBRATION_NAME / IMAGES_NAME
     calibration = bundle.degraded
     if folder.is_dir():
         calibration = _images(folder, sorted(path.name for path in folder.glob("*.png")), bundle.resolution)
     grids = choose_grids(network, calibration_ranges(network, calibration), "mse", "vacc")
     exact = simulate(network, {}, degraded)
-    return {name: simulate(network, {name: grid}, degraded) - exact for name, grid in grids.items()}
+    errors = {}
+    for number, (name, grid) in enumerate(grids.items()):
+        on_step(words, number, len(grids))
+        errors[name] = simulate(network, {name: grid}, degraded) - exact
+    return errors
 
 
 def _comparison(name: str, row: Tensor) -> FaceComparison:

@@ -14,7 +14,7 @@ Both scores are shares of the energy of the error image, from 0 to 1.
 Source: conjugate gradients on the normal equations, Golub and Van Loan, Matrix Computations, section 11.3 (CGNR).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from torch.func import functional_call, jvp, vjp
 
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
+from system.live_progress import Tell, say_nothing
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
 """A layer is named with confidence if it explains half of the error or more, and so much more than the next."""
@@ -51,7 +52,7 @@ def locate_fault(
     degraded: Tensor,
     error: Tensor,
     signatures: Mapping[str, Tensor] | None = None,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: Tell = say_nothing,
 ) -> list[Suspect]:
     """Ranks the layers by how much of an error each explains alone.
 
@@ -61,7 +62,7 @@ def locate_fault(
         degraded: What the network and the card were given, [N, 3, R, R] in [-1, 1], N at least 2.
         error: What the card made less what it should have made, [N, 3, R, R].
         signatures: By the name of a layer, the error of the network with that layer alone in int8, [N, 3, R, R].
-        on_step: Told what begins.
+        on_step: Told what goes on and how far it is.
 
     Returns:
         Suspects, the likeliest first; one for every layer and cause.
@@ -87,12 +88,12 @@ def locate_fault(
         return Suspect(name, "wrong constants", _explained(effect, error[half:]))
 
     asked = []
-    for number, name in enumerate(layers, 1):
-        on_step(f"asking layer {number} of {len(layers)}")
+    for number, name in enumerate(layers):
+        on_step("asking every layer", number, len(layers))
         asked.append(ask(name, ITERATIONS, 1))
     asked.sort(key=lambda suspect: -suspect.share)
     for place, suspect in enumerate(asked[:NUM_REFINED]):
-        on_step(f"asking {suspect.name} again, longer")
+        on_step("asking the likeliest layers again, longer", place, min(NUM_REFINED, len(asked)))
         asked[place] = ask(suspect.name, REFINED_ITERATIONS, REFINED_STEPS)
     return sorted(suspects + asked, key=lambda suspect: -suspect.share)
 

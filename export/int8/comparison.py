@@ -10,6 +10,7 @@ from export.int8.simulation import Quality, Target, quality, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models.quantization.clipping import CALIBRATIONS
+from system.live_progress import say_nothing
 
 
 def comparisons(
@@ -42,7 +43,7 @@ def comparisons(
         float_quality = quality(by_float, evaluation.target, by_float)
         which = f"uneven, σ = {deviation:g}" if deviation else "as trained"
         for words, settings in _ways(target, rounding_iterations, float_flops):
-            result = quantize(candidate, layers, calibration, settings, lambda _: None)
+            result = quantize(candidate, layers, calibration, settings, say_nothing)
             measured = quality(result.simulate(evaluation.degraded), evaluation.target, by_float)
             yield f"{which}, {words}", float_quality, measured, result.integer_flops
 

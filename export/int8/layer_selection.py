@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from evaluation.pairs import PairBatch
 from export.int8.simulation import Grids, Quality, quality, simulate
 from export.static.network import StaticGPEN
+from system.live_progress import Tell
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def exclude_layers(
     sensitivity: Sequence[LayerSensitivity],
     flops: Mapping[str, int],
     budget: Budget,
-    on_step: Callable[[str], None],
+    on_step: Tell,
 ) -> dict[str, str]:
     """Chooses convolutions to leave in float, greedily.
 
@@ -77,7 +78,7 @@ def exclude_layers(
         sensitivity: Of all convolutions.
         flops: Of every layer of the network by name, linear ones included.
         budget: When to stop.
-        on_step: Told in a few words what begins.
+        on_step: Told what goes on and how far it is.
 
     Returns:
         Reason by name of each excluded convolution.
@@ -113,21 +114,21 @@ def measure_on(network: StaticGPEN, faces: PairBatch) -> Measure:
     return measure
 
 
-def layer_sensitivity(measure: Measure, grids: Grids, on_step: Callable[[str], None]) -> tuple[LayerSensitivity, ...]:
+def layer_sensitivity(measure: Measure, grids: Grids, on_step: Tell) -> tuple[LayerSensitivity, ...]:
     """Measures every convolution by itself.
 
     Args:
         measure: From `measurement`.
         grids: Of all convolutions.
-        on_step: Told in a few words what begins.
+        on_step: Told what goes on and how far it is.
 
     Returns:
         One for each convolution, in the order of `grids`.
     """
     float_psnr = measure({}).psnr
     rows = []
-    for number, (name, grid) in enumerate(grids.items(), 1):
-        on_step(f"sensitivity of convolution {number} of {len(grids)}")
+    for number, (name, grid) in enumerate(grids.items()):
+        on_step("measuring what each convolution costs in int8", number, len(grids))
         alone, all_but = measure({name: grid}), measure(leave_out(grids, {name}))
         rows.append(
             LayerSensitivity(

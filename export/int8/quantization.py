@@ -1,6 +1,6 @@
 """Post-training quantization of the static form, from rescaling to the figures of what came out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -21,6 +21,7 @@ from export.int8.simulation import ConvolutionRanges, Grids, Target, calibration
 from export.static.graph import Layer
 from export.static.network import StaticGPEN
 from models.quantization.clipping import Calibration
+from system.live_progress import Tell
 
 LayerPrecision = Literal["int8", "fp16"]
 
@@ -91,7 +92,7 @@ def quantize(
     layers: Sequence[Layer],
     calibration: PairBatch,
     settings: QuantizationSettings,
-    on_step: Callable[[str], None],
+    on_step: Tell,
     range_faces: Tensor | None = None,
 ) -> QuantizedNetwork:
     """Quantizes a network after training.
@@ -101,7 +102,7 @@ def quantize(
         layers: All of its layers, from `export.static.graph.map_layers`.
         calibration: Faces that ranges, biases and layers are chosen on.
         settings: How.
-        on_step: Told in a few words what begins.
+        on_step: Told what goes on and how far it is.
         range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
 
     Returns:
@@ -131,7 +132,7 @@ def quantize(
 
 
 def _calibrate(
-    network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
+    network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Tell
 ) -> tuple[StaticGPEN, Grids, dict[str, ConvolutionRanges]]:
     """The rescaled network, steps of all its convolutions and the ranges that they were chosen from."""
     if settings.equalize:
@@ -149,7 +150,7 @@ def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "outpu
 
 
 def _correct(
-    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: Callable[[str], None]
+    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: Tell
 ) -> StaticGPEN:
     """Fits weights and biases to the steps of those convolutions that become int8."""
     if settings.rounding_iterations > 0:
@@ -167,7 +168,7 @@ def _select(
     layers: Sequence[Layer],
     calibration: PairBatch,
     settings: QuantizationSettings,
-    on_step: Callable[[str], None],
+    on_step: Tell,
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
     """Sensitivity of all convolutions, and which of them stay in float."""
     if settings.largest_float_flops == 0:

@@ -2,8 +2,7 @@
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,16 +11,15 @@ from filelock import FileLock
 
 from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution, Slot, share_machine
-from studies.measurement import Measurer
+from studies.measurement import MEASURING, Measurer
 from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
 from system import machine
+from system.live_progress import live_progress
 from train.processes.signals import OUT_OF_TIME_CODE
 from train.run.record import recorded
-
-PROGRESS_SECONDS = 15.0
 
 
 def carry_out_study(request: Request) -> None:
@@ -112,35 +110,24 @@ def measure_members(
     members: Sequence[PlannedMember], faces: Path, study: Study, folder: Path
 ) -> dict[PlannedMember, Member]:
     """Evaluates finished members where that was not done yet."""
+    finished = {m: m.restoration.checkpoint for m in members if m.restoration.is_complete}
+    networks = {folder / m.restoration.name: checkpoint for m, checkpoint in finished.items() if checkpoint is not None}
     measured = {}
-    finished = [member for member in members if member.restoration.is_complete]
-    measurer = Measurer(faces, study.measurement, progress_lines())
-    for index, member in enumerate(finished):
-        run, checkpoint = member.restoration, member.restoration.checkpoint
-        assert checkpoint is not None  # a finished run has written one
-        say(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")
-        own_folder = folder / run.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(own_folder.with_suffix(".lock")):
-            evaluations = measurer.measure(checkpoint, own_folder)
-        runs = {planned.stage: planned.folder for planned in member.runs}
-        measured[member] = Member(f"seed {member.seed}", checkpoint, evaluations, runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with live_progress(MEASURING) as tell:
+        measurer = Measurer(faces, study.measurement, tell)
+        measurer.expect(networks)
+        for index, member in enumerate(finished):
+            say(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")
+            own_folder = folder / member.restoration.name
+            checkpoint = networks[own_folder]
+            with FileLock(own_folder.with_suffix(".lock")):
+                evaluations = measurer.measure(checkpoint, own_folder)
+            runs = {planned.stage: planned.folder for planned in member.runs}
+            measured[member] = Member(f"seed {member.seed}", checkpoint, evaluations, runs)
     if not measured:
         raise ValueError("no variant is finished, so there is nothing to report; train first, or see the runs' logs")
     return measured
-
-
-def progress_lines() -> Callable[[str, int, int], None]:
-    """Prints how far an evaluation is, at most every `PROGRESS_SECONDS`."""
-    said = time.monotonic()
-
-    def tell(degradation: str, done: int, number: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            said = time.monotonic()
-            say(f"{degradation}: {done:,} of {number:,} faces")
-
-    return tell
 
 
 def compare(

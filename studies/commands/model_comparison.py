@@ -6,17 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, NamedModel, Variant, file_name, read_variants
-from studies.measurement import MeasurementSettings, Measurer
+from studies.measurement import MEASURING, MeasurementSettings, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
 from studies.report.tables import quality_table
 from system.atomic_file import printable
+from system.live_progress import live_progress
 
 EVALUATIONS_FOLDER = "evaluations"
 
@@ -90,24 +90,17 @@ def measure(
     models: dict[str, list[NamedModel]], faces: Path, settings: MeasurementSettings, folder: Path
 ) -> tuple[Variant, ...]:
     """Measures what has not been measured yet, with the time left shown."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    networks = [(name, one) for name, members in models.items() for one in members]
+    folders = {(name, one.name): folder / file_name(name) / file_name(one.name) for name, one in networks}
     variants = []
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=1)
-
-        def show(degradation: str, done: int, number: int) -> None:
-            before = (num_measured * len(settings.degradations) + degradations.index(degradation)) * number
-            progress.update(task, completed=before + done, total=num_models * len(degradations) * number)
-
-        measurer = Measurer(faces, settings, show)
-        num_models, num_measured, degradations = sum(map(len, models.values())), 0, list(settings.preset_names())
+    with live_progress(MEASURING) as tell:
+        measurer = Measurer(faces, settings, tell)
+        measurer.expect({folders[name, one.name]: one.checkpoint for name, one in networks})
         for name, members in models.items():
             measured = []
             for one in members:
-                progress.update(task, description=escape(f"measuring {name}, {one.name}"))
-                results = measurer.measure(one.checkpoint, folder / file_name(name) / file_name(one.name))
+                results = measurer.measure(one.checkpoint, folders[name, one.name])
                 measured.append(Member(one.name, one.checkpoint, results, one.runs))
-                num_measured += 1
             variants.append(Variant(name, "", tuple(measured)))
     return tuple(variants)
 

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 
 from data.faces.files import print_left_out
 from system import machine
+from system.live_progress import duration
 from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
@@ -205,10 +206,3 @@ def short_name(name: str) -> str:
     """generator/adversarial becomes G.adversarial."""
     network, term = name.split("/", 1)
     return f"{network[0].upper()}.{term}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 1:02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

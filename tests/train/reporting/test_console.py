@@ -11,18 +11,11 @@ import torch
 
 from data.dataset import FaceImages
 from system.machine import processor
-from train.reporting.console import duration, short_name
+from train.reporting.console import short_name
 from train.reporting.csv_log import read_table
 from train.run.progress import Meters
 
 Train = Callable[..., None]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.0, "0:00:00"), (59.6, "0:01:00"), (3723.0, "1:02:03"), (360_000.0, "100:00:00")]
-)
-def test_durations_are_hours_minutes_seconds(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
 
 
 def test_short_names_keep_the_first_letter_of_the_network() -> None:

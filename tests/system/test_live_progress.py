@@ -1,0 +1,47 @@
+import sys
+import time
+
+import pytest
+
+from system import live_progress
+from system.live_progress import StepClock, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.0, "0:00:00"), (59.6, "0:01:00"), (3723.0, "1:02:03"), (360_000.0, "100:00:00")]
+)
+def test_durations_are_hours_minutes_seconds(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_the_time_left_is_that_of_the_parts_left_at_the_speed_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = StepClock("reading")
+    now += 7
+    assert clock.line() == "reading: 0:00:07 so far"
+    clock.tell("restoring", 0, 2000)
+    now += 30
+    assert clock.line() == "restoring: 0 of 2,000, 0:00:30 so far"
+    clock.tell("restoring", 500, 2000)
+    assert clock.line() == "restoring: 500 of 2,000, 0:01:30 left"
+
+
+def test_without_a_terminal_a_line_comes_also_while_nobody_tells_anything(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(live_progress, "SECONDS_TO_FIRST_LINE", 0.01)
+    with live_progress.live_progress("thinking"):
+        time.sleep(0.2)
+    assert capfd.readouterr().err == "thinking: 0:00:00 so far\n"
+
+
+def test_a_first_line_comes_within_twenty_seconds() -> None:
+    assert live_progress.SECONDS_TO_FIRST_LINE < 20
+
+
+def test_a_step_that_is_over_soon_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with live_progress.live_progress("thinking", 3) as tell:
+        tell("thinking", 3, 3)
+    assert capfd.readouterr() == ("", "")
