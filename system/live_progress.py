@@ -65,18 +65,19 @@ class StepClock:
 
 
 @contextmanager
-def live_progress(words: str, total: int = 0) -> Iterator[Tell]:
+def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterator[Tell]:
     """Shows on stderr what is going on and how long it still takes, also while nobody tells anything.
 
     Args:
         words: What begins.
         total: Of its parts; 0 where they are not counted.
+        as_lines: On a terminal as well, where something else draws a bar.
 
     Yields:
         What to tell how far it is.
     """
     clock, ended = StepClock(words, total), threading.Event()
-    show = _draw_bar if sys.stderr.isatty() else _print_lines
+    show = _print_lines if as_lines or not sys.stderr.isatty() else _draw_bar
     thread = threading.Thread(target=show, args=(clock, ended), name="live progress", daemon=True)
     thread.start()
     try:

@@ -103,6 +103,29 @@ def test_a_run_killed_beyond_its_checkpoint_goes_back_to_it(
     check_same_run("prior", tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.parametrize("stage", ["prior", "restoration"])
+def test_a_run_ends_with_a_row_figures_and_a_picture_whatever_the_rhythm(
+    stage: str,
+    train: Train,
+    tmp_path: Path,
+    read_rows: Callable[[Path], list[dict[str, str]]],
+    read_checkpoint_file: Callable[[Path], dict[str, Any]],
+) -> None:
+    train(stage, tmp_path, "--run.total_images", 12)  # rows every 8, validation every 16
+    assert [row["images_seen"] for row in read_rows(tmp_path / "train.csv")] == ["8", "12"]
+    assert sorted(path.stem for path in (tmp_path / PICTURES[stage]).iterdir()) == [
+        "images_000000000000",
+        "images_000000000012",
+    ]
+    if stage == "restoration":
+        rows = {row["images_seen"]: float(row["validation/psnr"]) for row in read_rows(tmp_path / "validation.csv")}
+        assert list(rows) == ["0", "12"]
+        best = read_checkpoint_file(tmp_path)["callbacks"]["RunCheckpoints"]["best"]
+        assert best[1] == int(max(rows, key=lambda images_seen: rows[images_seen]))
+    train(stage, tmp_path, "--run.total_images", 16)  # goes on as if it had been as long from the beginning
+    assert [row["images_seen"] for row in read_rows(tmp_path / "train.csv")] == ["8", "16"]
+
+
 def test_repeating_the_command_of_a_complete_run_changes_nothing_and_says_so(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +177,7 @@ def wait_for(condition: Callable[[], bool], process: Any) -> None:
 def test_the_last_checkpoints_and_the_best_by_validation_are_kept_also_over_a_restart(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = {0: 10.0, 8: 30.0, 16: 20.0, 24: 15.0, 32: 25.0, 40: 31.0}
+    figures = {0: 10.0, 8: 30.0, 16: 20.0, 24: 15.0, 32: 25.0, 40: 31.0, 44: 30.5}
     offer = RunCheckpoints.offer_best
     monkeypatch.setattr(RunCheckpoints, "offer_best", lambda self, _, images: offer(self, figures[images], images))
     options = ["--run.keep_checkpoints", 2, "--run.checkpoint_every_images", 4, "--run.validate_every_images", 8]
@@ -171,7 +194,7 @@ def test_the_last_checkpoints_and_the_best_by_validation_are_kept_also_over_a_re
 def test_a_best_figure_between_two_checkpoints_is_written_at_once(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = {0: 10.0, 8: 30.0, 16: 20.0}
+    figures = {0: 10.0, 8: 30.0, 16: 20.0, 20: 25.0}
     offer = RunCheckpoints.offer_best
     monkeypatch.setattr(RunCheckpoints, "offer_best", lambda self, _, images: offer(self, figures[images], images))
     train("restoration", tmp_path, "--run.total_images", 20, "--run.validate_every_images", 8)

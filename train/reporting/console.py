@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,14 +14,14 @@ from rich.progress import Progress as Bar
 
 from data.faces.files import print_left_out
 from system import machine
-from system.live_progress import duration
+from system.live_progress import duration, live_progress
 from train.processes.strategy import average_over_processes
 from train.reporting.csv_log import CsvLog
 from train.reporting.tracking import Tracking
 from train.run.data_module import FacesDataModule
 from train.run.non_finite import Divergence, dump_non_finite
 from train.run.progress import Progress, Skipped
-from train.run.settings import RunSettings
+from train.run.settings import RunSettings, last_kept_row
 
 LARGEST_LOADER_SHARE = 0.2
 """Share of the time spent waiting for photographs above which the loader is named as the cause."""
@@ -54,6 +55,7 @@ class Reporting(Callback):
         self._shown = 0.0  # when the last line was printed
         self._terms = ""  # of the last row, for the bar
         self._device: torch.device | None = None
+        self._first_iteration = ExitStack()  # while it takes, lines say for how long
 
     def state_dict(self) -> dict[str, float]:
         """What this callback has counted since the last row, shared evenly among the processes."""
@@ -71,7 +73,8 @@ class Reporting(Callback):
         self.progress.to(self._device)
         if not trainer.is_global_zero:
             return
-        self._log = CsvLog(self.settings.folder / "train.csv", images_seen)
+        last = last_kept_row(images_seen, self.data.batch_size, self.settings.log_every_images)
+        self._log = CsvLog(self.settings.folder / "train.csv", last)
         self._print_start(trainer, pl_module)
         if sys.stdout.isatty():
             counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f} images {task.description}")
@@ -79,15 +82,29 @@ class Reporting(Callback):
             self._bar.start()
             self._bar.add_task("", total=self.settings.total_images, completed=images_seen)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Says so while the first iteration takes long."""
+        if batch_idx == 0 and trainer.is_global_zero:
+            self._first_iteration.enter_context(live_progress("first iteration", as_lines=True))
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Reports if a multiple of `log_every_images` was passed."""
-        images_seen = self.progress.images_seen
+        """Reports if a multiple of `log_every_images` was passed, and at the end of the run."""
+        self._first_iteration.close()
         self._substituted += batch.num_substituted
-        if not self.progress.has_passed(self.settings.log_every_images):
-            self._show_between_rows(images_seen)
-            return
+        if self.progress.has_passed(self.settings.log_every_images):
+            self._report(trainer)
+            self._substituted = 0.0
+        elif self.progress.is_due(self.settings.log_every_images, self.settings.total_images):
+            with self.progress.unread():  # a run that is made longer later goes on as if it had not ended here
+                self._report(trainer)
+        else:
+            self._show_between_rows(self.progress.images_seen)
+
+    def _report(self, trainer: Trainer) -> None:
+        """Writes a row."""
+        images_seen = self.progress.images_seen
         skipped = self.progress.skipped.read()  # here and in the next line alone training waits for the device
         values = self.progress.meters.read() | self.progress.in_force | self._host_values(trainer, images_seen)
         values |= {f"{network}/skipped": float(len(updates.images_seen)) for network, updates in skipped.items()}
@@ -116,7 +133,6 @@ class Reporting(Callback):
             "data/broken_files": float(self.data.broken.count()),
             "data/substituted": self._substituted * trainer.world_size,
         }
-        self._substituted = 0.0
         if torch.cuda.is_available():
             values["memory/device_peak_gibibytes"] = torch.cuda.max_memory_allocated() / 2**30
         self._since = (time.perf_counter(), self.progress.paused_seconds, images_seen)
@@ -171,6 +187,7 @@ class Reporting(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""
+        self._first_iteration.close()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

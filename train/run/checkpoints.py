@@ -9,7 +9,7 @@ from models.files.run_folder import CHECKPOINTS, checkpoint_path, checkpoints_in
 from system.atomic_file import remove_aside, replacing
 from train.processes.signals import EndingSignals
 from train.run.progress import Progress
-from train.run.settings import RunSettings
+from train.run.settings import RunSettings, last_kept_row
 
 
 class RunCheckpoints(Callback):
@@ -25,22 +25,26 @@ class RunCheckpoints(Callback):
         self.progress = progress
         self.folder = settings.folder / CHECKPOINTS
         self.best: tuple[float, int] | None = None
+        """The best validation figure so far and its images."""
+        self._best_on_rhythm: tuple[float, int] | None = None  # without a validation that only the run's end brought
         self.written = -1
         """Images seen when the last checkpoint of this session was written, -1 before."""
         self.signals = EndingSignals(settings.max_minutes)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best validation figure so far and its images."""
-        return {"best": self.best}
+        """The best validation figures so far and their images."""
+        return {"best": self.best, "best_on_rhythm": self._best_on_rhythm}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes back `state_dict`."""
-        self.best = state_dict["best"]
+        """Takes back `state_dict`: a run that goes on is one that had not ended."""
+        self.best = self._best_on_rhythm = state_dict.get("best_on_rhythm", state_dict["best"])
 
     def offer_best(self, figure: float, images_seen: int) -> None:
         """Says how good the network is at this moment (higher is better); validation calls it before the checkpoint."""
         if self.best is None or figure > self.best[0]:
             self.best = (figure, images_seen)
+            if last_kept_row(images_seen, self.progress.batch_size, self.settings.validate_every_images) == images_seen:
+                self._best_on_rhythm = self.best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on signals end the run after the iteration, with a checkpoint; removes what a kill left behind."""
@@ -96,9 +100,8 @@ class RunCheckpoints(Callback):
         self.written = images_seen
 
     def _remove_old(self, images_seen: int) -> None:
-        """Keeps the latest and the best; what lies beyond the run's progress is damaged and stays."""
+        """Keeps the latest and the best ones; what lies beyond the run's progress is damaged and stays."""
         paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen and path.is_file()]
-        best = checkpoint_path(self.folder, self.best[1]) if self.best else None
-        for path in paths[: -self.settings.keep_checkpoints]:
-            if path != best:
-                path.unlink()
+        best = {checkpoint_path(self.folder, one[1]) for one in (self.best, self._best_on_rhythm) if one}
+        for path in set(paths[: -self.settings.keep_checkpoints]) - best:
+            path.unlink()

@@ -15,7 +15,7 @@ from train.processes.strategy import (
     rank_and_count,
     wait_for_processes,
 )
-from train.run.settings import is_passed
+from train.run.settings import has_all_images, is_passed
 from train.updates.optimization import Updated
 
 
@@ -51,6 +51,18 @@ class Progress:
     def has_passed(self, every_images: int) -> bool:
         """Tells whether the last iteration reached or crossed a multiple of so many images."""
         return is_passed(self.images_seen, self.batch_size, every_images)
+
+    def is_due(self, every_images: int, total_images: int) -> bool:
+        """Tells whether the last iteration passed a multiple of so many images, or was the last one of the run."""
+        return self.has_passed(every_images) or has_all_images(self.images_seen, self.batch_size, total_images)
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """What is read inside, of meters and skipped updates, counts as not read afterwards."""
+        totals, skipped = self.meters.totals, self.skipped.state()
+        yield
+        self.meters.totals = totals
+        self.skipped.restore(skipped)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -100,7 +112,8 @@ class Meters:
     """Sums of finite values and their counts, since the last reading; values that are added together share a tensor."""
 
     def __init__(self) -> None:
-        self._totals: dict[Names, Tensor] = {}  # [2, names]: sums, counts
+        self.totals: dict[Names, Tensor] = {}
+        """[2, names]: sums and counts; replaced, never changed."""
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Adds one scalar per name, without waiting for the device; what is not finite is left out."""
@@ -108,37 +121,37 @@ class Meters:
         is_finite = torch.isfinite(stacked)
         new = torch.stack([stacked.where(is_finite, 0.0), is_finite.float()])
         names = tuple(values)
-        self._totals[names] = self._totals[names] + new if names in self._totals else new
+        self.totals = self.totals | {names: self.totals[names] + new if names in self.totals else new}
 
     def read(self) -> dict[str, float]:
         """Returns the means over the time since the last reading and over all processes, and starts again.
 
         NaN where no value was finite.
         """
-        if not self._totals:
+        if not self.totals:
             return {}
-        totals = average_over_processes(torch.cat(list(self._totals.values()), dim=1))
+        totals = average_over_processes(torch.cat(list(self.totals.values()), dim=1))
         by_name: dict[str, list[Tensor]] = {}
-        for name, column in zip((name for group in self._totals for name in group), totals.cpu().T, strict=True):
+        for name, column in zip((name for group in self.totals for name in group), totals.cpu().T, strict=True):
             by_name.setdefault(name, []).append(column)
-        self._totals.clear()
+        self.totals = {}
         sums = {name: torch.stack(columns).sum(0) for name, columns in sorted(by_name.items())}
         return {name: (total / count).item() for name, (total, count) in sums.items()}
 
     def state(self) -> list[tuple[Names, Tensor]]:
         """For a checkpoint: the totals of every process, [processes, 2, names]. All processes call it together."""
-        return [(names, gather_from_processes(totals).cpu()) for names, totals in self._totals.items()]
+        return [(names, gather_from_processes(totals).cpu()) for names, totals in self.totals.items()]
 
     def restore(self, state: Sequence[Any]) -> None:
         """Takes back what `state` returned; another number of processes shares the totals evenly."""
         rank, num_processes = rank_and_count()
         for names, totals in state:
             own = totals[rank] if len(totals) == num_processes else totals.mean(dim=0)
-            self._totals[tuple(names)] = own
+            self.totals = self.totals | {tuple(names): own}
 
     def to(self, device: torch.device | str) -> None:
         """Moves what was restored to where values will be added."""
-        self._totals = {names: totals.to(device) for names, totals in self._totals.items()}
+        self.totals = {names: totals.to(device) for names, totals in self.totals.items()}
 
 
 NETWORKS = ("generator", "discriminator")

@@ -39,7 +39,7 @@ def verify(run: Path, num_images: int | None = None) -> bool:
     """
     config, record = read_config(run), read_record(run)
     batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]
-    wanted = (num_images or config["run"]["log_every_images"]) // batch_size * batch_size
+    wanted = (num_images or min(config["run"]["log_every_images"], total_images)) // batch_size * batch_size
     if not 0 < wanted <= total_images:
         raise ValueError(
             f"--images must lie between one batch of {batch_size} and the {total_images} of the run, got {num_images}"
@@ -143,7 +143,8 @@ def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str
         one, other = (_rows(folder / name, num_images) for folder in (run, repetition))
         if one and other:
             compared.append(f"{len(one)} rows of {name}")
-            for image in sorted(set(one) | set(other)):
+            ended = {num_images} - set(one)  # the repetition ends there, with a row of its own
+            for image in sorted((set(one) | set(other)) - ended):
                 before, now = one.get(image, {}), other.get(image, {})
                 names = [n for n in sorted({*before, *now} - {"images_seen"}) if before.get(n, "") != now.get(n, "")]
                 different += [f"{name} at image {image}: {n} {before.get(n)} was, {now.get(n)} now" for n in names]

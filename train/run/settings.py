@@ -27,9 +27,10 @@ class RunSettings:
     """Parts in which each process computes its share of a batch, one after the other (gradient accumulation): less
     memory, the same result. Costs one more pass through the generator per iteration."""
     log_every_images: int = 2_000
-    """Rhythm of rows in train.csv, of the line on the console and of what trackers get."""
+    """Rhythm of rows in train.csv, of the line on the console and of what trackers get; the last image has
+    a row too."""
     validate_every_images: int = 50_000
-    """Rhythm of pictures and of the figures in validation.csv."""
+    """Rhythm of pictures and of the figures in validation.csv; the last image has them too."""
     checkpoint_every_images: int = 50_000
     """Rhythm of checkpoints; one is also written at the end and when the run is interrupted."""
     keep_checkpoints: int = 3
@@ -131,6 +132,16 @@ class FaceSettings:
 def is_passed(images_seen: int, batch_size: int, every_images: int) -> bool:
     """Tells whether the batch that ended at `images_seen` reached or crossed a multiple of `every_images`."""
     return images_seen // every_images > (images_seen - batch_size) // every_images
+
+
+def last_kept_row(images_seen: int, batch_size: int, every_images: int) -> int:
+    """The image up to which rows of a table stay when a run goes on.
+
+    A run also ends with a row where its rhythm has none; if it is made longer later, it goes on without that row, as if
+    it had been as long from the beginning.
+    """
+    is_on_rhythm = images_seen == 0 or is_passed(images_seen, batch_size, every_images)
+    return images_seen if is_on_rhythm else images_seen - 1
 
 
 def has_all_images(images_seen: int, batch_size: int, total_images: int) -> bool:

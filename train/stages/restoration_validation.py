@@ -10,10 +10,11 @@ from torch import Tensor
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator, FacePictures, FaceRow
 from evaluation.reports.pictures import comparison_rows, write_png
+from system.live_progress import live_progress
 from train.reporting.console import Reporting
 from train.reporting.csv_log import CsvLog
 from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings
+from train.run.settings import RunSettings, last_kept_row
 from train.stages.real_faces import RealFaces
 
 if TYPE_CHECKING:
@@ -60,26 +61,35 @@ class RestorationValidation(Callback):
         real = self.reporting.data.photographs.real
         self._real = None if real is None else RealFaces.read(real, resolution)
         metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
-        self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
+        with live_progress(f"degrading {len(pairs)} validation faces", as_lines=True):
+            self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
         for name, reason in metrics.unavailable.items():
             print(f"{name.upper()} is off: {reason}", flush=True)
-        self._log = CsvLog(self.settings.folder / "validation.csv", module.progress.images_seen)
+        images_seen, every_images = module.progress.images_seen, self.settings.validate_every_images
+        last = last_kept_row(images_seen, self.reporting.data.batch_size, every_images)
+        self._log = CsvLog(self.settings.folder / "validation.csv", last)
         if module.progress.images_seen == 0:
             self._validate()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Validates if a multiple of `validate_every_images` was passed."""
-        if self.training.progress.has_passed(self.settings.validate_every_images):
+        """Validates if a multiple of `validate_every_images` was passed, and at the end of the run."""
+        if self.training.progress.is_due(self.settings.validate_every_images, self.settings.total_images):
             with self.training.progress.pause():
                 if trainer.is_global_zero:
                     self._validate()
 
     def _validate(self) -> None:
         assert self._evaluator is not None and self._log is not None  # set by on_train_start
-        images_seen = self.training.progress.images_seen
-        evaluation = self._evaluator.evaluate(self._restore, num_extremes=0, num_first=NUM_PICTURED)
+        images_seen, number = self.training.progress.images_seen, len(self._evaluator.pairs)
+        with live_progress("validating", number, as_lines=True) as tell:
+            evaluation = self._evaluator.evaluate(
+                self._restore,
+                num_extremes=0,
+                num_first=NUM_PICTURED,
+                on_progress=lambda done: tell("validating", done, number),
+            )
         values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
         self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
