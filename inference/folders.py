@@ -9,7 +9,11 @@ from torch import Tensor
 from data.dataset import FaceImages
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.reports.pictures import write_png
+from evaluation.reports.pictures import comparison_rows, write_png
+from inference.size_changes import SizeChanges
+
+SIDE_BY_SIDE = "side_by_side"
+"""Folder of an output with pairs of given and restored faces."""
 
 
 def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
@@ -43,6 +47,8 @@ def restore_folder(
     output: Path,
     batch_size: int = 8,
     on_progress: Callable[[int], None] | None = None,
+    changes: SizeChanges | None = None,
+    side_by_side: bool = False,
 ) -> dict[str, str]:
     """Restores faces and writes each as PNG under its own name.
 
@@ -53,6 +59,9 @@ def restore_folder(
         output: Folder; sub folders are kept, suffixes become .png. Every file is complete or absent.
         batch_size: Faces restored at once.
         on_progress: Called with the number of faces done after each batch.
+        changes: Gets the size of every picture that can be read.
+        side_by_side: Also write what the network was given and what it made of it as one picture, into the folder
+            `side_by_side` of the output.
 
     Returns:
         Reasons by the names of the faces that could not be restored; the others are written all the same.
@@ -65,20 +74,26 @@ def restore_folder(
     if batch_size < 1:
         raise ValueError(f"batch size must be at least 1, got {batch_size}")
     targets = _target_files(faces, output)
+    pairs = _target_files(faces, output / SIDE_BY_SIDE) if side_by_side else {}
+    if shared := set(targets.values()) & set(pairs.values()):
+        raise ValueError(f"{min(shared)} would be written twice; rename the folder {SIDE_BY_SIDE} of the input")
     failed: dict[str, str] = {}
     done = 0
-    for names, degraded in _readable_batches(faces, resolution, batch_size, failed):
+    for names, degraded in _readable_batches(faces, resolution, batch_size, failed, changes):
         with torch.no_grad():
             restored = restore(uint8_to_model(degraded)).cpu()
         if restored.shape != degraded.shape:
             raise ValueError(
                 f"restored images must have the shape {tuple(degraded.shape)}, got {tuple(restored.shape)}"
             )
-        for name, image in zip(names, restored, strict=True):
-            if torch.isfinite(image).all():
-                write_png(targets[name], model_to_uint8(image).permute(1, 2, 0).contiguous().numpy())
-            else:
+        for name, given, image in zip(names, degraded, restored, strict=True):
+            if not torch.isfinite(image).all():
                 failed[name] = "the restored image is not finite; check the checkpoint"
+                continue
+            pixels = model_to_uint8(image)
+            write_png(targets[name], pixels.permute(1, 2, 0).contiguous().numpy())
+            if side_by_side:
+                write_png(pairs[name], comparison_rows([given[None], pixels[None]], ("given", "restored")))
         done += len(names)
         if on_progress is not None:
             on_progress(done + len(failed))
@@ -100,7 +115,7 @@ def _target_files(faces: FaceFiles, output: Path) -> dict[str, Path]:
 
 
 def _readable_batches(
-    faces: FaceFiles, resolution: int, batch_size: int, failed: dict[str, str]
+    faces: FaceFiles, resolution: int, batch_size: int, failed: dict[str, str], changes: SizeChanges | None
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Names and uint8 [N, 3, R, R] of the faces that can be read; the reasons of the others go into `failed`."""
     images = FaceImages(faces, resolution)
@@ -110,6 +125,8 @@ def _readable_batches(
         try:
             pixels.append(images[index])
             names.append(name)
+            if changes is not None:
+                changes.add(images.stored_size(index))
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
         if names and (len(names) == batch_size or index == len(faces) - 1):

@@ -98,7 +98,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
     """Prints the means and what is needed to read them."""
-    from evaluation.reports.tables import summary_rows
+    from evaluation.reports.tables import harm_sentence, summary_rows
 
     console = Console()
     header, rows = summary_rows(evaluation)
@@ -111,6 +111,8 @@ def print_results(evaluation: "Evaluation", output: Path) -> None:
     for row in rows:
         table.add_row(*(cell.replace(" [", "\n[") for cell in row), end_section=True)
     console.print(table)
+    if sentence := harm_sentence(evaluation):
+        print(sentence)
     for name, reason in evaluation.unavailable.items():
         print(printable(f"{name} unavailable: {reason}"))
     print(printable(f"mean [95 % interval]; results in {output}"))

@@ -8,26 +8,36 @@ from inference.options import RestorerOptions
 from system import command_line
 
 
-def main(input: Path, output: Path, restorer: RestorerOptions, overwrite: bool = False) -> int:
+def main(
+    input: Path, output: Path, restorer: RestorerOptions, side_by_side: bool = False, overwrite: bool = False
+) -> int:
     """Restores aligned faces and writes them as PNG of the model's size, sub folders and names kept.
 
-    Faces are resized to the model's resolution, after cropping the central square of those that are not square.
+    Faces are resized to the model's resolution, after cropping the central square of those that are not square; the
+    command says to how many that happened and what it costs.
     Exit code 0: all were restored; 1: some could not be, they are listed at the end and the others are written; 2: a
     wrong option, file or folder.
 
     Args:
         input: Folder (recursive) or uncompressed zip of aligned faces.
         output: Folder for the restored faces, outside of --input.
+        side_by_side: Also write each given face beside the restored one, into OUTPUT/side_by_side.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
     from inference.folders import check_output_folder, restore_folder
+    from inference.size_changes import SizeChanges
 
     check_output_folder(output, overwrite, input)
     faces = open_faces(input)
     print_left_out(faces)
     network = restorer.open()
+    size = network.resolution
+    print(f"{network.description}: every face is taken and restored at {size}x{size} pixels")
+    changes = SizeChanges(size)
     with command_line.progress_bar("restoring", len(faces)) as show:
-        failed = restore_folder(network, faces, network.resolution, output, restorer.batch_size, on_progress=show)
+        failed = restore_folder(network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
+    for sentence in changes.sentences():
+        print(f"warning: {sentence}", file=sys.stderr)
     print(f"{len(faces) - len(failed)} faces restored into {output}")
     for reason in failed.values():
         print(f"not restored: {reason}", file=sys.stderr)

@@ -3,30 +3,28 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import partial
+from typing import TextIO
 
 SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 10.0, 30.0
 """Where there is no terminal."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class Tell(Protocol):
-    """Gets to know what a command is doing."""
-
-    def __call__(self, words: str, done: int = 0, total: int = 0) -> None:
-        """Says what goes on.
-
-        Args:
-            words: Other ones than before begin a step of their own, whose time is counted from then on.
-            done: Parts of the step.
-            total: Of these parts; 0 where they are not counted.
-        """
+Tell = Callable[..., None]
+"""What gets to know how far a command is: called like `say_nothing`, whose docstring says what its arguments are."""
 
 
 def say_nothing(words: str, done: int = 0, total: int = 0) -> None:
-    """A `Tell` for those who do not listen."""
+    """A `Tell` that does not listen.
+
+    Args:
+        words: What goes on; other ones than before begin a step of their own, whose time is counted from then on.
+        done: Parts of the step.
+        total: Of these parts; 0 where they are not counted.
+    """
 
 
 def duration(seconds: float) -> str:
@@ -48,7 +46,7 @@ class StepClock:
         self.begun = time.monotonic()
 
     def tell(self, words: str, done: int = 0, total: int = 0) -> None:
-        """See `Tell`."""
+        """See `say_nothing`."""
         if words != self.words:
             self.begun = time.monotonic()
         self.words, self.done, self.total = words, done, total
@@ -66,19 +64,22 @@ class StepClock:
 
 @contextmanager
 def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterator[Tell]:
-    """Shows on stderr what is going on and how long it still takes, also while nobody tells anything.
+    """Shows what is going on and how long it still takes, also while nobody tells anything; on stderr.
 
     Args:
         words: What begins.
         total: Of its parts; 0 where they are not counted.
-        as_lines: On a terminal as well, where something else draws a bar.
+        as_lines: Print lines to stdout, on a terminal as well: a run has its bar and its lines there.
 
     Yields:
         What to tell how far it is.
     """
     clock, ended = StepClock(words, total), threading.Event()
-    show = _print_lines if as_lines or not sys.stderr.isatty() else _draw_bar
-    thread = threading.Thread(target=show, args=(clock, ended), name="live progress", daemon=True)
+    if sys.stderr.isatty() and not as_lines:
+        show = partial(_draw_bar, clock, ended)
+    else:
+        show = partial(_print_lines, clock, ended, sys.stdout if as_lines else sys.stderr)
+    thread = threading.Thread(target=show, name="live progress", daemon=True)
     thread.start()
     try:
         yield clock.tell
@@ -87,11 +88,11 @@ def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterato
         thread.join()
 
 
-def _print_lines(clock: StepClock, ended: threading.Event) -> None:
+def _print_lines(clock: StepClock, ended: threading.Event, file: TextIO) -> None:
     """Prints a line after a while, and then now and then."""
     seconds = SECONDS_TO_FIRST_LINE
     while not ended.wait(seconds):
-        print(clock.line(), file=sys.stderr, flush=True)
+        print(clock.line(), file=file, flush=True)
         seconds = SECONDS_BETWEEN_LINES
 
 

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from system.command_line import options_of, plain_error, underscored
+from system.live_progress import live_progress
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.options import REFUSED, TrainerOptions, check_refused
 from train.run.settings import FaceSettings, RunSettings
@@ -45,10 +46,12 @@ def fit(words: Sequence[str]) -> int:
     Raises:
         ValueError: An option, file or folder is wrong.
     """
-    parser, config = _parse(words)
-    from train.training import Training
+    with live_progress("starting", as_lines=True):
+        parser, config = _parse(words)
+        from train.training import Training
 
-    return Training(parser.instantiate(config), as_dict(parser, config)).fit()
+        training = Training(parser.instantiate(config), as_dict(parser, config))
+    return training.fit()
 
 
 def resolve(words: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evaluation.metrics.forms import METRIC_FORMS, MetricForm
@@ -65,6 +65,27 @@ def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
         for name, table in tables.items()
     ]
     return ["", *(METRIC_FORMS[name].heading for name in metrics)], rows
+
+
+def losses_in_words(changes: Mapping[str, float]) -> str:
+    """Changes of metrics that are for the worse, such as "1.671 dB PSNR below, 0.0441 SSIM below"; empty for none.
+
+    Args:
+        changes: Restored minus degraded, by the name of the metric.
+    """
+    texts = []
+    for metric, change in changes.items():
+        form = METRIC_FORMS[metric]
+        if change < 0 if form.higher_is_better else change > 0:
+            unit = f" {form.unit}" if form.unit else ""
+            texts.append(f"{abs(change):.{form.fine_digits}f}{unit} {form.name} {'below' if change < 0 else 'above'}")
+    return ", ".join(texts)
+
+
+def harm_sentence(evaluation: Evaluation) -> str:
+    """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none."""
+    losses = losses_in_words({name: value.mean for name, value in evaluation.difference.items()})
+    return f"The restored faces are worse than the degraded ones: {losses} these." if losses else ""
 
 
 def _cell(metric: MetricForm, value: MeanInterval, signed: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
 from evaluation.metrics.forms import METRIC_FORMS
-from evaluation.reports.tables import csv_text
+from evaluation.reports.tables import csv_text, losses_in_words
 from evaluation.statistics import Values
 from export.static.cost import Cost
 from studies.records import StageRecord
@@ -69,21 +69,13 @@ def harm_sentences(findings: Findings) -> list[str]:
     texts = []
     for degradation, table in findings.results.items():
         for variant, measured in table.items():
-            worse = []
+            changes = {}
             for metric in findings.metrics:
-                form, means, before = (
-                    METRIC_FORMS[metric],
-                    seed_means(measured, metric),
-                    measured[0].degraded.get(metric),
-                )
-                change = mean(means) - float(before.mean()) if means and before is not None else 0.0
-                if change < 0 if form.higher_is_better else change > 0:
-                    size = f"{abs(change):.{form.fine_digits}f}{f' {form.unit}' if form.unit else ''}"
-                    worse.append(f"{size} {form.name} {'below' if change < 0 else 'above'}")
-            if worse:
-                texts.append(
-                    f"{degradation}: {variant} makes faces worse: {', '.join(worse)} the degraded faces it was given."
-                )
+                means, before = seed_means(measured, metric), measured[0].degraded.get(metric)
+                if means and before is not None:
+                    changes[metric] = mean(means) - float(before.mean())
+            if losses := losses_in_words(changes):
+                texts.append(f"{degradation}: {variant} makes faces worse: {losses} the degraded faces it was given.")
     return texts
 
 

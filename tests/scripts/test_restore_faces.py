@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data.dataset import FaceImages
 from data.faces.files import open_faces
@@ -31,6 +32,20 @@ def test_the_written_faces_are_what_the_network_makes_of_the_inputs(
         pixels = np.asarray(written.read(index)).astype(int)
         assert np.abs(pixels - model_to_uint8(expected[index]).permute(1, 2, 0).numpy()).max() <= 1
     assert {file: file.read_bytes() for file in faces_folder.rglob("*.png")} == before
+
+
+def test_what_is_done_to_pictures_of_other_sizes_is_said_and_given_faces_lie_beside_restored_ones(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    uneven = Image.new("RGB", (512, 300), (0, 255, 0))
+    uneven.save(faces_folder / "uneven.png")
+    words = ["--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu", "--side-by-side"]
+    code, out, err = run(main, "--checkpoint", release, *words)
+    assert code == 0 and "every face is taken and restored at 32x32 pixels" in out
+    assert "1 of 6 pictures is not square: only the central square was kept (512x300 was cut to 300x300)" in err
+    assert "larger than the model's images: made smaller" in err
+    with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
+        assert picture.width > 2 * 128 and picture.getpixel((64, 90)) == (0, 255, 0)  # what was given is at the left
 
 
 def test_one_corrupt_file_is_named_at_the_end_with_exit_code_one(
