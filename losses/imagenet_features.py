@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 with ImageNet weights from an ordinary package: features for losses and metrics offline."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -129,17 +130,21 @@ class PerceptualLoss(nn.Module):
             [N], float32, 0 for equal images, at most 4: the mean over scales and places of the squared distance of
             unit vectors.
         """
-        features = [self.network.features(images) for images in (restored, target)]
-        scales = []
-        with torch.autocast(restored.device.type, enabled=False):
-            for ours, theirs in zip(*features, strict=True):
-                difference = unit_length(ours) - unit_length(theirs)
-                scales.append(difference.square().sum(1).mean((1, 2)))
-        return torch.stack(scales).mean(0)
+        return feature_distances(self.network.features(restored), self.network.features(target))
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Mean distance of a batch; the target [N, 3, H, W] receives no gradient."""
         return self.distances(restored, target.detach()).mean()
+
+
+def feature_distances(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
+    """The distances [N] of `PerceptualLoss` from features of both images, layer by layer."""
+    scales = []
+    with torch.autocast(features_restored[0].device.type, enabled=False):
+        for ours, theirs in zip(features_restored, features_target, strict=True):
+            difference = unit_length(ours) - unit_length(theirs)
+            scales.append(difference.square().sum(1).mean((1, 2)))
+    return torch.stack(scales).mean(0)
 
 
 def packaged_weights() -> Path:

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
+from losses.frequency import focal_frequency_loss
+from losses.imagenet_features import EfficientNetLite0, feature_distances
 from losses.pixel import l1_loss, smooth_l1_loss
+from losses.texture import gram_loss, structure_texture_distances
 from models import Discriminator
 from train.updates.optimization import frozen
 
@@ -47,6 +50,12 @@ class RestorationLossWeights:
     """Huber loss with beta 1, which is half the squared difference for images in [-1, 1]."""
     perceptual: float = 0.0
     """Distance of EfficientNet-Lite0's features, whose weights come with the packages."""
+    style: float = 0.0
+    """L1 between Gram matrices of EfficientNet-Lite0's features."""
+    texture: float = 0.0
+    """DISTS' construction on EfficientNet-Lite0's features and the image itself, all channels alike."""
+    focal_frequency: float = 0.0
+    """Squared difference of Fourier coefficients that counts most those that are furthest off (arXiv 2012.12821)."""
     lpips: float = 0.0
     """Perceptual distance of papers; its backbone's ImageNet weights are a download."""
     feature_matching: float = 0.0
@@ -100,13 +109,11 @@ class RestorationLosses:
 
     def __init__(self, weights: RestorationLossWeights) -> None:
         self.given = self.weights = weights
-        self._perceptual: torch.nn.Module | None = None
+        self._features: EfficientNetLite0 | None = None
         self._lpips: torch.nn.Module | None = None
         self._identity: torch.nn.Module | None = None
-        if weights.perceptual > 0:
-            from losses.imagenet_features import PerceptualLoss
-
-            self._perceptual = PerceptualLoss()
+        if weights.perceptual > 0 or weights.style > 0 or weights.texture > 0:
+            self._features = EfficientNetLite0()
         if weights.lpips > 0:
             from losses.perceptual import LpipsLoss  # three seconds that only those who use it pay
 
@@ -126,7 +133,7 @@ class RestorationLosses:
 
     def to(self, device: torch.device) -> None:
         """Moves the frozen networks."""
-        for network in (self._perceptual, self._lpips, self._identity):
+        for network in (self._features, self._lpips, self._identity):
             if network is not None:
                 network.to(device)
 
@@ -138,8 +145,10 @@ class RestorationLosses:
             terms["l1"] = l1_loss(restored, target)
         if w.smooth_l1 > 0:
             terms["smooth_l1"] = smooth_l1_loss(restored, target)
-        if self._perceptual is not None:
-            terms["perceptual"] = self._perceptual(restored, target)
+        if w.focal_frequency > 0:
+            terms["focal_frequency"] = focal_frequency_loss(restored, target)
+        if self._features is not None:
+            terms |= self._feature_terms(self._features, restored, target)
         if self._lpips is not None:
             terms["lpips"] = self._lpips(restored, target)
         if self._identity is not None:
@@ -153,6 +162,20 @@ class RestorationLosses:
                 with torch.no_grad():
                     features = discriminator(target).features
                 terms["feature_matching"] = feature_matching_loss(judgement.features, features)
+        return terms
+
+    def _feature_terms(self, network: EfficientNetLite0, restored: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Terms that share the features of ImageNet's network."""
+        ours = network.features(restored)
+        with torch.no_grad():
+            theirs = network.features(target)
+        terms = {}
+        if self.weights.perceptual > 0:
+            terms["perceptual"] = feature_distances(ours, theirs).mean()
+        if self.weights.style > 0:
+            terms["style"] = gram_loss(ours, theirs)
+        if self.weights.texture > 0:
+            terms["texture"] = structure_texture_distances([restored, *ours], [target, *theirs]).mean()
         return terms
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:

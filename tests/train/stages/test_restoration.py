@@ -294,6 +294,10 @@ TERMS = {
     "l1": "l1_loss",
     "smooth_l1": "smooth_l1_loss",
     "feature_matching": "feature_matching_loss",
+    "focal_frequency": "focal_frequency_loss",
+    "perceptual": "feature_distances",
+    "style": "gram_loss",
+    "texture": "structure_texture_distances",
 }
 
 
@@ -315,11 +319,11 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("a network of weight 0 was loaded")
 
-    monkeypatch.setattr("losses.imagenet_features.PerceptualLoss", refuse)
+    monkeypatch.setattr(train.stages.restoration_losses, "EfficientNetLite0", refuse)
     monkeypatch.setattr("losses.perceptual.LpipsLoss", refuse)
     monkeypatch.setattr("losses.identity.IdentityLoss", refuse)
     RestorationLosses(RestorationLossWeights())
-    for name in ("perceptual", "lpips", "identity"):
+    for name in ("perceptual", "style", "texture", "lpips", "identity"):
         with pytest.raises(AssertionError):
             RestorationLosses(RestorationLossWeights(**{name: 1.0}))
 
