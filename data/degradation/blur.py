@@ -1,10 +1,13 @@
 """Blur kernels, one per image, and their application to a batch."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from kornia.filters import filter2d
 from torch import Tensor
 
+from data.degradation.ranges import ResizeMode
 from data.degradation.resampling import resize, resize_along
 
 SMALLEST_SIGMA_PIXELS = 1e-3
@@ -32,6 +35,50 @@ def gaussian_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_siz
     return _normalised(torch.exp(-0.5 * ((along / sigma_x) ** 2 + (across / sigma_y) ** 2)))
 
 
+def generalised_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, power: Tensor, kernel_size: int) -> Tensor:
+    """Generalised Gaussians exp(-(d²)^β / 2), d being the distance in standard deviations.
+
+    Args:
+        sigma_x: As for `gaussian_kernels`, likewise the next two.
+        sigma_y: Across the angle.
+        angle: Radians.
+        power: β, [N], above 0; 1 gives `gaussian_kernels`.
+        kernel_size: Odd width K in pixels.
+
+    Returns:
+        [N, K, K], non-negative, each kernel sums to 1.
+
+    Source: Liu et al., arXiv 2004.12752, as used by Real-ESRGAN (arXiv 2107.10833), section 3.2.
+    """
+    squares = _squared_distances(sigma_x, sigma_y, angle, kernel_size)
+    return _normalised(torch.exp(-0.5 * squares ** power[:, None, None]))
+
+
+def plateau_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, power: Tensor, kernel_size: int) -> Tensor:
+    """Plateau-shaped kernels 1 / (1 + (d²)^β); arguments, result and source as for `generalised_kernels`."""
+    squares = _squared_distances(sigma_x, sigma_y, angle, kernel_size)
+    return _normalised(1 / (1 + squares ** power[:, None, None]))
+
+
+def sinc_kernels(cutoff: Tensor, kernel_size: int) -> Tensor:
+    """Circular low-pass filters without any transition, which ring as sharpened and strongly compressed pictures do.
+
+    Args:
+        cutoff: ω, radians per pixel, [N], above 0; π keeps the frequencies along the axes.
+        kernel_size: Odd width K in pixels.
+
+    Returns:
+        [N, K, K], with negative values, each kernel sums to 1: ω J1(ω r) / (2π r) at distance r, ω² / 4π in the middle.
+
+    Source: Real-ESRGAN (arXiv 2107.10833), equation 5.
+    """
+    axis = torch.arange(kernel_size, device=cutoff.device, dtype=cutoff.dtype) - kernel_size // 2
+    radius = torch.hypot(axis[:, None], axis[None, :])[None]  # [1, K, K]
+    cutoff = cutoff[:, None, None]
+    ring = cutoff * torch.special.bessel_j1(cutoff * radius) / (2 * math.pi * radius.clamp_min(1))
+    return _normalised(torch.where(radius == 0, cutoff**2 / (4 * math.pi), ring))
+
+
 def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
     """Draws anti-aliased lines through the centre: a camera that moves evenly along a straight line.
 
@@ -51,25 +98,29 @@ def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
     return _normalised((1 - torch.hypot(beyond_end, across)).clamp_min(0))
 
 
-def blur_and_resize(image: Tensor, kernel: Tensor, size: int) -> Tensor:
+def blur_and_resize(image: Tensor, kernel: Tensor, size: int, mode: ResizeMode = "bilinear") -> Tensor:
     """Correlates an image with a kernel, then resizes it; borders are mirrored without their edge (reflect 101).
 
     Args:
         image: [1, C, R, R], float32, any range.
         kernel: [K, K], K odd and K // 2 below R.
         size: New width S.
+        mode: How it is resized.
 
     Returns:
         [1, C, S, S]; through the Fourier transform within 1e-6 of the direct sum for images in [0, 1].
     """
     if kernel.shape[-1] <= LARGEST_DIRECT_KERNEL_PIXELS:
-        return resize(filter2d(image, kernel[None], border_type="reflect"), size)
+        return resize(filter2d(image, kernel[None], border_type="reflect"), size, mode)
     margin, resolution = kernel.shape[-1] // 2, image.shape[-1]
     padded = F.pad(image.contiguous(), (margin, margin, margin, margin), mode="reflect")
     # Multiples of 32 have small prime factors. Nothing wraps around: from the last kept pixel the kernel just reaches
     # the last padded one.
     period = -(-padded.shape[-1] // 32) * 32
     spectrum = torch.fft.rfft2(padded, s=(period, period))  # [1, C, P, P // 2 + 1]
+    if mode != "bilinear":
+        spectrum *= torch.fft.rfft2(kernel, s=(period, period)).conj()
+        return resize(torch.fft.irfft2(spectrum, s=(period, period))[..., :resolution, :resolution], size, mode)
     # Of the kernel and of the result only the rows that matter are transformed: resizing is linear, so the rows are
     # resized while the columns are still frequencies.
     spectrum *= torch.fft.fft(torch.fft.rfft(kernel, n=period), n=period, dim=-2).conj()
@@ -83,6 +134,14 @@ def _turned_coordinates(angle: Tensor, kernel_size: int) -> tuple[Tensor, Tensor
     rows, columns = axis[:, None], axis[None, :]
     cosine, sine = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
     return cosine * columns + sine * rows, cosine * rows - sine * columns
+
+
+def _squared_distances(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
+    """Squared distances from the centre in standard deviations, [N, K, K]."""
+    along, across = _turned_coordinates(angle, kernel_size)
+    sigma_x = sigma_x.clamp_min(SMALLEST_SIGMA_PIXELS)[:, None, None]
+    sigma_y = sigma_y.clamp_min(SMALLEST_SIGMA_PIXELS)[:, None, None]
+    return (along / sigma_x) ** 2 + (across / sigma_y) ** 2
 
 
 def _normalised(kernels: Tensor) -> Tensor:

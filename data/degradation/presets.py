@@ -6,13 +6,13 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from data.degradation.parameters import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.degradation.ranges import BlurRanges, ColorRanges, DegradationRanges, MaskRanges, RoundRanges
 from system.plain_yaml import read_yaml, value_problems
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "degradations"
 
 _GROUPS: dict[type, dict[str, type]] = {
-    DegradationRanges: {"first": RoundRanges, "second": RoundRanges, "color": ColorRanges},
+    DegradationRanges: {"first": RoundRanges, "second": RoundRanges, "color": ColorRanges, "mask": MaskRanges},
     RoundRanges: {"blur": BlurRanges},
 }
 

@@ -13,10 +13,20 @@ from kornia.enhance import (
 )
 from torch import Tensor
 
-from data.degradation.blur import blur_and_resize, gaussian_kernels, motion_kernels
+from data.degradation.blur import (
+    blur_and_resize,
+    gaussian_kernels,
+    generalised_kernels,
+    motion_kernels,
+    plateau_kernels,
+    sinc_kernels,
+)
 from data.degradation.jpeg import compress_jpeg, round_to_8_bits
-from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
+from data.degradation.masks import draw_mask
+from data.degradation.noise import add_noise
+from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, RoundParameters
 from data.degradation.resampling import canvas_size, fill_canvas, resize
+from data.degradation.webp import compress_webp
 from data.ranges import model_to_unit, unit_to_model
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,17 +66,11 @@ def degrade(target: Tensor, parameters: Sequence[DegradationParameters]) -> Degr
         for index in range(max((len(one.rounds) for one in parameters), default=0)):
             rounds = {i: one.rounds[index] for i, one in enumerate(parameters) if index < len(one.rounds)}
             images = _apply_round(images, rounds)
-        images = _apply_jitter(images, parameters)
+        images = _apply_masks(_apply_jitter(images, parameters), parameters)
         degraded = unit_to_model(images).clamp_(-1, 1)
         greys = [i for i, one in enumerate(parameters) if one.grey]
         grey_targets = [i for i in greys if parameters[i].grey_target]
         return Degraded(_make_grey(degraded, greys), _make_grey(target, grey_targets))
-
-
-def draw_noise(seed: int, size: int, device: torch.device) -> Tensor:
-    """Draws the N(0, 1) noise of one image, [1, 3, size, size]; a GPU draws other numbers from a seed than a CPU."""
-    random = torch.Generator(device).manual_seed(seed)
-    return torch.randn(1, 3, size, size, generator=random, device=device)
 
 
 def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
@@ -78,11 +82,17 @@ def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
     small = {}
     for i, one in rounds.items():
         size = int(resolution / one.downscale)
-        image = resize(results[i], size) if one.blur is None else blur_and_resize(results[i], kernels[i], size)
-        small[i] = round_to_8_bits(_add_noise(image, one))
+        mode = one.downscale_mode
+        blurred = (
+            resize(results[i], size, mode) if one.blur is None else blur_and_resize(results[i], kernels[i], size, mode)
+        )
+        small[i] = round_to_8_bits(add_noise(blurred, one))
     qualities = {i: one.jpeg_quality for i, one in rounds.items() if one.jpeg_quality is not None}
-    for i, image in (small | _compress(small, qualities)).items():
-        results[i] = resize(image, resolution)
+    small |= _compress(small, qualities)
+    small |= {i: compress_webp(small[i], q) for i, one in rounds.items() if (q := one.webp_quality) is not None}
+    for i, image in small.items():
+        large = resize(image, resolution, rounds[i].upscale_mode)
+        results[i] = large.clamp_(0, 1) if "bicubic" in rounds[i].upscale_mode else large
     return torch.cat(results).contiguous(memory_format=torch.channels_last)  # one layout, whichever images had a round
 
 
@@ -91,24 +101,33 @@ def _kernels(blurs: dict[int, BlurKernel], device: torch.device) -> dict[int, Te
     kernels: dict[int, Tensor] = {}
     for (kind, size), indices in _groups({i: (one.kind, one.kernel_size_pixels) for i, one in blurs.items()}).items():
         numbers = [
-            (one.sigma_x_pixels, one.sigma_y_pixels, one.length_pixels, one.angle_radians)
+            (
+                one.sigma_x_pixels,
+                one.sigma_y_pixels,
+                one.length_pixels,
+                one.angle_radians,
+                one.power,
+                one.cutoff_radians,
+            )
             for one in (blurs[i] for i in indices)
         ]
         flat = to_device([value for row in numbers for value in row], device, torch.float32)
-        sigma_x, sigma_y, length, angle = flat.view(-1, 4).unbind(1)
-        if kind == "motion":
-            weights = motion_kernels(length, angle, size)
-        else:
-            weights = gaussian_kernels(sigma_x, sigma_y, angle, size)
-        kernels |= dict(zip(indices, weights, strict=True))
+        kernels |= dict(zip(indices, _kernels_of_kind(kind, flat.view(-1, 6), size), strict=True))
     return kernels
 
 
-def _add_noise(image: Tensor, one: RoundParameters) -> Tensor:
-    """Adds the noise field of an image [1, 3, S, S]."""
-    if one.noise_sigma == 0:
-        return image
-    return image.add(draw_noise(one.noise_seed, image.shape[-1], image.device), alpha=one.noise_sigma / 255)
+def _kernels_of_kind(kind: BlurKind, numbers: Tensor, size: int) -> Tensor:
+    """[N, K, K] from the numbers of N kernels, [N, 6]."""
+    sigma_x, sigma_y, length, angle, power, cutoff = numbers.unbind(1)
+    if kind == "motion":
+        return motion_kernels(length, angle, size)
+    if kind == "sinc":
+        return sinc_kernels(cutoff, size)
+    if kind == "generalised":
+        return generalised_kernels(sigma_x, sigma_y, angle, power, size)
+    if kind == "plateau":
+        return plateau_kernels(sigma_x, sigma_y, angle, power, size)
+    return gaussian_kernels(sigma_x, sigma_y, angle, size)
 
 
 def _compress(images: dict[int, Tensor], qualities: dict[int, int]) -> dict[int, Tensor]:
@@ -132,6 +151,17 @@ def _apply_jitter(images: Tensor, parameters: Sequence[DegradationParameters]) -
     changed = adjust_brightness_accumulative(_select(images, indices), brightness)
     changed = adjust_contrast_with_mean_subtraction(changed, contrast)
     return _replace(images, indices, adjust_saturation_with_gray_subtraction(changed, saturation))
+
+
+def _apply_masks(images: Tensor, parameters: Sequence[DegradationParameters]) -> Tensor:
+    """Paints over the images that have a mask; in [0, 1]."""
+    masks = {i: one.mask for i, one in enumerate(parameters) if one.mask is not None}
+    if not masks:
+        return images
+    results = list(images.split(1))
+    for i, shapes in masks.items():
+        results[i] = results[i].masked_fill(draw_mask(shapes, images.shape[-1], images.device), shapes.fill)
+    return torch.cat(results).contiguous(memory_format=torch.channels_last)
 
 
 def _make_grey(images: Tensor, indices: Sequence[int]) -> Tensor:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data.dataset import FaceImages
-from data.degradation.parameters import BlurKernel, DegradationParameters, sample_parameters
+from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.degradation.presets import load_preset
+from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
@@ -49,12 +50,13 @@ def describe_parameters(parameters: DegradationParameters) -> list[str]:
     for one in parameters.rounds:
         lines.append(_describe_blur(one.blur))
         small = int(parameters.resolution / one.downscale)
-        jpeg = "no JPEG" if one.jpeg_quality is None else f"JPEG {one.jpeg_quality}"
-        lines.append(f"s {one.downscale:.1f} ({small} px)")
-        lines.append(f"noise {one.noise_sigma:.1f}, {jpeg}")
+        lines.append(f"s {one.downscale:.1f} ({small} px){_describe_modes(one)}")
+        lines.append(f"{_describe_noise(one)}, {_describe_compression(one)}")
     if (parameters.brightness, parameters.contrast, parameters.saturation) != (1.0, 1.0, 1.0):
         factors = f"{parameters.brightness:.2f} {parameters.contrast:.2f} {parameters.saturation:.2f}"
         lines.append(f"light, contrast, colour {factors}")
+    if parameters.mask is not None:
+        lines.append(f"{len(parameters.mask.strokes)} strokes, {len(parameters.mask.boxes)} boxes")
     if parameters.grey:
         lines.append("grey" if parameters.grey_target else "grey, target not")
     return lines
@@ -103,9 +105,33 @@ def _describe_blur(kernel: BlurKernel | None) -> str:
     """One line such as "blur 1.2 x 0.4 px at 30°"."""
     if kernel is None:
         return "no blur"
+    if kernel.kind == "sinc":
+        return f"sinc to {kernel.cutoff_radians:.2f} rad/px"
     degrees = math.degrees(kernel.angle_radians)
     if kernel.kind == "motion":
         return f"motion {kernel.length_pixels:.1f} px at {degrees:.0f}°"
+    name = "blur" if kernel.kind == "gaussian" else f"{kernel.kind} β {kernel.power:.1f}"
     if kernel.sigma_x_pixels == kernel.sigma_y_pixels:
-        return f"blur σ {kernel.sigma_x_pixels:.2f} px"
-    return f"blur σ {kernel.sigma_x_pixels:.2f}, {kernel.sigma_y_pixels:.2f} px at {degrees:.0f}°"
+        return f"{name} σ {kernel.sigma_x_pixels:.2f} px"
+    return f"{name} σ {kernel.sigma_x_pixels:.2f}, {kernel.sigma_y_pixels:.2f} px at {degrees:.0f}°"
+
+
+def _describe_modes(one: RoundParameters) -> str:
+    """How an image was resized where that is not bilinear both ways."""
+    modes = one.downscale_mode, one.upscale_mode
+    return "" if modes == ("bilinear", "bilinear") else f" {', '.join(mode.replace('_', ' ') for mode in modes)}"
+
+
+def _describe_noise(one: RoundParameters) -> str:
+    """Such as "grey noise 3.0" or "Poisson noise x 1.20"."""
+    grey = "grey " if one.grey_noise and (one.noise_sigma or one.poisson_scale) else ""
+    return (
+        f"{grey}Poisson noise x {one.poisson_scale:.2f}" if one.poisson_scale else f"{grey}noise {one.noise_sigma:.1f}"
+    )
+
+
+def _describe_compression(one: RoundParameters) -> str:
+    """Codec and quality."""
+    if one.webp_quality is not None:
+        return f"WebP {one.webp_quality}"
+    return "no JPEG" if one.jpeg_quality is None else f"JPEG {one.jpeg_quality}"

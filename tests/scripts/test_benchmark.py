@@ -16,8 +16,8 @@ from benchmarks.convolution_floor import record, replay
 from benchmarks.faces import degrade_with_opencv
 from benchmarks.iterations import Iterations, Size
 from benchmarks.rows import ROWS, Machine
-from data.degradation.parameters import sample_parameters
 from data.degradation.presets import load_preset
+from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from models import Architecture
 from scripts.benchmark import main

@@ -11,8 +11,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from data.dataset import FaceBatch
-from data.degradation.parameters import sample_parameters
 from data.degradation.presets import load_preset
+from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import Degraded, degrade
 from data.randomness import draw_normal, seeded_initialization
 from data.ranges import uint8_to_model

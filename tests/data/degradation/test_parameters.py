@@ -7,17 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.degradation.parameters import (
-    BlurRanges,
-    ColorRanges,
-    DegradationParameters,
-    DegradationRanges,
-    RoundRanges,
-    sample_parameters,
-    scale_kernel_size,
-)
+from data.degradation.parameters import DegradationParameters
 from data.degradation.presets import load_preset, preset_names
+from data.degradation.ranges import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.degradation.sampling import sample_parameters, scale_kernel_size
 
+OTHERS = ("colorization", "inpainting", "super_resolution_4", "real_esrgan")
+"""Presets whose draws tests/data/degradation/test_tasks.py looks at."""
 NUM_SAMPLES = 2000
 
 
@@ -29,8 +25,8 @@ def assert_uniform(values: list[float], low: float, high: float) -> None:
     assert np.mean(values) == pytest.approx((low + high) / 2, abs=allowed)
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_samples_of_every_preset_are_uniform_over_its_ranges(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in preset_names() if name not in OTHERS])
+def test_samples_of_every_usual_preset_are_uniform_over_its_ranges(name: str) -> None:
     ranges = load_preset(name)
     samples = [sample_parameters(ranges, 0, index, 512) for index in range(NUM_SAMPLES)]
     for position, said in enumerate(one for one in (ranges.first, ranges.second) if one is not None):

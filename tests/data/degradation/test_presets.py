@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
-from data.degradation.parameters import DegradationRanges
 from data.degradation.presets import PRESETS_FOLDER, load_preset, preset_names
+from data.degradation.ranges import DegradationRanges
 
 
-def test_the_presets_are_those_of_the_literature_and_two_of_ours() -> None:
-    assert preset_names() == ["codeformer", "difface", "diffbir", "paper", "released", "second_order", "small"]
+def test_the_presets_are_those_of_the_literature_two_of_ours_and_a_task_each() -> None:
+    usual = ["codeformer", "difface", "diffbir", "paper", "real_esrgan", "released", "second_order", "small"]
+    assert preset_names() == sorted([*usual, "colorization", "inpainting", "super_resolution_4"])
 
 
 @pytest.mark.parametrize(

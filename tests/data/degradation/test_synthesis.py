@@ -11,18 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation import synthesis as degradation
-from data.degradation.parameters import (
-    BlurKernel,
-    BlurRanges,
-    ColorRanges,
-    DegradationParameters,
-    DegradationRanges,
-    RoundParameters,
-    RoundRanges,
-    sample_parameters,
-)
+from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.degradation.presets import load_preset
+from data.degradation.ranges import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
 
@@ -90,7 +82,7 @@ def test_the_released_degradation_equals_the_recorded_opencv_result(
         noise_seed=0,
         jpeg_quality=int(number("jpeg_quality")),
     )
-    monkeypatch.setattr(degradation, "draw_noise", lambda *_: noise)
+    monkeypatch.setattr("data.degradation.noise.draw_noise", lambda *_: noise)
     assert noise.shape[-1] == int(256 / parameters.downscale)
     result = degrade(uint8_to_model(to_image("target")), [single(256, parameters)]).degraded
     assert decibels(uint8_to_model(model_to_uint8(result)), uint8_to_model(to_image("degraded"))) > expected

@@ -1,0 +1,49 @@
+"""Noise of one image: Gaussian or of counted photons, in every channel for itself or in all alike."""
+
+import torch
+from kornia.color import rgb_to_grayscale
+from torch import Tensor
+
+from data.degradation.parameters import RoundParameters
+
+PHOTONS_AT_WHITE = 256
+"""Of Poisson noise, before its factor: BasicSR's number for pictures of more than 128 levels."""
+
+
+def draw_noise(seed: int, size: int, device: torch.device, num_channels: int = 3) -> Tensor:
+    """Draws the N(0, 1) noise of one image, [1, C, size, size]; a GPU draws other numbers from a seed than a CPU."""
+    random = torch.Generator(device).manual_seed(seed)
+    return torch.randn(1, num_channels, size, size, generator=random, device=device)
+
+
+def draw_poisson_noise(image: Tensor, seed: int, is_grey: bool) -> Tensor:
+    """Draws how counted photons differ from what they would be on average.
+
+    Args:
+        image: [1, 3, S, S] in [0, 1].
+        seed: Of the noise; a GPU draws other numbers from it than a CPU.
+        is_grey: Whether the photons of the luma are counted, for all channels alike.
+
+    Returns:
+        [1, 3, S, S], or [1, 1, S, S] if it is grey: photons / 256 minus the image, whose variance is image / 256.
+
+    Source:
+        BasicSR's random_add_poisson_noise (Real-ESRGAN, arXiv 2107.10833), whose number of photons depends on how many
+        levels a picture has; here it is the same for all.
+    """
+    levels = (image.clamp(0, 1) * 255).round() / 255  # photons of what would be stored
+    if is_grey:
+        levels = rgb_to_grayscale(levels)
+    random = torch.Generator(image.device).manual_seed(seed)
+    return torch.poisson(levels.contiguous() * PHOTONS_AT_WHITE, generator=random) / PHOTONS_AT_WHITE - levels
+
+
+def add_noise(image: Tensor, one: RoundParameters) -> Tensor:
+    """Adds the noise of one image [1, 3, S, S]."""
+    if one.poisson_scale > 0:
+        return image.add(draw_poisson_noise(image, one.noise_seed, one.grey_noise), alpha=one.poisson_scale)
+    if one.noise_sigma == 0:
+        return image
+    num_channels = 1 if one.grey_noise else 3
+    noise = draw_noise(one.noise_seed, image.shape[-1], image.device, num_channels)
+    return image.add(noise, alpha=one.noise_sigma / 255)

@@ -1,0 +1,125 @@
+"""From a preset to the numbers of one image: a function of (preset, seed, image index, resolution) alone."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from data.degradation.masks import sample_mask
+from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
+from data.degradation.ranges import REFERENCE_RESOLUTION, BlurRanges, DegradationRanges, RoundRanges
+from data.randomness import derive_seed
+
+
+def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, resolution: int) -> DegradationParameters:
+    """Draws what the k-th image of a run gets.
+
+    Args:
+        ranges: The preset.
+        seed: Seed of the run.
+        image_index: Image index k in the whole run, over all processes.
+        resolution: Resolution R of the image in pixels; lengths given at 512 are scaled by R / 512.
+
+    Returns:
+        A function of (ranges, seed, image_index, resolution) alone. Every number is drawn whether it is used or not, so
+        that changing one probability or range leaves the other draws as they are.
+
+    Raises:
+        ValueError: If the largest downscaling leaves less than one pixel.
+    """
+    for one in (ranges.first, ranges.second):
+        if one is not None and resolution < one.downscale_range[1]:
+            raise ValueError(
+                f"downscale_range goes up to {one.downscale_range[1]:g}, which leaves less than one pixel of "
+                f"{resolution}; take a smaller factor, for example the preset small"
+            )
+    random = _generator(seed, "degradation", image_index)
+    # Of a stream of its own: what presets could not say at first must not move the draws of those that do not say it.
+    more = _generator(seed, "degradation-more", image_index)
+    noise_seed = derive_seed(seed, "degradation-noise", image_index)
+    rounds = [_sample_more(ranges.first, more, _sample_round(ranges.first, random, resolution, noise_seed))]
+    grey, jitter, second = random.random(3)
+    color = ranges.color
+    factors = [random.uniform(*r) for r in (color.brightness_range, color.contrast_range, color.saturation_range)]
+    if jitter >= color.jitter_probability:
+        factors = [1.0, 1.0, 1.0]
+    if ranges.second is not None and second < ranges.second_probability:
+        noise_seed = derive_seed(seed, "degradation-noise-second", image_index)
+        rounds.append(_sample_more(ranges.second, more, _sample_round(ranges.second, random, resolution, noise_seed)))
+    is_grey = bool(grey < color.grey_probability)
+    mask = sample_mask(ranges.mask, _generator(seed, "degradation-mask", image_index), resolution)
+    drawn = DegradationParameters(resolution, tuple(rounds), is_grey, color.grey_target, *factors)
+    return replace(drawn, mask=mask)
+
+
+def _generator(seed: int, purpose: str, image_index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=derive_seed(seed, purpose, image_index)))
+
+
+def scale_kernel_size(kernel_size_pixels: int, resolution: int) -> int:
+    """Scales a kernel size given at 512 to the nearest odd number, at least 3 (41 at 512 is 21 at 256 and 5 at 64)."""
+    scaled = kernel_size_pixels * resolution / REFERENCE_RESOLUTION
+    return max(3, 2 * round((scaled - 1) / 2) + 1)
+
+
+def _sample_round(
+    ranges: RoundRanges, random: np.random.Generator, resolution: int, noise_seed: int
+) -> RoundParameters:
+    """Draws one round; the number of draws never depends on what was drawn."""
+    blur = _sample_blur(ranges.blur, random, resolution)
+    downscale, noise_sigma = random.uniform(*ranges.downscale_range), random.uniform(*ranges.noise_sigma_range)
+    low, high = ranges.jpeg_quality_range
+    compressed, quality = random.random() < ranges.jpeg_probability, int(random.integers(low, high, endpoint=True))
+    return RoundParameters(blur, downscale, noise_sigma, noise_seed, quality if compressed else None)
+
+
+def _sample_blur(ranges: BlurRanges, random: np.random.Generator, resolution: int) -> BlurKernel | None:
+    """Draws the kernel of one image and scales it to the resolution."""
+    blurred, isotropic, motion = random.random(3)
+    scale = resolution / REFERENCE_RESOLUTION
+    sigma_x, sigma_y = (scale * random.uniform(*ranges.sigma_range) for _ in range(2))
+    length = max(1.0, scale * random.uniform(*ranges.motion_length_range))
+    angle = math.radians(random.uniform(*ranges.angle_range))
+    size = scale_kernel_size(ranges.kernel_size_pixels, resolution)
+    if blurred >= ranges.probability:
+        return None
+    if motion < ranges.motion_probability:
+        return BlurKernel("motion", size, length_pixels=min(length, float(size)), angle_radians=angle)
+    if isotropic < ranges.isotropic_probability:
+        return BlurKernel("gaussian", size, sigma_x, sigma_x)
+    return BlurKernel("gaussian", size, sigma_x, sigma_y, angle_radians=angle)
+
+
+def _sample_more(ranges: RoundRanges, random: np.random.Generator, drawn: RoundParameters) -> RoundParameters:
+    """Draws what a round may have in the place of the usual; the number of draws never depends on what was drawn."""
+    blur = _sample_shape(ranges.blur, random, drawn.blur)
+    poisson, grey_noise, webp = random.random(3)
+    poisson_scale = random.uniform(*ranges.poisson_scale_range)
+    down, up = (
+        modes[int(place * len(modes))]
+        for modes, place in zip((ranges.downscale_modes, ranges.upscale_modes), random.random(2), strict=True)
+    )
+    webp_quality = int(random.integers(*ranges.webp_quality_range, endpoint=True))
+    drawn = replace(drawn, blur=blur, grey_noise=bool(grey_noise < ranges.grey_noise_probability))
+    drawn = replace(drawn, downscale_mode=down, upscale_mode=up)
+    if poisson < ranges.poisson_probability:
+        drawn = replace(drawn, poisson_scale=poisson_scale, noise_sigma=0.0)
+    if drawn.jpeg_quality is not None and webp < ranges.webp_probability:
+        drawn = replace(drawn, jpeg_quality=None, webp_quality=webp_quality)
+    return drawn
+
+
+def _sample_shape(ranges: BlurRanges, random: np.random.Generator, blur: BlurKernel | None) -> BlurKernel | None:
+    """Draws whether a Gaussian kernel falls off otherwise, and whether a sinc takes the place of any kernel."""
+    shape, sinc = random.random(2)
+    generalised, plateau = random.uniform(*ranges.generalised_power_range), random.uniform(*ranges.plateau_power_range)
+    cutoff = random.uniform(*ranges.sinc_cutoff_range)
+    if blur is None:
+        return None
+    if sinc < ranges.sinc_probability:
+        return BlurKernel("sinc", blur.kernel_size_pixels, cutoff_radians=cutoff)
+    if blur.kind == "gaussian" and shape < ranges.generalised_probability:
+        return replace(blur, kind="generalised", power=generalised)
+    if blur.kind == "gaussian" and shape < ranges.generalised_probability + ranges.plateau_probability:
+        return replace(blur, kind="plateau", power=plateau)
+    return blur
