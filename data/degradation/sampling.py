@@ -48,8 +48,10 @@ def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, re
         rounds.append(_sample_more(ranges.second, more, _sample_round(ranges.second, random, resolution, noise_seed)))
     is_grey = bool(grey < color.grey_probability)
     mask = sample_mask(ranges.mask, _generator(seed, "degradation-mask", image_index), resolution)
-    drawn = DegradationParameters(resolution, tuple(rounds), is_grey, color.grey_target, *factors)
-    return replace(drawn, mask=mask)
+    brightness, contrast, saturation = factors
+    return DegradationParameters(
+        resolution, tuple(rounds), is_grey, color.grey_target, brightness, contrast, saturation, mask
+    )
 
 
 def _generator(seed: int, purpose: str, image_index: int) -> np.random.Generator:

@@ -203,6 +203,28 @@ def test_the_names_and_shapes_of_the_released_files_give_the_released_architectu
     assert all(f'"{public_generator_name(name)}"' in text for name in names)
 
 
+@pytest.mark.parametrize(
+    ("model", "resolution"),
+    [("GPEN-Colorization-1024", 1024), ("GPEN-Inpainting-1024", 1024), ("GPEN-Seg2face-512", 512)],
+)
+def test_public_models_of_other_tasks_are_gpens_of_their_size(model: str, resolution: int, tmp_path: Path) -> None:
+    # Their tensors are those of FullGenerator at this size (channel multiplier 2), here with a 64th of the channels.
+    architecture = Architecture(resolution, 2, 1 / 64)
+    torch.manual_seed(5)
+    network = GPEN(architecture)
+    path = tmp_path / f"{model}.pth"
+    torch.save(public(network, public_generator_name), path)
+    loaded = load_generator(path)
+    assert loaded.architecture == architecture
+    expected = network.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+    assert read_checkpoint(path).card == {"origin": "public GPEN checkpoint"}
+    torch.save({name: t for name, t in torch.load(path).items() if not name.startswith("ecd0")}, path)
+    with pytest.raises(ValueError, match=model):  # named, not filled in
+        load_generator(path)
+
+
 # --- NVIDIA's pickles
 
 
