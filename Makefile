@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-gpu lint format clean
 
 demo: $(VENV)/.complete
 	$(RUN) -m scripts.run_demo $(if $(FACES),--faces "$(FACES)")
@@ -13,6 +13,9 @@ test: $(VENV)/.complete
 
 test-slow: $(VENV)/.complete
 	$(RUN) -m pytest -m slow
+
+test-gpu: $(VENV)/.complete
+	$(RUN) -m pytest -m gpu -rs
 
 lint: $(VENV)/.complete
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,6 @@
 """The time a piece of training would take if its dense convolutions were all there is to do."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -51,6 +52,18 @@ def record(function: Callable[[], object]) -> Counter[Signature]:
     with ConvolutionRecorder() as recorder:
         function()
     return recorder.calls
+
+
+def operations_of(call: Signature) -> int:
+    """Multiplications and additions of a recorded convolution, or of those of its gradients that were asked for."""
+    is_backward = call[0] is _CONVOLUTIONS[1]
+    x, weight, _, stride, padding, _, is_transposed, *_ = call[1 + is_backward :]
+    num_images, _, *size = x[1]
+    if not is_transposed:  # a transposed one multiplies once for every pixel that it reads
+        kernel_size = weight[1][-1]
+        size = [(pixels + 2 * padding[0] - kernel_size) // stride[0] + 1 for pixels in size]
+    number = sum(call[-1][:2]) if is_backward else 1
+    return 2 * number * math.prod(weight[1]) * num_images * math.prod(size)
 
 
 def replay(calls: Counter[Signature]) -> Callable[[], None]:

@@ -23,6 +23,7 @@ from train.updates.adversarial import Regularization
 
 Precision = Literal["32-true", "bf16-mixed"]
 Stage = Literal[1, 2]
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,15 @@ class Iterations:
         stage: 1 or 2.
         size: Network and batch.
         precision: As Lightning names it.
+        device: Where it trains.
+        is_compiled: Whether torch.compile prepares the networks.
     """
 
-    def __init__(self, stage: Stage, size: Size, precision: Precision) -> None:
+    def __init__(
+        self, stage: Stage, size: Size, precision: Precision, device: torch.device = CPU, is_compiled: bool = False
+    ) -> None:
         self.module: PriorTraining | RestorationTraining
-        whole_batch = Computation(minibatch_group_size=None)
+        whole_batch = Computation(minibatch_group_size=None, compile=is_compiled)
         if stage == 1:
             self.module = PriorTraining(size.architecture, computation=whole_batch, fid_num_images=0)
         else:
@@ -61,15 +66,21 @@ class Iterations:
                 computation=whole_batch,
             )
         self.trainer = Trainer(
-            accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False, enable_model_summary=False
+            accelerator="cpu" if device.type == "cpu" else "gpu",
+            devices=1 if device.type == "cpu" else [device.index or 0],
+            precision=precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
         )
         self.module.trainer = self.trainer
+        self.module.to(device)
         self.trainer.strategy.connect(self.module)
         self.trainer.strategy.optimizers = self.module.configure_optimizers()
         resolution, num_images = size.architecture.resolution, size.batch_size
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (num_images, 3, resolution, resolution), dtype=torch.uint8, generator=random)
-        self.batch = FaceBatch(pixels, list(range(num_images)))
+        self.batch = FaceBatch(pixels.to(device), list(range(num_images)))
 
     def run(self, r1: bool = False, path_length: bool = False, batch: FaceBatch | None = None) -> None:
         """One iteration.
@@ -94,10 +105,11 @@ def choose_formulations() -> None:
 def ours(stage: Stage, size: Size, precision: Precision) -> list[Part]:
     """Parts of an iteration: as it is, and what the lazy terms add, amortised."""
     choose_formulations()
-    return _parts(Iterations(stage, size, precision))
+    return parts_of(Iterations(stage, size, precision))
 
 
-def _parts(iterations: Iterations) -> list[Part]:
+def parts_of(iterations: Iterations) -> list[Part]:
+    """An iteration as it is, and what the lazy terms add, with how often each is computed."""
     run = iterations.run
     # An iteration with a lazy term minus one without is the term, so the one without is counted less often.
     return [
@@ -109,16 +121,16 @@ def _parts(iterations: Iterations) -> list[Part]:
 
 def floor(stage: Stage, size: Size, precision: Precision) -> list[Part]:
     """Nothing but the dense convolutions of `ours`, each in its fastest formulation."""
-    recorded = [(record(part.run), part.share) for part in _parts(Iterations(stage, size, precision))]  # all whole
+    recorded = [(record(part.run), part.share) for part in parts_of(Iterations(stage, size, precision))]  # all whole
     choose_formulations()
     return [Part(replay(calls), share) for calls, share in recorded]
 
 
-def textbook(stage: Stage, size: Size) -> list[Part]:
+def textbook(stage: Stage, size: Size, device: torch.device = CPU) -> list[Part]:
     """Parts of an iteration as public code computes them, in float32."""
     generator = Prior(size.architecture) if stage == 1 else GPEN(size.architecture)
-    training = TextbookTraining(generator, Discriminator(size.architecture, None))
-    degraded, target = images(size), images(size)
+    training = TextbookTraining(generator.to(device), Discriminator(size.architecture, None).to(device))
+    degraded, target = images(size).to(device), images(size).to(device)
     return [
         Part(partial(training.step, degraded, target)),
         Part(partial(training.penalize_discriminator, target), 1 / R1_INTERVAL),

@@ -192,7 +192,7 @@ class TextbookTraining:
             torch.optim.Adam(parameters.values(), lr=2e-3 * ratio, betas=(0.0, 0.99**ratio))
             for parameters, ratio in ((self.generator, 4 / 5), (self.discriminator, 16 / 17))
         )
-        self.mean_path_length = torch.zeros([])
+        self.mean_path_length = torch.zeros([], device=next(generator.parameters()).device)
 
     def step(self, degraded: Tensor, target: Tensor) -> None:
         """Both updates and the moving average, without the lazy terms; [N, 3, R, R] each."""
@@ -235,11 +235,12 @@ class TextbookTraining:
         if self.is_restoring:
             return textbook.gpen(degraded, self.generator, self.noise_mode)
         mapping = textbook.part(self.generator, "mapping.")
-        num_images = len(degraded)
-        first, second = (textbook.mapping(torch.randn(num_images, self.style_dim), mapping) for _ in range(2))
+        num_images, device = len(degraded), degraded.device
+        latents = torch.randn(2, num_images, self.style_dim, device=device)
+        first, second = (textbook.mapping(latent, mapping) for latent in latents)
         crossover = int(torch.randint(1, self.num_styles, ()))
         styles = torch.stack([first] * crossover + [second] * (self.num_styles - crossover), dim=1)
-        noises = [torch.randn(num_images, *shape) for shape in self.noise_shapes]
+        noises = [torch.randn(num_images, *shape, device=device) for shape in self.noise_shapes]
         synthesis = textbook.part(self.generator, "synthesis.")
         return textbook.synthesis(styles, noises, synthesis, self.noise_mode), styles
 

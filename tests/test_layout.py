@@ -52,7 +52,7 @@ FOREIGN_IMPORTS = {
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "PIL", "rich", "filelock", "wandb"},
     "export": {"torch", "onnx", "onnxruntime", "numpy", "matplotlib", "rich", "PIL", "yaml"},
     "studies": {"torch", "numpy", "PIL", "yaml", "jsonargparse", "filelock", "rich"},
-    "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2", "rich"},
+    "benchmarks": {"torch", "pytorch_lightning", "onnxruntime", "numpy", "matplotlib", "cv2", "rich", "PIL"},
 }
 FOREIGN_IMPORTS["demo"] = {"torch", "numpy", "PIL"}
 FOREIGN_IMPORTS["scripts"] = set().union(*FOREIGN_IMPORTS.values())

@@ -16,6 +16,8 @@ LEAKY_SLOPE = 0.2
 
 def leaky_relu_(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2, in place; a convolution's output may be overwritten, its gradient does not need it."""
+    if torch.compiler.is_compiling():
+        return torch.nn.functional.leaky_relu(x, LEAKY_SLOPE)
     activated: Tensor = _LeakyReLU.apply(x)
     return activated
 
@@ -33,6 +35,9 @@ def modulated_activation(x: Tensor, scale: Tensor, noise: Tensor, strength: Tens
     Returns:
         [N, 2C, H, W].
     """
+    if torch.compiler.is_compiling():
+        both = torch.cat([x * scale, noise * strength], dim=1) + bias[:, None, None]
+        return torch.nn.functional.leaky_relu(both, LEAKY_SLOPE)
     activated: Tensor = _ModulatedActivation.apply(x, scale, noise, strength, bias)
     return activated
 

@@ -8,6 +8,7 @@ among them. Where nothing is differentiated twice, one fused backward call is ma
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -38,6 +39,9 @@ def convolve(
     Returns:
         [N, O, H', W'], in autocast's precision where that is on.
     """
+    if torch.compiler.is_compiling():  # which makes gradients of its own, to be differentiated once
+        compute = F.conv_transpose2d if transposed else F.conv2d
+        return compute(x, weight, bias, stride, padding)
     if has_torch_function((x, weight)):  # quantization-aware training computes it in its own way
         replaced: Tensor = handle_torch_function(
             convolve, (x, weight), x, weight, bias, stride=stride, padding=padding, transposed=transposed

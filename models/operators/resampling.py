@@ -29,6 +29,8 @@ class LowPass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, C, H, W] to [N, C, H + 2·padding - 3, W + 2·padding - 3]."""
+        if torch.compiler.is_compiling():  # which makes gradients of its own, to be differentiated once
+            return _filter(x, self.kernel, self.padding)
         filtered: Tensor = _Filtering.apply(x, self.kernel, self.padding)
         return filtered
 
@@ -50,6 +52,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, C, H, W] to [N, C, H/2, W/2]; H and W even."""
+        if torch.compiler.is_compiling():
+            return _halve(x, self.kernel)
         halved: Tensor = _Halving.apply(x, self.kernel, 1.0)
         return halved
 
@@ -71,6 +75,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, C, H, W] to [N, C, 2H, 2W]."""
+        if torch.compiler.is_compiling():
+            return _double(x)
         doubled: Tensor = _Doubling.apply(x, self.kernel)
         return doubled
 
@@ -80,6 +86,19 @@ def fir_kernel(gain: float = 1.0) -> Tensor:
     line = torch.tensor(_LINE)
     kernel = torch.outer(line, line)
     return (kernel * (gain / kernel.sum()))[None, None]
+
+
+def _filter(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    return F.conv2d(x, kernel.to(x.dtype), None, 1, padding, groups=len(kernel))
+
+
+def _halve(x: Tensor, kernel: Tensor) -> Tensor:
+    return F.conv2d(x, kernel.to(x.dtype), None, 2, 1, groups=len(kernel))
+
+
+def _double(x: Tensor) -> Tensor:
+    """Zeros around the image make bilinear interpolation the filter with gain 4."""
+    return F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear")[:, :, 2:-2, 2:-2]
 
 
 # The kernel is constant and its own mirror image, so each operator's gradient is another of these three. PyTorch's
@@ -92,7 +111,7 @@ class _Filtering(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int) -> Tensor:
         ctx.kernel, ctx.padding = kernel, padding
-        return F.conv2d(x, kernel.to(x.dtype), None, 1, padding, groups=len(kernel))
+        return _filter(x, kernel, padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -105,7 +124,7 @@ class _Halving(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, gain: float) -> Tensor:
         ctx.kernel, ctx.gain = kernel, gain
-        return F.conv2d(x, (kernel * gain).to(x.dtype), None, 2, 1, groups=len(kernel))
+        return _halve(x, kernel * gain)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -114,13 +133,12 @@ class _Halving(torch.autograd.Function):
 
 
 class _Doubling(torch.autograd.Function):
-    """The transpose of `_Halving` with gain 4: zeros around the image make bilinear interpolation this very filter."""
+    """The transpose of `_Halving` with gain 4."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
         ctx.kernel = kernel
-        padded = F.pad(x, (1, 1, 1, 1))
-        return F.interpolate(padded, scale_factor=2, mode="bilinear")[:, :, 2:-2, 2:-2]
+        return _double(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

