@@ -84,8 +84,8 @@ class Stage:
         decoder.synthesis.recompute = discriminator.recompute = computation.recompute
         self.is_compiled = computation.compile
         if computation.compile:
-            for network in (generator if isinstance(generator, GPEN) else generator.synthesis, discriminator):
-                network.compile()  # in place: its tensors keep their names
+            (generator if isinstance(generator, GPEN) else generator.synthesis).compile()  # tensors keep their names
+            discriminator.compile()
         self.architecture = generator.architecture
         self.regularization = regularization
         self.average = average
