@@ -12,7 +12,7 @@ from torch import Tensor
 from data.ranges import model_to_uint8
 from evaluation.protocol import Evaluation
 from evaluation.reports.charts import run_curves
-from evaluation.reports.pictures import GRID_GAP, comparison_rows, worst_and_best
+from evaluation.reports.pictures import GRID_GAP, WORST_AND_BEST, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
 from evaluation.reports.tables import summary_rows
 from export.bundle.contents import ExportReport
@@ -63,14 +63,15 @@ def _add_restoration(report: Report, evaluation: Evaluation) -> None:
     difference = evaluation.difference["psnr"].mean
     report.add_picture(
         comparison_rows(columns, STATES, captions, LARGE_PIXELS),
-        f"The {len(gained)} of {len(evaluation.rows)} held-out faces that gained most, every pixel enlarged. The mean "
+        f"The {len(gained)} of {len(evaluation.rows)} held-out faces that gained most, every pixel enlarged; from "
+        f"left to right {', '.join(STATES)}. The mean "
         f"over all is {difference:+.2f} dB PSNR" + ("" if difference > 0 else ": restored is below degraded") + ".",
     )
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
     report.add_table(header, rows, f"{len(evaluation.rows)} held-out faces; mean and 95 % interval over faces")
     few = replace(evaluation, worst=evaluation.worst[:NUM_LARGE], best=evaluation.best[:NUM_LARGE])
-    report.add_picture(worst_and_best(few), "Worst and best faces by PSNR")
+    report.add_picture(worst_and_best(few), WORST_AND_BEST)
     protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)
     report.add_folded("The protocol, as a figure without it means nothing", protocol, "metrics.json")
 

@@ -32,13 +32,12 @@ def main(
     print_left_out(faces)
     network = restorer.open()
     size = network.resolution
-    print(f"{network.description}: every face is taken and restored at {size}x{size} pixels")
     changes = SizeChanges(size)
     with command_line.progress_bar("restoring", len(faces)) as show:
         failed = restore_folder(network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
     for sentence in changes.sentences():
         print(f"warning: {sentence}", file=sys.stderr)
-    print(f"{len(faces) - len(failed)} faces restored into {output}")
+    print(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
     for reason in failed.values():
         print(f"not restored: {reason}", file=sys.stderr)
     return 1 if failed else 0

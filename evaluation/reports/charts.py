@@ -132,7 +132,14 @@ def _name_ends(axes: Axes, curves: Sequence[Curve]) -> None:
             textcoords="axes fraction",
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "shrinkA": 2, "shrinkB": 0, "linewidth": 1.2, **_style(index)},
+            arrowprops={
+                "arrowstyle": "-",
+                "shrinkA": 2,
+                "shrinkB": 0,
+                "relpos": (0.0, 0.5),
+                "linewidth": 1.2,
+                **_style(index),
+            },
         )
 
 
@@ -144,7 +151,7 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
         names: Columns; those that the file does not have or that are empty are left out.
 
     Returns:
-        One curve per column, points without a value left out.
+        One curve per column, named in words, points without a value left out.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -153,7 +160,14 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
     curves = columns_of(path, names)
     if not curves:
         raise ValueError(f"{path} has none of the columns {', '.join(names)}; was the run shorter than its log rhythm?")
-    return curves
+    return [curve._replace(label=in_words(curve.label)) for curve in curves]
+
+
+def in_words(column: str) -> str:
+    """A column of a run's tables for readers: "generator: l1", or whose faces a figure of validation is about."""
+    place, _, term = column.partition("/")
+    faces = {"validation": "restored faces", "degraded": "degraded faces"}
+    return faces.get(place, f"{place}: {term.replace('_', ' ')}")
 
 
 def columns_of(path: Path, names: Sequence[str]) -> list[Curve]:

@@ -45,10 +45,10 @@ def preview_degradation(faces: FaceFiles, degradation: str, resolution: int, see
 
 
 def describe_parameters(parameters: DegradationParameters) -> list[str]:
-    """Writes the parameters of one image as short lines, the rounds below each other."""
+    """Writes the parameters of one image as short lines, the rounds below each other and numbered if they are two."""
     lines = []
-    for one in parameters.rounds:
-        lines.append(_describe_blur(one.blur))
+    for number, one in enumerate(parameters.rounds, 1):
+        lines.append(f"{number}. " * (len(parameters.rounds) > 1) + _describe_blur(one.blur))
         small = int(parameters.resolution / one.downscale)
         lines.append(f"s {one.downscale:.1f} ({small} px){_describe_modes(one)}")
         lines.append(f"{_describe_noise(one)}, {_describe_compression(one)}")

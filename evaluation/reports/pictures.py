@@ -19,6 +19,11 @@ Picture = npt.NDArray[np.uint8]
 
 GRID_GAP = 4
 """White pixels between the images of a picture."""
+WORST_AND_BEST = (
+    "The faces with the lowest PSNR (left) and the highest (right), one a row: degraded, restored, target; below each "
+    "row its PSNR and SSIM before and after, and its name"
+)
+"""What `worst_and_best` shows."""
 _CELL_PIXELS = 128  # smaller faces are enlarged to at least this, so that they can be judged and captions fit
 _TEXT_PIXELS = 12
 _WHITE = 255

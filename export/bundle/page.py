@@ -113,7 +113,7 @@ def _add_pictures(page: Report, faces: BundleFaces, forms: PrecisionForms) -> No
     restored = {form: model_to_uint8(images[:number]) for form, images in forms.restored.items()}
     columns = [faces.golden.degraded[:number], *restored.values(), faces.golden.target[:number]]
     headings = ["degraded", *(re.sub(r" \(\w+\)", "", form) for form in restored), "target"]
-    page.add_picture(comparison_rows(columns, headings), f"Golden faces: {', '.join(headings)}")
+    page.add_picture(comparison_rows(columns, headings), f"Golden faces, from left to right: {', '.join(headings)}")
 
 
 def _add_artefacts(page: Report, report: ExportReport) -> None:
@@ -239,7 +239,7 @@ def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
     distances.set_xlabel("PSNR against the float network's images, dB")
     for axes in (drops, distances):
         axes.grid(alpha=0.3)
-    drops.legend(fontsize=8)
+    figure.legend(*drops.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "report"}):  # else the names inside differ from time to time
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})

@@ -6,6 +6,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from evaluation.metrics.forms import METRIC_FORMS
+from evaluation.reports.forest_plot import ForestPanel, ForestRow, forest_svg
 from evaluation.reports.report import Report
 from models.files.run_folder import images_of
 from studies.comparison import Comparison, file_name
@@ -44,6 +46,8 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
             page.add_paragraph(text)
     _add_variants(page, comparison)
     _add_answers(page, findings)
+    _add_forest(page, findings)
+    _add_faces(page, findings, with_photographs)
     page.add_heading("Results")
     for degradation, table in findings.results.items():
         first = next(iter(table.values()))[0].protocol
@@ -53,7 +57,6 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
         )
         page.add_table(*quality_table(findings, degradation), caption)
     _add_differences(page, findings)
-    _add_faces(page, findings, with_photographs)
     _add_training(page, findings)
     _add_settings(page, findings)
     add_protocol(page, findings)
@@ -97,6 +100,36 @@ def _add_answers(page: Report, findings: Findings) -> None:
         page.add_list(texts)
 
 
+def _add_forest(page: Report, findings: Findings) -> None:
+    """Every difference as a line, before the tables that say the same in numbers."""
+    panels = []
+    for metric in findings.metrics:
+        rows = [
+            ForestRow(
+                f"{one.variant}, {one.degradation}",
+                one.found.mean,
+                one.found.over_faces,
+                one.found.over_faces_and_seeds,
+                one.stays_significant,
+            )
+            for one in findings.differences
+            if one.metric == metric
+        ]
+        form = METRIC_FORMS[metric]
+        unit = f" [{form.unit}]" if form.unit else ""
+        better = "right" if form.higher_is_better else "left"
+        if rows:
+            panels.append(ForestPanel(f"{form.name}{unit} minus that of {findings.comparison.reference}; "
+                                      f"better is to the {better}", rows))  # fmt: skip
+    if panels:
+        caption = (
+            f"Differences from {findings.comparison.reference}, each variant under each degradation. Thick: 95 % "
+            "interval for these networks on other faces; thin: for training again with other seeds as well. Filled and "
+            "blue: significant after correction for all differences; hollow and grey: not"
+        )
+        page.add_svg(forest_svg(panels), caption, name="differences")
+
+
 def _add_differences(page: Report, findings: Findings) -> None:
     differences = findings.differences
     if not differences:
@@ -121,7 +154,10 @@ def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None
         columns = ["degraded", *restored, "target"] if with_photographs else list(restored)
         seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))
         left_out = "" if with_photographs else "; degraded and target faces may not be published"
-        caption = f"{degradation}: {' | '.join(columns)}; the first {len(batch.names)} faces by name, {seeds}{left_out}"
+        caption = (
+            f"Degradation {degradation}, from left to right: {', '.join(columns)}; one face a row, the first "
+            f"{len(batch.names)} by name; {seeds}{left_out}"
+        )
         page.add_picture(picture, caption, name=file_name(f"faces_{degradation}"))
 
 

@@ -22,7 +22,7 @@ def test_the_written_faces_are_what_the_network_makes_of_the_inputs(
     code, out, _ = run(
         main, "--checkpoint", release, "--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu"
     )
-    assert code == 0 and "5 faces restored" in out
+    assert code == 0 and "5 faces restored at 32x32 pixels" in out
     inputs, written = open_faces(faces_folder), open_faces(tmp_path / "out")
     assert written.names == inputs.names
     images = FaceImages(inputs, 32)
@@ -41,7 +41,7 @@ def test_what_is_done_to_pictures_of_other_sizes_is_said_and_given_faces_lie_bes
     uneven.save(faces_folder / "uneven.png")
     words = ["--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu", "--side-by-side"]
     code, out, err = run(main, "--checkpoint", release, *words)
-    assert code == 0 and "every face is taken and restored at 32x32 pixels" in out
+    assert code == 0 and "6 faces restored at 32x32 pixels into" in out
     assert "1 of 6 pictures is not square: only the central square was kept (512x300 was cut to 300x300)" in err
     assert "larger than the model's images: made smaller" in err
     with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
