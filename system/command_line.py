@@ -50,7 +50,7 @@ def run(command: Command, words: Sequence[str] | None = None) -> NoReturn:
         words: Of the command line; None for those of this process.
     """
     words = sys.argv[1:] if words is None else words
-    conclude(lambda: command(*_arguments(command, words)))
+    conclude(lambda: command(*arguments_of(command, words)))
 
 
 def conclude(action: Callable[[], int | None]) -> NoReturn:
@@ -141,7 +141,7 @@ def read_folder_or_file(value: object) -> Path:
 register_type(Path, serializer=str, deserializer=read_folder_or_file, fail_already_registered=False)
 
 
-def _arguments(command: Command, words: Sequence[str]) -> list[Any]:
+def arguments_of(command: Command, words: Sequence[str]) -> list[Any]:
     """The arguments of a call, in their order.
 
     Raises:

@@ -33,10 +33,10 @@ def test_the_parameters_are_written_as_short_lines() -> None:
     second = RoundParameters(BlurKernel("motion", 21, length_pixels=9.0), 2.0, 0.0, 1, None)
     lines = describe_parameters(DegradationParameters(256, (first, second), grey=True))
     assert lines == [
-        "blur σ 2.50, 1.00 px at 30°",
+        "1. blur σ 2.50, 1.00 px at 30°",
         "s 4.0 (64 px)",
         "noise 7.2, JPEG 80",
-        "motion 9.0 px at 0°",
+        "2. motion 9.0 px at 0°",
         "s 2.0 (128 px)",
         "noise 0.0, no JPEG",
         "grey",

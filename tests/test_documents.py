@@ -1,0 +1,133 @@
+"""Every command line of README and docs is read by the parser it is meant for, and the quick ones are run."""
+
+import importlib
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from system import command_line
+from train.command import resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "report.md")
+DOCUMENTS += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "weights/README.md")]
+LAUNCHERS = ("torchrun.sh", "slurm.sbatch")
+ELLIPSIS = "…"
+
+
+class Line(NamedTuple):
+    """A command line of a document."""
+
+    document: str
+    words: tuple[str, ...]
+    """Without comments; whatever stands for more of them is left out."""
+    is_whole: bool
+    """Whether it is to be typed as it stands, but for names in capitals."""
+
+
+def lines_of(document: Path) -> list[Line]:
+    """Commands in blocks, and those inside of sentences, which need not be whole."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^(?: {4,}|\$ )(\S.*)$", text, re.MULTILINE)
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        blocks += block.splitlines()
+    spans = [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+    name = document.relative_to(ROOT).as_posix()
+    found = [(blocks, True), (spans, False)]
+    return [line for texts, is_block in found for text in texts if (line := line_of(name, text, is_block)) is not None]
+
+
+def line_of(document: str, text: str, is_block: bool) -> Line | None:
+    """A command line of this project; None for anything else."""
+    if not re.match(
+        r"(\.venv/bin/)?python -m (train|export|scripts|pytest)\b|make \w|sbatch .*scripts/launch/|scripts/launch/\S+ ",
+        text,
+    ):
+        return None
+    before, dots, after = text.partition(ELLIPSIS)
+    before, after = (re.sub(r" N\b", " 16", part) for part in (before, after))  # a number
+    words = shlex.split(re.sub(r"\[(--\w+)\]", r"\1", before), comments=True)
+    more = shlex.split(after, comments=True) if dots and "#" not in before else []
+    first = next((index for index, word in enumerate(more) if word.startswith("--")), len(more))
+    return Line(document, (*words, *more[first:]), is_block and not dots)
+
+
+ALL_LINES = list(dict.fromkeys(line for document in DOCUMENTS for line in lines_of(document)))
+
+
+def identifier(line: Line) -> str:
+    return f"{line.document}: {' '.join(line.words)[:90]}"
+
+
+@pytest.mark.parametrize("line", ALL_LINES, ids=identifier)
+def test_a_command_line_of_the_documents_is_understood(line: Line) -> None:
+    program, *words = line.words
+    if program == "make":
+        assert re.search(rf"^{re.escape(words[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    if program.endswith("python"):
+        read_module(words[1], words[2:], line.is_whole)
+        return
+    script = next(word for word in line.words if word.startswith("scripts/launch/"))
+    assert (ROOT / script).is_file()
+    more = list(line.words[line.words.index(script) + 1 :])
+    if Path(script).name in LAUNCHERS:
+        read_training(more[more[0].startswith("runs/") :] if more else [])
+    elif more:
+        read_command("scripts.run_ablation", more, is_whole=False)
+
+
+def read_module(module: str, words: list[str], is_whole: bool) -> None:
+    """Reads what follows `python -m`."""
+    missing = [
+        word for word in words if word.startswith(("configs/", "tests/", "weights/")) and not (ROOT / word).exists()
+    ]
+    assert not missing
+    if module == "train":
+        assert words[:1] in (["fit"], [])
+        read_training(words[1:])
+    elif module != "pytest" and module != "scripts.NAME":
+        read_command("export.__main__" if module == "export" else module, words, is_whole)
+
+
+def read_training(words: list[str]) -> None:
+    """Reads the options of a run; those that every run needs are added where a sentence leaves them out."""
+    stage = [] if "--config" in words else ["--config", "configs/prior_64.yaml"]
+    faces = [] if "--data.faces" in words else ["--data.faces", "FACES"]
+    assert resolve([*stage, *words, *faces])["data"]["faces"] == "FACES"
+
+
+def read_command(module: str, words: list[str], is_whole: bool) -> None:
+    """Reads the arguments of a command; only a sentence may leave out what is required."""
+    try:
+        command_line.arguments_of(importlib.import_module(module).main, words)
+    except ValueError as error:
+        if is_whole or not str(error).startswith(("required, but not given", "give either --faces")):
+            raise
+
+
+def test_the_documents_hold_the_commands_that_they_are_known_for() -> None:
+    modules = {line.words[2] for line in ALL_LINES if line.words[0].endswith("python")}
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"__init__"} <= {
+        module.removeprefix("scripts.") for module in modules
+    } | {"render_faces"}
+    assert sum(line.is_whole for line in ALL_LINES) > 25
+
+
+QUICK = ("restore_faces", "check_faces", "preview_degradation", "describe_checkpoint")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_quick_commands_of_the_readme_run_as_they_stand(
+    name: str, run: Callable[..., tuple[int, str, str]], release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    line = next(one for one in lines_of(ROOT / "README.md") if one.words[1:3] == ("-m", f"scripts.{name}"))
+    places = {"FACES": [faces_folder], "FILE": [release], "FOLDER": [faces_folder, tmp_path / "restored"]}
+    places["preview.png"] = [tmp_path / "preview.png"]
+    words = [places[word].pop(0) if word in places else word for word in line.words[3:]]
+    code, out, err = run(importlib.import_module(f"scripts.{name}").main, *words)
+    assert code == 0 and out and "error" not in err
