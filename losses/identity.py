@@ -175,17 +175,17 @@ def crop_face(image: Tensor) -> Tensor:
         [N, 3, 112, 112]: rows 35–222 and columns 32–219 of the image at 256 pixels, shrunk by averaging areas.
     """
     resolution = image.shape[-1]
-    rows = _crop_weights(resolution, 35).to(image)  # [112, R]
-    columns = _crop_weights(resolution, 32).to(image)
+    rows = _crop_weights(resolution, 35, image.device).to(image.dtype)  # [112, R]
+    columns = _crop_weights(resolution, 32, image.device).to(image.dtype)
     # Every step is linear along one axis: two products instead of an image of 256 pixels, which took longer than the
     # network behind it.
     return rows @ image @ columns.T
 
 
 @cache
-def _crop_weights(resolution: int, first: int) -> Tensor:
+def _crop_weights(resolution: int, first: int, device: torch.device) -> Tensor:
     """What each of R pixels of a row counts in each of 112 pixels of the crop that begins at `first` of 256."""
-    pixels = torch.eye(resolution)[None]  # [1, R, R]: as if each pixel were a channel
+    pixels = torch.eye(resolution, device=device)[None]  # [1, R, R]: as if each pixel were a channel
     if resolution > 256:
         pixels = interpolate(pixels, 256, mode="area")
     elif resolution < 256:

@@ -87,7 +87,8 @@ def all_terms(tmp_path: Path) -> list[object]:
         paths[name] = tmp_path / f"{name}.pth"
         torch.save({n: torch.zeros((), dtype=t.dtype).expand(t.shape) for n, t in state.items()}, paths[name])
     (tmp_path / "all.yaml").write_text(DEGRADATION)
-    terms = ("l1", "smooth_l1", "perceptual", "lpips", "identity", "adversarial", "feature_matching")
+    terms = ("l1", "smooth_l1", "perceptual", "style", "texture", "focal_frequency", "lpips", "identity")
+    terms += ("adversarial", "feature_matching", "components", "component_style")
     weights = [option for term in terms for option in (f"{loss}.{term}", 1)]
     networks_of = [f"{loss}.networks.{option}" for option in ("lpips", "lpips_path", "identity_path")]
     files = [x for pair in zip(networks_of, ("alex", paths["lpips"], paths["identity"]), strict=True) for x in pair]
@@ -104,7 +105,7 @@ def test_stage_2_asks_the_device_for_nothing_but_rows_and_restored_faces(
     assert set(requests_of(watch, is_training=True)) == PINNED
     assert requests_of(watch, is_training=False) == LOGGING | {
         # Two validations of one batch: faces go to the device and back, and are asked whether they are finite.
-        ("copy", "train/stages/restoration_validation.py:RestorationValidation._validate"): 2,
+        ("copy", "train/stages/restoration_validation.py:RestorationValidation._restore"): 2,
         ("read", "evaluation/protocol.py:_restore"): 4,
         # LPIPS: its network at the start; pairs of degraded faces once, of restored ones twice.
         ("copy", "evaluation/metrics/perceptual.py:LpipsDistance.__init__"): 17,

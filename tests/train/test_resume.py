@@ -58,7 +58,7 @@ SCHEDULE = "--model.init_args.optimization.schedule"
 
 
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
-def test_a_run_with_schedules_cut_within_them_equals_the_whole_run_bit_for_bit(
+def test_a_run_with_schedules_and_components_cut_within_them_equals_the_whole_run_bit_for_bit(
     stage: str,
     train: Train,
     tmp_path: Path,
@@ -70,6 +70,7 @@ def test_a_run_with_schedules_cut_within_them_equals_the_whole_run_bit_for_bit(
     schedule += ["--model.init_args.optimization.clip_norm", "{generator: 0.1, discriminator: 0.1}"]
     if stage == "restoration":
         schedule += ["--model.init_args.loss_weights.adversarial_rise_images", "[8,32]"]
+        schedule += ["--model.init_args.loss_weights.components", 0.5]
     train(stage, tmp_path / "whole", "--run.total_images", 24, *schedule)
     train(stage, tmp_path / "cut", "--run.total_images", 12, *schedule)
     train(stage, tmp_path / "cut", "--run.total_images", 24, *schedule)

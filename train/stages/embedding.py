@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -24,6 +24,11 @@ class Transfer(NamedTuple):
     num_tensors: int
     note: str = ""
     """What is to be said beside it: which of several networks was taken, what was left out and why."""
+
+    @classmethod
+    def new(cls, part: str, network: nn.Module, note: str = "") -> Self:
+        """Of a part that was not taken from anywhere."""
+        return cls(part, "new weights", len(network.state_dict()), note)
 
 
 def start_networks(
@@ -55,11 +60,11 @@ def start_networks(
     """
     stored = None if path is None else read_checkpoint(path)
     if stored is None:
-        transfers = [_new("encoder", generator.encoder), _new("decoder", generator.decoder)]
+        transfers = [Transfer.new("encoder", generator.encoder), Transfer.new("decoder", generator.decoder)]
     else:
         transfers = _start_generator(stored, generator)
     if not take_discriminator or (stored is None and discriminator_path is None):
-        return [*transfers, _new("discriminator", discriminator)]
+        return [*transfers, Transfer.new("discriminator", discriminator)]
     return [*transfers, _start_discriminator(stored, discriminator_path, discriminator)]
 
 
@@ -83,13 +88,13 @@ def start_prior(
         ValueError: The file holds another architecture, or misses the discriminator.
     """
     if path is None:
-        return [_new("prior", prior), _new("discriminator", discriminator)]
+        return [Transfer.new("prior", prior), Transfer.new("discriminator", discriminator)]
     stored = read_checkpoint(path)
     state, notes = _decoder_for(stored, prior.architecture)
     load_exactly(prior, state, str(stored.path))
     transfers = [Transfer("prior", str(stored.path), len(state), ", ".join((*stored.notes, *notes)))]
     if not take_discriminator:
-        return [*transfers, _new("discriminator", discriminator)]
+        return [*transfers, Transfer.new("discriminator", discriminator)]
     return [*transfers, _start_discriminator(stored, None, discriminator)]
 
 
@@ -125,7 +130,7 @@ def _start_generator(stored: StoredNetworks, generator: GPEN) -> list[Transfer]:
     decoder, notes = _decoder_for(stored, generator.architecture)
     load_exactly(generator.decoder, decoder, origin)
     return [
-        _new("encoder", generator.encoder),
+        Transfer.new("encoder", generator.encoder),
         Transfer("decoder", origin, len(decoder), ", ".join((*stored.notes, *notes))),
     ]
 
@@ -140,11 +145,11 @@ def _start_discriminator(stored: StoredNetworks | None, path: Path | None, discr
         assert stored is not None  # for the type checker: without both the discriminator stays new
         judge = stored.discriminator
         if judge is None and stored.is_public:
-            return _new("discriminator", discriminator, f"as {stored.path.name} holds none")
+            return Transfer.new("discriminator", discriminator, f"as {stored.path.name} holds none")
         if judge is None:
             raise ValueError(f"{stored.path} holds no discriminator; {TAKE_NEW}")
         if judge.architecture.resolution > discriminator.architecture.resolution and stored.kind == "prior":
-            return _new("discriminator", discriminator, f"as that of {stored.path.name} judges larger faces")
+            return Transfer.new("discriminator", discriminator, f"as that of {stored.path.name} judges larger faces")
     wanted = discriminator.architecture
     have, want = (tuple(a.channels(r) for r in a.resolutions) for a in (judge.architecture, wanted))
     if have != want:
@@ -179,7 +184,3 @@ def _check_architecture(stored: Architecture, wanted: Architecture, path: Path) 
     different = [f"{name} {have[name]} instead of {want[name]}" for name in want if have[name] != want[name]]
     if different:
         raise ValueError(f"{path} has {', '.join(different)}; change the run's architecture or take another checkpoint")
-
-
-def _new(part: str, network: nn.Module, note: str = "") -> Transfer:
-    return Transfer(part, "new weights", len(network.state_dict()), note)

@@ -17,12 +17,13 @@ from data.degradation.synthesis import Degraded, degrade
 from data.randomness import draw_normal, seeded_initialization
 from data.ranges import uint8_to_model
 from models import GPEN, Architecture, Discriminator, Prior
+from models.component_discriminator import ComponentDiscriminators
 from models.gpen import noises_from_features
 from models.quantization.clipping import Calibration
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
-from train.stages.embedding import describe_start, start_networks
+from train.stages.embedding import Transfer, describe_start, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.restoration_validation import RestorationValidation
@@ -110,7 +111,14 @@ class RestorationTraining(LightningModule):
             self.generator.decoder.requires_grad_(False)
         self.ema = deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("mean_path_length", torch.zeros([]))
-        self.stage = Stage(self.generator, self.discriminator, self.ema, regularization, average, computation)
+        self.components: ComponentDiscriminators | None = None
+        if loss_weights.needs_components:
+            with seeded_initialization(computation.seed, "components"):
+                self.components = ComponentDiscriminators(architecture)
+            self.transfers.append(Transfer.new("discriminators of eyes and mouth", self.components))
+        self.stage = Stage(
+            self.generator, self.discriminator, self.ema, regularization, average, computation, self.components
+        )
         self.progress = self.stage.progress
         self.architecture = architecture
         self.degradation = degradation
@@ -194,7 +202,7 @@ class RestorationTraining(LightningModule):
         return self.quantization.restore(generator, degraded)
 
     def _generator_loss(self, restored: Tensor, target: Tensor) -> PartLoss:
-        terms = self.losses(restored, target, self.discriminator)
+        terms = self.losses(restored, target, self.discriminator, self.components)
         return PartLoss(self.losses.total(terms), terms)
 
     def _restore_styled(self, degraded: Tensor, image_indices: list[int]) -> StyledImages:

@@ -13,10 +13,11 @@ from losses.imagenet_features import EfficientNetLite0, feature_distances
 from losses.pixel import l1_loss, smooth_l1_loss
 from losses.texture import gram_loss, structure_texture_distances
 from models import Discriminator
+from models.component_discriminator import ComponentDiscriminators
 from train.updates.optimization import frozen
 
-OF_THE_DISCRIMINATOR = ("adversarial", "feature_matching")
-"""Terms that read it."""
+OF_THE_DISCRIMINATOR = ("adversarial", "feature_matching", "components", "component_style")
+"""Terms that read it, or those of eyes and mouth beside it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class RestorationLossWeights:
     adversarial: float = 1.0
     """Non-saturating logistic loss."""
     adversarial_rise_images: tuple[int, int] | None = None
-    """Fidelity first: images seen between which the weights of adversarial and feature_matching rise linearly from 0;
-    before the first the discriminator neither judges nor learns. Null for their full weights throughout."""
+    """Fidelity first: images seen between which the weights of the discriminators' terms (adversarial,
+    feature_matching, components, component_style) rise linearly from 0; before the first they neither judge nor learn.
+    Null for their full weights throughout."""
     l1: float = 1.0
     """Mean absolute difference."""
     smooth_l1: float = 0.0
@@ -60,6 +62,10 @@ class RestorationLossWeights:
     """Perceptual distance of papers; its backbone's ImageNet weights are a download."""
     feature_matching: float = 0.0
     """L1 between the discriminator's features."""
+    components: float = 0.0
+    """Logistic loss of further discriminators for eyes and mouth, where these stand in faces aligned as FFHQ's."""
+    component_style: float = 0.0
+    """L1 between Gram matrices of the features of these discriminators."""
     identity: float = 0.0
     """1 - cosine of identity vectors, by the network that comes along or by ArcFace (networks.identity_path)."""
     networks: PerceptualNetworks = PerceptualNetworks()
@@ -79,7 +85,7 @@ class RestorationLossWeights:
         if low > 0 and not any(value for name, value in weights.items() if name not in OF_THE_DISCRIMINATOR):
             raise ValueError(
                 f"nothing would be learned before image {low} (adversarial_rise_images) without a loss weight beside "
-                f"{' and '.join(OF_THE_DISCRIMINATOR)}; give l1 a weight or let them rise from 0"
+                f"{', '.join(OF_THE_DISCRIMINATOR)}; give l1 a weight or let them rise from 0"
             )
 
     def at(self, images_seen: int) -> Self:
@@ -93,8 +99,13 @@ class RestorationLossWeights:
 
     @property
     def needs_discriminator(self) -> bool:
-        """Whether a term reads the discriminator."""
-        return self.adversarial > 0 or self.feature_matching > 0
+        """Whether a term reads the discriminator or those of eyes and mouth, which learn together with it."""
+        return any(getattr(self, name) > 0 for name in OF_THE_DISCRIMINATOR)
+
+    @property
+    def needs_components(self) -> bool:
+        """Whether a term reads the discriminators of eyes and mouth."""
+        return self.components > 0 or self.component_style > 0
 
 
 class RestorationLosses:
@@ -137,7 +148,13 @@ class RestorationLosses:
             if network is not None:
                 network.to(device)
 
-    def __call__(self, restored: Tensor, target: Tensor, discriminator: Discriminator) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        restored: Tensor,
+        target: Tensor,
+        discriminator: Discriminator,
+        components: ComponentDiscriminators | None = None,
+    ) -> dict[str, Tensor]:
         """Unweighted terms by name, for [N, 3, R, R] in [-1, 1]."""
         terms = {}
         w = self.weights
@@ -153,15 +170,40 @@ class RestorationLosses:
             terms["lpips"] = self._lpips(restored, target)
         if self._identity is not None:
             terms["identity"] = self._identity(restored, target)
-        if w.needs_discriminator:
-            with frozen(discriminator):
-                judgement = discriminator(restored)
-            if w.adversarial > 0:
-                terms["adversarial"] = generator_logistic_loss(judgement.logits)
-            if w.feature_matching > 0:
-                with torch.no_grad():
-                    features = discriminator(target).features
-                terms["feature_matching"] = feature_matching_loss(judgement.features, features)
+        if w.adversarial > 0 or w.feature_matching > 0:
+            terms |= self._discriminator_terms(restored, target, discriminator)
+        if components is not None and w.needs_components:
+            terms |= self._component_terms(restored, target, components)
+        return terms
+
+    def _discriminator_terms(self, restored: Tensor, target: Tensor, discriminator: Discriminator) -> dict[str, Tensor]:
+        terms = {}
+        with frozen(discriminator):
+            judgement = discriminator(restored)
+        if self.weights.adversarial > 0:
+            terms["adversarial"] = generator_logistic_loss(judgement.logits)
+        if self.weights.feature_matching > 0:
+            with torch.no_grad():
+                features = discriminator(target).features
+            terms["feature_matching"] = feature_matching_loss(judgement.features, features)
+        return terms
+
+    def _component_terms(
+        self, restored: Tensor, target: Tensor, components: ComponentDiscriminators
+    ) -> dict[str, Tensor]:
+        """Means over eyes and mouth."""
+        terms = {}
+        with frozen(components):
+            judgements = components(restored)
+        if self.weights.components > 0:
+            terms["components"] = torch.stack([generator_logistic_loss(j.logits) for j in judgements]).mean()
+        if self.weights.component_style > 0:
+            with torch.no_grad():
+                targets = components(target)
+            styles = [
+                gram_loss(ours.features, theirs.features) for ours, theirs in zip(judgements, targets, strict=True)
+            ]
+            terms["component_style"] = torch.stack(styles).mean()
         return terms
 
     def _feature_terms(self, network: EfficientNetLite0, restored: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from models import GPEN, Discriminator, Prior
+from models.component_discriminator import ComponentDiscriminators
 from models.files.release_file import FORMAT, Kind, lightning_entry
 from train.run.progress import Progress
 from train.updates.adversarial import (
@@ -66,6 +67,7 @@ class Stage:
         regularization: R1 and path length.
         average: Moving average of the generator.
         computation: Whether activations are kept, and the seed.
+        components: Discriminators of eyes and mouth, updated together with the discriminator.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Stage:
         regularization: Regularization,
         average: MovingAverage,
         computation: Computation,
+        components: ComponentDiscriminators | None = None,
     ) -> None:
         for network in (generator, discriminator, ema):
             network.to(memory_format=torch.channels_last)
         self.generator, self.discriminator, self.ema = generator, discriminator, ema
+        self.components = components
         decoder = generator.decoder if isinstance(generator, GPEN) else generator
         decoder.synthesis.recompute = discriminator.recompute = computation.recompute
         self.is_compiled = computation.compile
@@ -101,7 +105,8 @@ class Stage:
         clip_norm: ClipNorm,
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
-        discriminator = [(self.discriminator.parameters(), discriminator_learning_rate)]
+        judges = [self.discriminator] if self.components is None else [self.discriminator, self.components]
+        discriminator = [(judge.parameters(), discriminator_learning_rate) for judge in judges]
         optimizers: list[torch.optim.Optimizer] = [
             lazy_adam(generator, betas, self.regularization.path_length_interval),
             lazy_adam(discriminator, betas, self.regularization.r1_interval),
@@ -148,7 +153,9 @@ class Stage:
         if needs_discriminator:
             # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
             pairs = ((part.real, images().detach()) for part, images in zip(parts, generated, strict=True))
-            updated = update_discriminator(self.discriminator, discriminator_optimizer, pairs, clip.discriminator)
+            updated = update_discriminator(
+                self.discriminator, discriminator_optimizer, pairs, clip.discriminator, self.components
+            )
             log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
             if is_due(iteration, r.r1_interval):

@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.adversarial import discriminator_logistic_loss
 from losses.regularization import path_length_penalty, path_lengths, r1_penalty
 from models import Discriminator
+from models.component_discriminator import ComponentDiscriminators
 from models.operators.passes import features_only
 from train.processes.strategy import average_over_processes
 from train.updates.optimization import PartLoss, Updated, update
@@ -56,6 +57,7 @@ def update_discriminator(
     optimizer: torch.optim.Optimizer,
     pairs: Iterable[tuple[Tensor, Tensor]],
     clip_norm: float | None = None,
+    components: ComponentDiscriminators | None = None,
 ) -> Updated:
     """One step of the logistic loss.
 
@@ -65,13 +67,19 @@ def update_discriminator(
         pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
             stage 2 gives targets and restored faces.
         clip_norm: As for `update`.
+        components: Discriminators of eyes and mouth whose losses are added; the optimizer has their parameters too.
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:
-        real_logits, generated_logits = discriminator(torch.cat([real, generated]), num_batches=2).logits.chunk(2)
+        both = torch.cat([real, generated])
+        real_logits, generated_logits = discriminator(both, num_batches=2).logits.chunk(2)
         loss = discriminator_logistic_loss(real_logits, generated_logits)
-        scores = {"real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
-        return PartLoss(loss, {"adversarial": loss, **scores})
+        logged = {"adversarial": loss, "real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
+        if components is None:
+            return PartLoss(loss, logged)
+        judged = [discriminator_logistic_loss(*judgement.logits.chunk(2)) for judgement in components(both)]
+        of_components = torch.stack(judged).mean()
+        return PartLoss(loss + of_components, {**logged, "components": of_components})
 
     return update(optimizer, (part(*pair) for pair in pairs), clip_norm)
 

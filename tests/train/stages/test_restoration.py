@@ -20,13 +20,15 @@ from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
 from export.formats.artefacts import SAFETENSORS_NAME
 from export.formats.parity import ParityFaces, parity_images
+from losses.texture import gram_loss
 from models import GPEN, Architecture, Discriminator, load_generator
+from models.component_discriminator import ComponentDiscriminators
 from models.files.checkpoint_file import write_sealed
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.stage import Computation
-from train.updates.adversarial import Regularization
-from train.updates.optimization import MovingAverage
+from train.updates.adversarial import Regularization, update_discriminator
+from train.updates.optimization import MovingAverage, lazy_adam
 from train.updates.parts import ReusedTensor
 
 Train = Callable[..., None]
@@ -533,3 +535,45 @@ def test_the_discriminator_neither_judges_nor_learns_before_its_first_image(
     generators = [module.generator.parameters() for module in (modules[1], plain)]
     assert all(torch.equal(a, b) for a, b in zip(*generators, strict=True))
     assert modules[2].progress.in_force == {"loss_weight/adversarial": 0.5}
+
+
+def test_terms_of_eyes_and_mouth_are_means_over_both(tiny: Architecture) -> None:
+    components = ComponentDiscriminators(tiny)
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, components=0.5, component_style=2.0))
+    restored, target = torch.rand(2, 2, 3, 32, 32)
+    terms = losses(restored.requires_grad_(), target, Discriminator(tiny), components)
+    judged = components(restored)
+    adversarial = [softplus(-judgement.logits).mean() for judgement in judged]
+    assert set(terms) == {"l1", "components", "component_style"}
+    torch.testing.assert_close(terms["components"], (adversarial[0] + adversarial[1]) / 2)
+    styles = [gram_loss(a.features, b.features) for a, b in zip(judged, components(target), strict=True)]
+    torch.testing.assert_close(terms["component_style"], (styles[0] + styles[1]) / 2)
+    losses.total(terms).backward()
+    assert all(parameter.grad is None for parameter in components.parameters())
+
+
+def test_discriminators_of_eyes_and_mouth_learn_with_the_discriminator_from_the_same_images(tiny: Architecture) -> None:
+    discriminator, components = Discriminator(tiny), ComponentDiscriminators(tiny)
+    real, restored = torch.rand(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        of_reals, of_restored = components(real), components(restored)
+    expected = [
+        softplus(-a.logits).mean() + softplus(b.logits).mean() for a, b in zip(of_reals, of_restored, strict=True)
+    ]
+    before = [parameter.detach().clone() for parameter in components.parameters()]
+    optimizer = lazy_adam([(discriminator.parameters(), 1e-3), (components.parameters(), 1e-3)], (0.0, 0.99), 0)
+    updated = update_discriminator(discriminator, optimizer, [(real, restored)], None, components)
+    torch.testing.assert_close(updated.logged["components"], (expected[0] + expected[1]) / 2)
+    assert not any(torch.equal(a, b) for a, b in zip(before, components.parameters(), strict=True))
+
+
+def test_without_their_terms_there_are_no_discriminators_of_eyes_and_mouth(tiny: Architecture) -> None:
+    without, with_them = (
+        RestorationTraining(tiny, None, "small", RestorationLossWeights(components=weight)) for weight in (0.0, 0.1)
+    )
+    assert not [name for name in without.state_dict() if name.startswith("components.")]
+    own = {id(parameter) for parameter in with_them.components.parameters()}  # type: ignore[union-attr]
+    assert own == {id(p) for p in with_them.configure_optimizers()[1].param_groups[1]["params"]}
+    shared = {n: t for n, t in with_them.state_dict().items() if not n.startswith("components.")}
+    assert all(torch.equal(tensor, without.state_dict()[name]) for name, tensor in shared.items())
+    assert with_them.transfers[-1].part == "discriminators of eyes and mouth"
