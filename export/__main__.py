@@ -74,13 +74,14 @@ def main(
         output: Folder of the bundle, made if it is not there.
         overwrite: Replace the files of a bundle that is there already.
     """
-    from export.bundle.assembly import export_bundle
-    from export.formats.parity import ParityFaces
-
     console = Console(stderr=True)
-    compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
-    settings = _settings(forms, integers, images.faces is not None, console)
-    with live_progress("reading the checkpoint") as tell:
+    with live_progress("starting") as tell:
+        from export.bundle.assembly import export_bundle
+        from export.formats.parity import ParityFaces
+
+        compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
+        settings = _settings(forms, integers, images.faces is not None, console)
+        tell("reading the checkpoint")
         report = export_bundle(checkpoint, output, compare_on, settings, overwrite, tell)
     _print_summary(report, output)
 

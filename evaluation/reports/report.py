@@ -189,7 +189,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 def _begins_as_number(cell: object) -> bool:
     """Whether a cell reads as a number, perhaps with an interval or unit after it; a dash stands for a missing one."""
     text = str(cell).strip()
-    return text in ("–", "-") or text.lstrip("[+-−")[:1].isdigit()
+    return text in ("–", "-") or re.match(r"\[?[+−-]?\d[\d,.]*(e[+-]\d+)?(?!\w)", text) is not None
 
 
 def _plain(text: str) -> str:

@@ -113,7 +113,7 @@ def _add_pictures(page: Report, faces: BundleFaces, forms: PrecisionForms) -> No
     restored = {form: model_to_uint8(images[:number]) for form, images in forms.restored.items()}
     columns = [faces.golden.degraded[:number], *restored.values(), faces.golden.target[:number]]
     headings = ["degraded", *(re.sub(r" \(\w+\)", "", form) for form in restored), "target"]
-    page.add_picture(comparison_rows(columns, headings), f"Golden faces, from left to right: {', '.join(headings)}")
+    page.add_picture(comparison_rows(columns, headings), f"Golden faces, from left to right: {' | '.join(headings)}")
 
 
 def _add_artefacts(page: Report, report: ExportReport) -> None:

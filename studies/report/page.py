@@ -155,7 +155,7 @@ def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None
         seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))
         left_out = "" if with_photographs else "; degraded and target faces may not be published"
         caption = (
-            f"Degradation {degradation}, from left to right: {', '.join(columns)}; one face a row, the first "
+            f"Degradation {degradation}, from left to right: {' | '.join(columns)}; one face a row, the first "
             f"{len(batch.names)} by name; {seeds}{left_out}"
         )
         page.add_picture(picture, caption, name=file_name(f"faces_{degradation}"))

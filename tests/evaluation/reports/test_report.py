@@ -44,6 +44,7 @@ def page(tmp_path: Path) -> str:
     report.add_paragraph("a < b & c")
     report.add_commands("python -m scripts.evaluate --faces <folder>")
     report.add_table(["", "PSNR", "note"], [["degraded", "21.20", "x"], ["restored", "–", '"<b>"']], "Means")
+    report.add_table(["file", "SHA-256"], [["a", "7481a11b"], ["b", "12e5aa"]])
     report.add_picture(np.zeros((4, 6, 3), dtype=np.uint8), 'quote " and <tag>')
     report.add_curves([Curve("L1", [0, 1], [2, 1]), Curve("R1", [0, 1], [1, 3])], "images", "loss", "Losses", True)
     return report.write(tmp_path / "report.html").read_text()
@@ -68,6 +69,7 @@ def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
 
 def test_columns_of_numbers_are_flush_right(page: str) -> None:
     assert '<td class="number">21.20</td>' in page and "<td>x</td>" in page and "<td>degraded</td>" in page
+    assert "<td>7481a11b</td>" in page  # digits that begin a text are none
 
 
 def test_pictures_are_stored_without_loss(page: str) -> None:

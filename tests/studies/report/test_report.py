@@ -195,7 +195,7 @@ def test_photographs_are_left_out_where_they_may_not_be_published(
     comparison: Comparison, written: Path, tmp_path: Path
 ) -> None:
     page = write_comparison(comparison, tmp_path, with_photographs=False).read_text()
-    words = "degraded, concat, add, target"
+    words = "degraded | concat | add | target"
     assert words in (written / "report.html").read_text() and words not in page
     shown, published = (np.asarray(Image.open(f / "pictures" / "faces_small.png")) for f in (written, tmp_path))
     assert (shown.shape[1], published.shape[1]) == (4 * 132 + 4, 2 * 132 + 4)
