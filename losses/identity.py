@@ -184,7 +184,10 @@ def crop_face(image: Tensor) -> Tensor:
 
 @cache
 def _crop_weights(resolution: int, first: int, device: torch.device) -> Tensor:
-    """What each of R pixels of a row counts in each of 112 pixels of the crop that begins at `first` of 256."""
+    """What each of R pixels of a row counts in each of 112 pixels of the crop that begins at `first` of 256.
+
+    Computed where it is needed: a copy from the host would make a GPU wait in every iteration.
+    """
     pixels = torch.eye(resolution, device=device)[None]  # [1, R, R]: as if each pixel were a channel
     if resolution > 256:
         pixels = interpolate(pixels, 256, mode="area")

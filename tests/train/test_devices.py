@@ -5,6 +5,7 @@ Where a function's own tests cannot tell on a machine without a GPU, whole runs 
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from evaluation.metrics.choice import choose_metrics
 from losses.identity import ArcFace
 from tests.fixtures.devices import DeviceWatch
 from tests.train.conftest import Train
+from train.stages.restoration_losses import RestorationLossWeights
 
+PARTS = ("generator", "discriminator")
 SHORT = (
     *("--run.total_images", 8, "--run.log_every_images", 8),
     *("--run.validate_every_images", 8, "--run.checkpoint_every_images", 4),
@@ -87,12 +90,14 @@ def all_terms(tmp_path: Path) -> list[object]:
         paths[name] = tmp_path / f"{name}.pth"
         torch.save({n: torch.zeros((), dtype=t.dtype).expand(t.shape) for n, t in state.items()}, paths[name])
     (tmp_path / "all.yaml").write_text(DEGRADATION)
-    terms = ("l1", "smooth_l1", "perceptual", "style", "texture", "focal_frequency", "lpips", "identity")
-    terms += ("adversarial", "feature_matching", "components", "component_style")
+    terms = [field.name for field in fields(RestorationLossWeights) if isinstance(field.default, float)]
     weights = [option for term in terms for option in (f"{loss}.{term}", 1)]
     networks_of = [f"{loss}.networks.{option}" for option in ("lpips", "lpips_path", "identity_path")]
     files = [x for pair in zip(networks_of, ("alex", paths["lpips"], paths["identity"]), strict=True) for x in pair]
-    return [*weights, *files, "--model.init_args.degradation", tmp_path / "all.yaml"]
+    optimization = "--model.init_args.optimization"
+    clipped = [option for network in PARTS for option in (f"{optimization}.clip_norm.{network}", 1)]
+    rising = [f"{loss}.adversarial_rise_images", "[0, 16]"]
+    return [*weights, *rising, *clipped, *files, "--model.init_args.degradation", tmp_path / "all.yaml"]
 
 
 def test_stage_2_asks_the_device_for_nothing_but_rows_and_restored_faces(

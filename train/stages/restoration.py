@@ -98,6 +98,11 @@ class RestorationTraining(LightningModule):
         average: MovingAverage = MovingAverage(),
         computation: Computation = Computation(),
     ) -> None:
+        if optimization.quantization is not None and computation.compile:
+            raise ValueError(
+                "computation.compile must be false with optimization.quantization, whose rounding no compiler follows; "
+                "got true; change one of them"
+            )
         super().__init__()
         self.automatic_optimization = False
         with seeded_initialization(computation.seed, "restoration"):
@@ -126,11 +131,6 @@ class RestorationTraining(LightningModule):
         self.losses = RestorationLosses(loss_weights)
         self.optimization = optimization
         calibration = optimization.quantization
-        if calibration is not None and computation.compile:
-            raise ValueError(
-                "computation.compile must be false with optimization.quantization, whose rounding no compiler follows; "
-                "got true; change one of them"
-            )
         self.quantization = None if calibration is None else FakeQuantization(architecture, calibration)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
