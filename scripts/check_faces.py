@@ -19,7 +19,7 @@ def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = Fa
     cannot, they are listed; 2: a wrong option, file or folder.
 
     Args:
-        faces: Folder (recursive) or uncompressed zip of aligned faces.
+        faces: Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces.
         resolution: Faces smaller than this are counted, in pixels.
         threads: How many files are decoded at once.
         all: List every file, not the first 20 of a kind.

@@ -23,7 +23,7 @@ class Faces:
     """Faces: either clean ones and a degradation, or stored pairs."""
 
     faces: Path | None = None
-    """Folder (recursive) or uncompressed zip of clean aligned faces."""
+    """Folder (recursive), uncompressed zip or tar, LMDB or list of clean aligned faces."""
     degradation: str = "released"
     """Preset or YAML file that degrades them."""
     seed: int = 0

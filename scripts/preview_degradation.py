@@ -21,7 +21,7 @@ def main(
     Lengths are in pixels of the shown resolution. Face k gets what image k of a training run with this seed would get.
 
     Args:
-        faces: Folder (recursive) or uncompressed zip of faces.
+        faces: Folder (recursive), uncompressed zip or tar, LMDB or list of faces.
         output: PNG file to write.
         degradation: Preset (a file of configs/degradations) or path of a YAML file like them.
         resolution: Pixels the faces are resized to.

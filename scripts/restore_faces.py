@@ -19,7 +19,7 @@ def main(
     wrong option, file or folder.
 
     Args:
-        input: Folder (recursive) or uncompressed zip of aligned faces.
+        input: Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces.
         output: Folder for the restored faces, outside of --input.
         side_by_side: Also write each given face beside the restored one, into OUTPUT/side_by_side.
         overwrite: Write into a folder that holds files, replacing equal names.

@@ -52,7 +52,7 @@ class MeasurementSettings:
         opened = open_degradation(degradation)
         if isinstance(opened, str):
             is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
-            preset = degradation if is_name else str(Path(degradation).resolve())
+            preset = degradation if is_name else str(Path(degradation).expanduser().resolve())
             return FacePairs(faces, resolution, preset, self.seed, max_faces=self.max_faces)
         return FacePairs(faces, resolution, opened, max_faces=self.max_faces, names=self.names)
 

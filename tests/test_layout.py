@@ -45,7 +45,7 @@ FOREIGN_IMPORTS = {
     "system": {"yaml", "jsonargparse", "docstring_parser", "rich", "torch"},
     "losses": {"torch", "torchvision", "lpips", "safetensors"},
     "models": {"torch", "safetensors"},
-    "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse"},
+    "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse", "lmdb"},
     "evaluation": {"torch", "torchmetrics", "numpy", "scipy", "PIL", "matplotlib", "markdown_it", "dlib"},
     "inference": {"torch", "onnxruntime", "numpy", "PIL"},
     "photographs": {"torch", "numpy", "PIL", "cv2", "imagehash"},

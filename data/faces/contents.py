@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,6 @@ from data.faces.files import FaceFiles
 BLOCK_BYTES = 4096
 NUM_THREADS = 8
 """Files looked at side by side, as each look may wait for a server."""
-_LOCAL_HEADER = struct.Struct("<26xHH")
-"""Of a zip member: lengths of its name and of its extra field, which lie between the header and the bytes."""
 
 
 def contents_fingerprint(faces: FaceFiles) -> str:
@@ -42,9 +41,7 @@ def times_fingerprint(faces: FaceFiles) -> str:
     The time of the last change of a file's entry is part of it, which no program can set back.
     """
     digest = hashlib.sha256()
-    is_folder = faces.path.is_dir()
-    for name in faces.names if is_folder else [""]:
-        path = os.path.join(faces.path, name) if is_folder else faces.path
+    for path in dict.fromkeys(faces.store.file_of(name) for name in faces.names):
         try:
             status = os.stat(path)
             told = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
@@ -56,34 +53,15 @@ def times_fingerprint(faces: FaceFiles) -> str:
 
 def _reader(faces: FaceFiles) -> Callable[[int], bytes]:
     """Gives the sampled bytes of a file of the set, none where it cannot be read."""
-    archive = None if faces.path.is_dir() else faces.open_archive()
 
     def read(index: int) -> bytes:
         name, size_bytes = faces.names[index], faces.sizes_bytes[index]
         if size_bytes < 0:
             return b""
+        spans = [(place, BLOCK_BYTES) for place in (0, (size_bytes - BLOCK_BYTES) // 2, size_bytes - BLOCK_BYTES)]
         try:
-            path = faces.path if archive else faces.path / name
-            file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
+            return faces.store.parts(name, spans if size_bytes > 3 * BLOCK_BYTES else [(0, size_bytes)])
+        except (OSError, KeyError, ValueError, struct.error, zipfile.BadZipFile):
             return b""
-        try:
-            start = 0
-            if archive:
-                start = archive.getinfo(name).header_offset
-                start += 30 + sum(_LOCAL_HEADER.unpack(os.pread(file, 30, start)))
-            return _blocks(file, start, size_bytes)
-        except (OSError, struct.error):
-            return b""
-        finally:
-            os.close(file)
 
     return read
-
-
-def _blocks(file: int, start: int, size_bytes: int) -> bytes:
-    """The first, middle and last block of what begins at an offset; all of it where it is not longer."""
-    if size_bytes <= 3 * BLOCK_BYTES:
-        return os.pread(file, size_bytes, start)
-    places = (0, (size_bytes - BLOCK_BYTES) // 2, size_bytes - BLOCK_BYTES)
-    return b"".join(os.pread(file, BLOCK_BYTES, start + place) for place in places)

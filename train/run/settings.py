@@ -86,7 +86,7 @@ class FaceSettings:
     """Photographs: aligned faces for training and for validation."""
 
     faces: Path
-    """Folder (recursive) or uncompressed zip of aligned faces for training."""
+    """Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces for training."""
     batch_size: int = 8
     """Images per iteration over all processes together."""
     validation_faces: Path | None = None
