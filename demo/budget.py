@@ -10,8 +10,12 @@ from models import Architecture
 from system.atomic_file import write_atomically
 from system.machine import Precision
 
-SIZE = Size(Architecture(64, 1, 0.125), 16)
+SIZES: dict[Stage, Size] = {1: Size(Architecture(64, 1, 0.125), 16), 2: Size(Architecture(64, 1, 0.125), 8)}
 """Network and batch of configs/prior_64.yaml and configs/restoration_64.yaml."""
+SHARE_OF_FIDELITY = 0.75
+"""Of the images of stage 2: the discriminator begins after them."""
+FIDELITY_FACTOR = 0.7
+"""Stage 2 takes so much of the time of one whose discriminator learns from the start."""
 START_SECONDS = 15.0
 """A training takes about so long before its first iteration."""
 RESERVED_SECONDS = 2 * START_SECONDS + 40.0
@@ -22,7 +26,7 @@ SHARE_OF_PRIOR = 0.12
 """Of the time for training: stage 1 shows that it works, stage 2 starts from the shipped prior."""
 LOADER_FACTOR = 1.15
 """An iteration of a run takes so many times as long as one on ready images: faces are read, R1 is computed."""
-SHORTEST, LONGEST_PRIOR, LONGEST_RESTORATION = 320, 6_400, 16_000
+SHORTEST, LONGEST_PRIOR, LONGEST_RESTORATION = 320, 6_400, 24_000
 """Images of a stage: less shows nothing, and more is not needed to show it."""
 ROUNDED_TO = 160
 
@@ -61,16 +65,17 @@ def measure_speed(precision: Precision) -> Speed:
     Args:
         precision: In which training will run.
     """
-    return Speed(*(_seconds_per_image(stage, precision) for stage in (1, 2)))
+    return Speed(_seconds_per_image(1, precision), FIDELITY_FACTOR * _seconds_per_image(2, precision))
 
 
 def _seconds_per_image(stage: Stage, precision: Precision) -> float:
-    iterations = Iterations(stage, SIZE, precision.name)  # type: ignore[arg-type]
+    size = SIZES[stage]
+    iterations = Iterations(stage, size, precision.name)  # type: ignore[arg-type]
     iterations.run()  # prepares kernels and memory
     start = time.perf_counter()
     for _ in range(3):
         iterations.run()
-    return (time.perf_counter() - start) / 3 / SIZE.batch_size * LOADER_FACTOR
+    return (time.perf_counter() - start) / 3 / size.batch_size * LOADER_FACTOR
 
 
 def images_of_prior(seconds_left: float, speed: Speed) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.faces.files import FaceFiles, hold_out, open_faces
 from demo.budget import (
+    SHARE_OF_FIDELITY,
     START_SECONDS,
     Lengths,
     decide,
@@ -81,7 +82,7 @@ class Demo:
         quiet_libraries()
         speed = measure_speed(precision)
         first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
-        print(f"An iteration of 16 images takes {first:.2g} s in stage 1 and {second:.2g} s in stage 2; all of it "
+        print(f"16 images take {first:.2g} s in stage 1 and about {second:.2g} s in stage 2; all of it "
               f"shall take {self._minutes:g} minutes (--minutes)")  # fmt: skip
         lengths = decide(lengths, lengths_file, prior_images=images_of_prior(self._seconds_left(), speed))
         assert lengths.prior_images is not None
@@ -98,8 +99,9 @@ class Demo:
         assert lengths.restoration_images is not None
         say(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to restore from "
             f"{lengths.restoration_images:,} images")  # fmt: skip
-        model = {"start": str(SHIPPED_PRIOR), "degradation": DEGRADATION}
-        self._train("restoration", faces, lengths.restoration_images, model)
+        self._train(
+            "restoration", faces, lengths.restoration_images, options_of_restoration(lengths.restoration_images)
+        )
         self._measure_and_export(faces, note)
 
     @property
@@ -163,6 +165,18 @@ class Demo:
         write_atomically(self.output / "metrics.json", json.dumps(figures, indent=2) + "\n")
         page = write_report(self.output, note, evaluation, exported, seconds)
         print_summary(evaluation, exported, seconds, page)
+
+
+def options_of_restoration(total_images: int) -> dict[str, str]:
+    """Options of stage 2 that follow its length: fidelity first, then the discriminator; the rates fall at the end."""
+    return {
+        "start": str(SHIPPED_PRIOR),
+        "degradation": DEGRADATION,
+        "loss_weights.adversarial_rise_images": f"[{int(SHARE_OF_FIDELITY * total_images)},{total_images}]",
+        "optimization.schedule.decay": "linear",
+        "optimization.schedule.decay_range_images": f"[{total_images // 2},{total_images}]",
+        "optimization.schedule.last_share": "0.05",
+    }
 
 
 def measure(checkpoint: Path, faces: FaceFiles) -> Evaluation:
