@@ -12,7 +12,8 @@ from torch import Tensor
 from data.degradation.presets import load_preset
 from data.faces.files import FaceFiles, fingerprint
 from data.ranges import model_to_uint8, uint8_to_model
-from evaluation.metrics.choice import Metrics, SetDistance
+from evaluation.metrics.choice import Metrics
+from evaluation.metrics.set_distance import SetDistance
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
 from system import machine

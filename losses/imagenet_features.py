@@ -99,7 +99,7 @@ class EfficientNetLite0(nn.Module):
 
     def _hidden(self, images: Tensor) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
-        hidden = [functional.relu6(_same_convolution(self._conv_stem, images))]
+        hidden = [_relu6(_same_convolution(self._conv_stem, images))]
         for block in self._blocks:
             hidden.append(block(hidden[-1]))
         return hidden[1:]
@@ -186,6 +186,11 @@ def _same_convolution(convolution: nn.Conv2d, images: Tensor) -> Tensor:
     return functional.conv2d(padded, convolution.weight, convolution.bias, stride, groups=convolution.groups)
 
 
+def _relu6(values: Tensor) -> Tensor:
+    """Overwrites its input where no gradient will want it: one copy less."""
+    return functional.relu6(values, inplace=not torch.is_grad_enabled())
+
+
 class _Block(nn.Module):
     """Inverted residual: expand, filter each channel, project."""
 
@@ -200,7 +205,7 @@ class _Block(nn.Module):
         self._is_residual = stride == 1 and in_channels == out_channels
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = functional.relu6(self._expand_conv(features)) if self._expands else features
-        hidden = functional.relu6(_same_convolution(self._depthwise_conv, hidden))
+        hidden = _relu6(self._expand_conv(features)) if self._expands else features
+        hidden = _relu6(_same_convolution(self._depthwise_conv, hidden))
         hidden = self._project_conv(hidden)
         return features + hidden if self._is_residual else hidden

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
-from evaluation.metrics.fid import FID_DEFINITION, FrechetDistance, load_inception
+from evaluation.metrics.fid import FID_DEFINITION, load_inception
 from evaluation.metrics.forms import ALL_METRICS, MetricName
-from evaluation.metrics.identity import IDENTITY_DEFINITION, FaceEmbedding
+from evaluation.metrics.identity import (
+    IDENTITY_DEFINITION,
+    LANDMARKS_DEFINITION,
+    FaceEmbedding,
+    LandmarkDistance,
+)
 from evaluation.metrics.imagenet_features import (
     FD_LITE0_DEFINITION,
     KID_LITE0_DEFINITION,
     PERCEPTUAL_DEFINITION,
     Lite0,
-    Lite0Distance,
 )
 from evaluation.metrics.perceptual import LPIPS_DEFINITION, LpipsDistance
-
-SetDistance = FrechetDistance | Lite0Distance
-"""Two growing sets of images and their distances by name."""
+from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Metrics:
         return definitions
 
 
+FID = {"fid": frechet_distance}
+LITE0 = {"fd_lite0": frechet_distance, "kid_lite0": lambda images, targets: 1000 * kernel_distance(images, targets)}
+
+
 def choose_metrics(
     names: Sequence[MetricName] = ("psnr", "ssim"),
     device: torch.device | str = "cpu",
@@ -100,9 +106,8 @@ def choose_metrics(
         "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, lite0().distance),
         "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, LpipsDistance(lpips_weights, device).distance),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
-        "fd_lite0": lambda: SetMetric(
-            {"fd_lite0": FD_LITE0_DEFINITION, "kid_lite0": KID_LITE0_DEFINITION}, partial(Lite0Distance, lite0())
-        ),
+        "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
+        "fd_lite0": lambda: lite0_metric(lite0()),
         "fid": lambda: fid_metric(load_inception(inception_weights).to(torch.device(device))),
     }
     chosen: list[FaceMetric | SetMetric] = []
@@ -119,4 +124,16 @@ def choose_metrics(
 
 def fid_metric(inception: nn.Module) -> SetMetric:
     """FID by a network uint8 [N, 3, H, W] to [N, F], from `evaluation.metrics.fid.load_inception`."""
-    return SetMetric({"fid": FID_DEFINITION}, partial(FrechetDistance, inception))
+    return SetMetric({"fid": FID_DEFINITION}, partial(SetDistance, inception_features(inception), FID))
+
+
+def inception_features(inception: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Features of images on any device, by a network that has its own."""
+    weights = next(inception.parameters(), None)
+    return lambda images: inception(images if weights is None else images.to(weights.device))
+
+
+def lite0_metric(network: Lite0) -> SetMetric:
+    """Fréchet and kernel distance of EfficientNet-Lite0's features."""
+    definitions = {"fd_lite0": FD_LITE0_DEFINITION, "kid_lite0": KID_LITE0_DEFINITION}
+    return SetMetric(definitions, partial(SetDistance, network.pooled, LITE0))

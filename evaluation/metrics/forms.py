@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0", "fid"]
+MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "landmarks", "fd_lite0", "fid"]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
@@ -34,6 +34,7 @@ METRIC_FORMS: dict[str, MetricForm] = {
     "perceptual": MetricForm("perceptual", "", False),
     "lpips": MetricForm("LPIPS", "", False),
     "identity": MetricForm("identity", "", False),
+    "landmarks": MetricForm("landmarks", "px of 512", False, digits=2, fine_digits=2),
     "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),
     "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
     "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),

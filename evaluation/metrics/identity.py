@@ -1,9 +1,8 @@
 """Identity distance by dlib's face embedding, whose weights come inside a package: it works without a network."""
 
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,12 +10,19 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.metrics.image_metrics import check_pair
+from evaluation.metrics.recognition_network import CHIP_PIXELS, RecognitionNetwork
 
 IDENTITY_DEFINITION = (
     "Euclidean distance of dlib's 128-D face embeddings of image and target, both cut at the target's five landmarks"
 )
+LANDMARKS_DEFINITION = (
+    "mean Euclidean distance of dlib's 68 landmarks of image and target, both found in one fixed box of the aligned "
+    "face, in pixels of a face 512 pixels wide, per image"
+)
 INSTALL_HINT = "pip install dlib-bin face_recognition_models"
 
+_MOST_KNOWN = 1024
+_COMPARED_PIXELS = 512  # what papers on faces compare at
 _SIDE_PIXELS = 256  # the landmark predictor and the 150-pixel chip cut from it want more pixels than 64
 _FACE_BOX = (64, 77, 192, 205)  # the middle half, a little low: where a face detector sees the face of an aligned image
 
@@ -40,15 +46,9 @@ class FaceEmbedding:
         """Raises:
         ModuleNotFoundError: If one of the two optional packages is missing.
         """
-        try:
-            import dlib
-        except ImportError as error:
-            raise ModuleNotFoundError(f"the package dlib-bin is not installed ({error}); {INSTALL_HINT}") from error
-        folder = _models_folder()
-        self._network: Any = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
-        self._landmarks: Any = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
-        self._face_box: Any = dlib.rectangle(*_FACE_BOX)
-        self._embed_cached = lru_cache(maxsize=256)(self._embed)
+        self._landmarks = FaceLandmarks(5)
+        self._network = RecognitionNetwork(_models_folder() / "dlib_face_recognition_resnet_model_v1.dat")
+        self._known: dict[tuple[bytes, bytes], np.ndarray] = {}
 
     def embed(self, images: Tensor, located_on: Tensor | None = None) -> np.ndarray:
         """Embeds aligned faces.
@@ -60,9 +60,18 @@ class FaceEmbedding:
         Returns:
             float64 [N, 128].
         """
-        places = images if located_on is None else located_on
-        pairs = zip(_large_pixels(images), _large_pixels(places), strict=True)
-        return np.stack([self._embed_cached(image, place) for image, place in pairs])
+        pixels = large_pixels(images)
+        keys = list(zip(pixels, pixels if located_on is None else large_pixels(located_on), strict=True))
+        missing = list(dict.fromkeys(key for key in keys if key not in self._known))
+        if len(self._known) + len(missing) > _MOST_KNOWN:
+            self._known.clear()
+            missing = list(dict.fromkeys(keys))
+        if missing:
+            chips = np.stack([self._landmarks.chip(image, place) for image, place in missing])
+            with torch.no_grad():
+                vectors = self._network(torch.from_numpy(chips).permute(0, 3, 1, 2)).double().numpy()
+            self._known.update(zip(missing, vectors, strict=True))
+        return np.stack([self._known[key] for key in keys])
 
     def distance(self, image: Tensor, target: Tensor) -> Tensor:
         """Euclidean distance of the embeddings of each image and its target.
@@ -78,11 +87,61 @@ class FaceEmbedding:
         difference = self.embed(image, located_on=target) - self.embed(target)
         return torch.from_numpy(np.linalg.norm(difference, axis=1))
 
-    def _embed(self, image: bytes, place: bytes) -> np.ndarray:
-        """Embedding of one face; bytes are hashable, so a target that serves twice is embedded once."""
-        shape = (_SIDE_PIXELS, _SIDE_PIXELS, 3)
-        landmarks = self._landmarks(np.frombuffer(place, np.uint8).reshape(shape), self._face_box)
-        return np.array(self._network.compute_face_descriptor(np.frombuffer(image, np.uint8).reshape(shape), landmarks))
+
+class FaceLandmarks:
+    """dlib's landmarks of aligned faces, found inside a fixed box of the image at 256 pixels."""
+
+    def __init__(self, number: Literal[5, 68]) -> None:
+        """Args:
+            number: Of landmarks.
+
+        Raises:
+            ModuleNotFoundError: If one of the two optional packages is missing.
+        """
+        try:
+            import dlib
+        except ImportError as error:
+            raise ModuleNotFoundError(f"the package dlib-bin is not installed ({error}); {INSTALL_HINT}") from error
+        file = _models_folder() / f"shape_predictor_{number}_face_landmarks.dat"
+        self._predictor: Any = dlib.shape_predictor(str(file))
+        self._face_box: Any = dlib.rectangle(*_FACE_BOX)
+        self._get_chip: Any = dlib.get_face_chip
+
+    def points(self, pixels: bytes) -> np.ndarray:
+        """float64 [number, 2], columns and rows in pixels of the image of 256 pixels."""
+        return np.array([(point.x, point.y) for point in self._find(pixels).parts()], dtype=np.float64)
+
+    def chip(self, image: bytes, place: bytes) -> np.ndarray:
+        """The image cut as dlib's recognition network wants it, at the landmarks of another: uint8 [150, 150, 3]."""
+        chip: np.ndarray = self._get_chip(_as_array(image), self._find(place), CHIP_PIXELS, 0.25)
+        return chip
+
+    def _find(self, pixels: bytes) -> Any:
+        return self._predictor(_as_array(pixels), self._face_box)
+
+
+class LandmarkDistance:
+    """How far facial landmarks move."""
+
+    def __init__(self) -> None:
+        """Raises:
+        ModuleNotFoundError: If one of the two optional packages is missing.
+        """
+        self._landmarks = FaceLandmarks(68)
+
+    def distance(self, image: Tensor, target: Tensor) -> Tensor:
+        """Mean distance of the 68 landmarks of each image uint8 [N, 3, R, R] to its target's: float64 [N], pixels of
+        faces 512 pixels wide."""
+        check_pair(image, target)
+        points = [
+            np.stack([self._landmarks.points(pixels) for pixels in large_pixels(images)]) for images in (image, target)
+        ]
+        scale = _COMPARED_PIXELS / _SIDE_PIXELS
+        return torch.from_numpy(scale * np.linalg.norm(points[0] - points[1], axis=2).mean(1))
+
+
+def _as_array(pixels: bytes) -> np.ndarray:
+    return np.frombuffer(pixels, np.uint8).reshape(_SIDE_PIXELS, _SIDE_PIXELS, 3)
 
 
 def _models_folder() -> Path:
@@ -93,8 +152,8 @@ def _models_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "models"
 
 
-def _large_pixels(images: Tensor) -> list[bytes]:
-    """Each image as RGB bytes [256, 256, 3]."""
+def large_pixels(images: Tensor) -> list[bytes]:
+    """Each image of uint8 [N, 3, R, R] as RGB bytes [256, 256, 3]."""
     pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # [N, R, R, 3]
     size = (_SIDE_PIXELS, _SIDE_PIXELS)
     return [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC).tobytes() for image in pixels]

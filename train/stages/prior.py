@@ -69,7 +69,8 @@ class PriorTraining(LightningModule):
         regularization: R1 and path length.
         average: Moving average of the generator.
         computation: How the batch of an iteration is computed.
-        fid_num_images: Faces drawn and read for FID, where Inception weights can be had; 0 for none.
+        fid_num_images: Faces drawn and read for FID; fd_lite0, which stands in for it without Inception weights, takes
+            at most 256; 0 for none.
 
     Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
     """

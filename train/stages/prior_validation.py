@@ -1,4 +1,4 @@
-"""Validation of stage 1: what the averaged prior draws from fixed latents; FID where Inception weights can be had."""
+"""Validation of stage 1: what the averaged prior draws, and its FID, or fd_lite0 without Inception."""
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -7,13 +7,15 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from data.ranges import model_to_uint8
-from evaluation.metrics.fid import FrechetDistance, load_inception
+from evaluation.metrics.choice import SetMetric, fid_metric, lite0_metric
+from evaluation.metrics.fid import load_inception
+from evaluation.metrics.imagenet_features import Lite0
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
 from system.live_progress import live_progress, say_nothing
 from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
-from train.reporting.csv_log import CsvLog
+from train.reporting.csv_log import CsvLog, read_table
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings, last_kept_row
 
@@ -22,16 +24,21 @@ if TYPE_CHECKING:
 
 NUM_SAMPLES = 32
 NUM_COLUMNS = 8
+FALLBACK = "fd_lite0"
+MOST_FALLBACK_IMAGES = 256
+"""On a CPU, where each takes 50 ms with its real counterpart; the figure is for comparisons within a run."""
 
 
 class PriorPictures(Callback):
-    """Writes samples/images_….png and, if possible, FID to validation.csv.
+    """Writes samples/images_….png and FID to validation.csv; without Inception's weights fd_lite0 stands in for it.
+
+    A run keeps the distance it began with: the best network is told by one measure.
 
     Args:
         training: Whose averaged prior draws.
         settings: Of the run.
-        reporting: Its trackers get samples and FID.
-        checkpoints: Get the FID.
+        reporting: Its trackers get samples and distance.
+        checkpoints: Get the distance.
     """
 
     def __init__(
@@ -45,19 +52,13 @@ class PriorPictures(Callback):
         self.settings = settings
         self.reporting = reporting
         self.checkpoints = checkpoints
-        self._inception: torch.nn.Module | None = None
+        self._metric: SetMetric | None = None
         self._table = settings.folder / "validation.csv"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for Inception weights, which all processes need to share the faces, and draws the first samples."""
         if self.training.fid_num_images > 0:
-            for is_first in (True, False):  # the first process alone downloads what the others then find
-                if trainer.is_global_zero == is_first:
-                    self._load_inception(pl_module.device)
-                wait_for_processes()
-            has_one = torch.tensor(float(self._inception is not None), device=pl_module.device)
-            if average_over_processes(has_one).item() < 1:
-                self._inception = None
+            self._metric = self._choose_metric(trainer, pl_module.device)
         images_seen = self.training.progress.images_seen
         last = last_kept_row(images_seen, self.reporting.data.batch_size, self.settings.validate_every_images)
         if trainer.is_global_zero and self._table.is_file() and last < images_seen:
@@ -65,11 +66,28 @@ class PriorPictures(Callback):
         if images_seen == 0:
             self._draw(trainer)
 
-    def _load_inception(self, device: torch.device) -> None:
+    def _choose_metric(self, trainer: Trainer, device: torch.device) -> SetMetric | None:
+        """The same in every process: FID where all have its network, and where no earlier part of the run had not."""
+        inception, reason = None, "this run began with fd_lite0"
+        is_begun = any(f"validation/{FALLBACK}" in row for row in read_table(self._table).values())
+        for is_first in (True, False):  # the first process alone downloads what the others then find
+            if trainer.is_global_zero == is_first and not is_begun:
+                try:
+                    inception = load_inception().to(device)
+                except (ImportError, OSError, ValueError) as error:
+                    reason = str(error)
+            wait_for_processes()
+        if average_over_processes(torch.tensor(float(inception is not None), device=device)).item() == 1:
+            assert inception is not None
+            return fid_metric(inception)
         try:
-            self._inception = load_inception().to(device)
-        except (ImportError, OSError, ValueError) as error:
-            print(f"FID is off: {error}", flush=True)
+            metric = lite0_metric(Lite0(device))
+        except (ImportError, OSError) as error:
+            print(f"FID and {FALLBACK} are off: {reason}; {error}", flush=True)
+            return None
+        if trainer.is_global_zero:
+            print(f"{FALLBACK} of at most {MOST_FALLBACK_IMAGES} faces stands in for FID: {reason}", flush=True)
+        return metric
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,11 +99,10 @@ class PriorPictures(Callback):
 
     def _draw(self, trainer: Trainer) -> None:
         images_seen = self.training.progress.images_seen
-        values = {}
-        if self._inception is not None and images_seen > 0:
-            fid = self._distance(self._inception)
-            self.checkpoints.offer_best(-fid, images_seen)
-            values = {"validation/fid": fid}
+        values: dict[str, float] = {}
+        if self._metric is not None and images_seen > 0:
+            values = self._distances(self._metric)
+            self.checkpoints.offer_best(-next(iter(values.values())), images_seen)
         if not trainer.is_global_zero:
             return
         if values:
@@ -95,19 +112,22 @@ class PriorPictures(Callback):
         self.reporting.tracking.log_validation(values, "samples", picture, images_seen)
         write_png(self.settings.folder / "samples" / f"images_{images_seen:012}.png", picture)
 
-    def _distance(self, inception: torch.nn.Module) -> float:
-        """Gives the FID of the whole set, of which each process draws and reads its share."""
+    def _distances(self, metric: SetMetric) -> dict[str, float]:
+        """Measures the whole set, of which each process draws and reads its share."""
         resolution = self.training.architecture.resolution
         faces = self.reporting.data.run_images(resolution, flip_probability=0.0)
-        distance = FrechetDistance(inception)
+        distance = metric.begin()
         total = min(self.training.fid_num_images, len(faces.images))  # each photograph at most once
+        if FALLBACK in metric.definitions:
+            total = min(total, MOST_FALLBACK_IMAGES)
         rank, num_processes = rank_and_count()
         own = range(rank, total, num_processes)
-        with live_progress("measuring FID", len(own), as_lines=True) if rank == 0 else nullcontext(say_nothing) as tell:
+        title = "measuring the prior"
+        with live_progress(title, len(own), as_lines=True) if rank == 0 else nullcontext(say_nothing) as tell:
             for first in range(0, len(own), 32):
-                tell("measuring FID", first, len(own))
+                tell(title, first, len(own))
                 indices = own[first : first + 32]
                 drawn = model_to_uint8(sample(self.training.ema, self.settings.seed, indices, "fid"))
                 real = torch.stack([faces[index].target for index in indices]).to(drawn.device)
                 distance.add(drawn, real)
-        return distance.value()
+        return {f"validation/{name}": value for name, value in distance.values().items()}

@@ -5,47 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data.dataset import FaceImages
 from data.faces.files import open_faces
 from evaluation.metrics import fid
 from evaluation.metrics.choice import choose_metrics
-from evaluation.metrics.fid import FrechetDistance, load_inception
-
-
-class _ChannelMeans(nn.Module):
-    """Features whose distribution is known: the mean of each channel."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.float().mean((2, 3))
-
-
-def test_the_frechet_distance_of_shifted_features_is_the_squared_shift() -> None:
-    targets = torch.randint(0, 200, (40, 3, 8, 8), dtype=torch.uint8)
-    distance = FrechetDistance(_ChannelMeans())
-    for start in (0, 10):
-        part = targets[start : start + 30] if start else targets[:10]
-        distance.add(part + 7, part)
-    assert distance.value() == pytest.approx(3 * 7**2, rel=1e-5)
-
-
-def test_targets_of_another_distance_serve_without_being_seen_again() -> None:
-    targets = torch.randint(0, 200, (40, 3, 8, 8), dtype=torch.uint8)
-    first, second = FrechetDistance(_ChannelMeans()), FrechetDistance(_ChannelMeans())
-    for part in targets.split(16):
-        first.add(part + 7, part)
-        second.add_images(part + 9)
-    assert second.value(first) == pytest.approx(3 * 9**2, rel=1e-5)
-    assert first.value() == pytest.approx(3 * 7**2, rel=1e-5)
-
-
-def test_the_frechet_distance_of_one_image_is_refused() -> None:
-    distance = FrechetDistance(_ChannelMeans())
-    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
-    distance.add(image, image)
-    with pytest.raises(ValueError, match="at least two images"):
-        distance.value()
+from evaluation.metrics.fid import load_inception
 
 
 def test_metrics_that_cannot_be_had_are_listed_with_their_reason(

@@ -19,6 +19,7 @@ from data.ranges import uint8_to_model
 from inference.drawing import sample
 from models import Architecture, Prior, load_prior, read_checkpoint
 from models.files.checkpoint_file import write_sealed
+from train.reporting.csv_log import read_table
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization
@@ -194,14 +195,23 @@ def test_samples_and_the_loaded_prior_show_the_average_and_not_the_trained_weigh
     assert pictures["ema"][1] != pictures["nothing"][1]
 
 
-def test_fid_without_weights_is_off_with_a_reason_and_everything_else_goes_on(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_inception_fd_lite0_stands_in_and_a_run_keeps_the_measure_it_began_with(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train("prior", tmp_path, "--run.total_images", 4, "--model.init_args.fid_num_images", 8)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FID is off: ")]
-    assert len(lines) == 1
-    assert not (tmp_path / "validation.csv").exists()
-    assert (tmp_path / "samples" / "images_000000000000.png").is_file()
+    def missing() -> None:
+        raise FileNotFoundError("no weights")
+
+    monkeypatch.setattr("train.stages.prior_validation.load_inception", missing)
+    options = ["--model.init_args.fid_num_images", 8]
+    train("prior", tmp_path, "--run.total_images", 4, *options)
+    said = [line for line in capsys.readouterr().out.splitlines() if "stands in for FID" in line]
+    assert said == ["fd_lite0 of at most 256 faces stands in for FID: no weights"]
+    monkeypatch.setattr("train.stages.prior_validation.load_inception", lambda: torch.nn.Identity())
+    train("prior", tmp_path, "--run.total_images", 8, *options)
+    assert "this run began with fd_lite0" in capsys.readouterr().out
+    rows = read_table(tmp_path / "validation.csv")
+    assert [set(row) for row in rows.values()] == [{"validation/fd_lite0", "validation/kid_lite0"}] * 2
+    assert all(row["validation/fd_lite0"] > 0 for row in rows.values())
 
 
 def test_a_run_goes_on_from_the_averaged_weights_and_the_discriminator_of_another(

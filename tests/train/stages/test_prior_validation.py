@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 
 MEASURE = """
+from pathlib import Path
 from types import SimpleNamespace
 from torch import nn
+from evaluation.metrics.choice import fid_metric
 from models import Architecture, Prior
 from train.stages.prior_validation import PriorPictures
 
@@ -29,7 +31,7 @@ architecture = Architecture(32, 1, 0.0625, style_dim=32, num_mapping_layers=2)
 faces = Faces()
 data = SimpleNamespace(run_images=lambda *_, **__: faces)
 training = SimpleNamespace(architecture=architecture, ema=Prior(architecture), fid_num_images=17)
-pictures = PriorPictures(training, SimpleNamespace(seed=0), SimpleNamespace(data=data), None)
+pictures = PriorPictures(training, SimpleNamespace(seed=0, folder=Path("run")), SimpleNamespace(data=data), None)
 """
 
 
@@ -39,10 +41,10 @@ def test_each_process_reads_its_share_of_the_faces_and_all_get_the_distance_of_t
     first, second = in_two_processes(
         MEASURE
         + """
-distance = pictures._distance(Colours())
+(distance,) = pictures._distances(fid_metric(Colours())).values()
 shared = list(faces.read)
 torch.distributed.destroy_process_group()
-print(json.dumps([distance, pictures._distance(Colours()), *shared]))
+print(json.dumps([distance, *pictures._distances(fid_metric(Colours())).values(), *shared]))
 """
     )
     assert first[0] == second[0] == pytest.approx(first[1], rel=1e-6) and first[0] > 0
