@@ -98,7 +98,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
     """Prints the means and what is needed to read them."""
-    from evaluation.reports.tables import harm_sentence, summary_rows
+    from evaluation.reports.tables import harm_sentence, identity_sentence, summary_rows
 
     console = Console()
     header, rows = summary_rows(evaluation)
@@ -112,6 +112,8 @@ def print_results(evaluation: "Evaluation", output: Path) -> None:
         table.add_row(*(cell.replace(" [", "\n[") for cell in row), end_section=True)
     console.print(table)
     if sentence := harm_sentence(evaluation):
+        print(sentence)
+    if sentence := identity_sentence(evaluation):
         print(sentence)
     for name, reason in evaluation.unavailable.items():
         print(printable(f"{name} unavailable: {reason}"))

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
@@ -9,7 +10,12 @@ from system import command_line
 
 
 def main(
-    input: Path, output: Path, restorer: RestorerOptions, side_by_side: bool = False, overwrite: bool = False
+    input: Path,
+    output: Path,
+    restorer: RestorerOptions,
+    side_by_side: bool = False,
+    identity_guard: Literal["mark", "blend"] | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Restores aligned faces and writes them as PNG of the model's size, sub folders and names kept.
 
@@ -22,8 +28,12 @@ def main(
         input: Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces.
         output: Folder for the restored faces, outside of --input.
         side_by_side: Also write each given face beside the restored one, into OUTPUT/side_by_side.
+        identity_guard: Compare each restored face with the given one by dlib's network and write OUTPUT/identity.csv;
+            blend also takes back as much of a restoration as is needed for the identity to be kept.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
+    from evaluation.identity_guard import IdentityGuard
+    from evaluation.reports.tables import write_guarded
     from inference.folders import check_output_folder, restore_folder
     from inference.size_changes import SizeChanges
 
@@ -33,11 +43,14 @@ def main(
     network = restorer.open()
     size = network.resolution
     changes = SizeChanges(size)
+    guard = IdentityGuard(network, identity_guard) if identity_guard else None
     with command_line.progress_bar("restoring", len(faces)) as show:
-        failed = restore_folder(network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
+        failed = restore_folder(guard or network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
     for sentence in changes.sentences():
         print(f"warning: {sentence}", file=sys.stderr)
     print(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
+    if guard is not None:
+        print(write_guarded(output / "identity.csv", [name for name in faces.names if name not in failed], guard.faces))
     for reason in failed.values():
         print(f"not restored: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from evaluation.identity_guard import CALIBRATION, GuardedFace, Verdict, count_verdicts
+from evaluation.identity_guard import COLUMNS as GUARD_COLUMNS
 from evaluation.metrics.forms import METRIC_FORMS, MetricForm
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
@@ -23,7 +25,10 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 def metrics_json(evaluation: Evaluation) -> str:
     """Means, intervals, unavailable metrics and the whole protocol as JSON text."""
-    text = json.dumps(evaluation.summary(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    summary = evaluation.summary()
+    if verdicts := identity_verdicts(evaluation):
+        summary["identity_verdicts"] = verdicts | {"calibration": CALIBRATION}
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode()  # names that are no UTF-8, as JSON escapes them
 
 
@@ -33,6 +38,16 @@ def per_image_csv(evaluation: Evaluation) -> str:
     header = ["name", *(f"degraded_{name}" for name in metrics), *(f"restored_{name}" for name in metrics)]
     rows = ([row.name, *(state[name] for state in row[1:] for name in metrics)] for row in evaluation.rows)
     return csv_text(header, rows)
+
+
+def write_guarded(file: Path, names: Sequence[str], faces: Sequence[GuardedFace]) -> str:
+    """Writes what an identity guard found, a line for each face, and says it in a sentence."""
+    rows = [(name, *face.row()) for name, face in zip(names, faces, strict=True)]
+    write_atomically(file, csv_text(("name", *GUARD_COLUMNS), rows))
+    counts = count_verdicts([face.found.distance for face in faces])
+    found = ", ".join(f"{verdict} {number}" for verdict, number in counts.items())
+    blended = sum(face.strength < 1 for face in faces)
+    return f"Identity of the given faces: {found}; {blended} blended back; {file} ({CALIBRATION})."
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -86,6 +101,26 @@ def harm_sentence(evaluation: Evaluation) -> str:
     """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none."""
     losses = losses_in_words({name: value.mean for name, value in evaluation.difference.items()})
     return f"The restored faces are worse than the degraded ones: {losses} these." if losses else ""
+
+
+def identity_verdicts(evaluation: Evaluation) -> dict[str, dict[Verdict, int]]:
+    """Faces whose identity was kept, is doubtful or lost beside the target, by state; empty without that metric."""
+    if not evaluation.rows or "identity" not in evaluation.rows[0].degraded:
+        return {}
+    states = {name: [getattr(row, name)["identity"] for row in evaluation.rows] for name in ("degraded", "restored")}
+    return {name: count_verdicts(distances) for name, distances in states.items()}
+
+
+def identity_sentence(evaluation: Evaluation) -> str:
+    """The verdicts and their calibration in words; empty without that metric."""
+    verdicts = identity_verdicts(evaluation)
+    if not verdicts:
+        return ""
+    counts = [
+        f"{name}: " + ", ".join(f"{verdict} {number}" for verdict, number in count.items())
+        for name, count in verdicts.items()
+    ]
+    return f"Identity of the target, {'; '.join(counts)} ({CALIBRATION})."
 
 
 def _cell(metric: MetricForm, value: MeanInterval, signed: bool) -> str:

@@ -1,3 +1,4 @@
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from data.dataset import FaceImages
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.identity_guard import KEPT_UP_TO
 from models import load_generator
 from scripts.restore_faces import main
 
@@ -58,6 +60,20 @@ def test_one_corrupt_file_is_named_at_the_end_with_exit_code_one(
     assert code == 1 and "4 faces restored" in out
     assert err.strip().splitlines()[-1].startswith("not restored: ") and "2.png" in err
     assert len(open_faces(tmp_path / "out")) == 4
+
+
+def test_the_guard_lists_every_face_and_never_takes_a_restoration_that_it_calls_another_person(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("dlib")
+    options = ["--checkpoint", release, "--input", faces_folder, "--device", "cpu", "--identity_guard", "blend"]
+    code, out, _ = run(main, *options, "--output", tmp_path / "out")
+    assert code == 0 and "Identity of the given faces: kept" in out
+    rows = list(csv.DictReader((tmp_path / "out" / "identity.csv").open()))
+    assert [row["name"] for row in rows] == open_faces(faces_folder).names
+    for row in rows:
+        assert float(row["strength"]) == 0 or float(row["written_distance"]) <= KEPT_UP_TO
+        assert (row["verdict"] == "kept") == (float(row["strength"]) == 1)
 
 
 @pytest.mark.parametrize("case", ["no checkpoint", "no folder", "inside input", "used output", "no device", "batch 0"])
