@@ -47,6 +47,9 @@ class PriorOptimization:
     """Warm-up and decay of all rates, in images."""
     clip_norm: ClipNorm = ClipNorm()
     """Largest norm of the gradients of an update, by network."""
+    discriminator_waits_below: float = 0.0
+    """The discriminator's update is left out where its loss of the batch is below this, so that one that is far ahead
+    waits (undecided is 1.39); R1 goes on; 0 for never."""
     take_discriminator: bool = True
     """Go on with the discriminator of `start`; false begins a new one."""
 
@@ -105,7 +108,9 @@ class PriorTraining(LightningModule):
         """Gives Adam for the generator and for the discriminator."""
         o = self.optimization
         generator = [(self.generator.parameters(), o.generator_learning_rate)]
-        return self.stage.optimizers(generator, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm)
+        return self.stage.optimizers(
+            generator, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm, o.discriminator_waits_below
+        )
 
     def on_fit_start(self) -> None:
         """Says what started from what."""

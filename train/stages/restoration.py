@@ -60,6 +60,9 @@ class RestorationOptimization:
     """Warm-up and decay of all rates, in images."""
     clip_norm: ClipNorm = ClipNorm()
     """Largest norm of the gradients of an update, by network."""
+    discriminator_waits_below: float = 0.0
+    """The discriminator's update is left out where its loss of the batch is below this, so that one that is far ahead
+    waits (undecided is 1.39); R1 goes on; 0 for never."""
     quantization: Calibration | None = None
     """Round to int8 in the generator's forward pass, with ranges chosen so (max, mse, percentile, kl) from the first
     batch; null trains in float."""
@@ -143,7 +146,9 @@ class RestorationTraining(LightningModule):
             if strengths:
                 rate = o.noise_strength_learning_rate
                 groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
-        return self.stage.optimizers(groups, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm)
+        return self.stage.optimizers(
+            groups, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm, o.discriminator_waits_below
+        )
 
     def on_fit_start(self) -> None:
         """Moves the losses' networks to the device and says what started from what."""

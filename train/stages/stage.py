@@ -103,6 +103,7 @@ class Stage:
         betas: tuple[float, float],
         schedule: RateSchedule,
         clip_norm: ClipNorm,
+        waits_below: float,
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
         judges = [self.discriminator] if self.components is None else [self.discriminator, self.components]
@@ -112,7 +113,7 @@ class Stage:
             lazy_adam(discriminator, betas, self.regularization.r1_interval),
         ]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self._schedule, self._clip_norm = schedule, clip_norm
+        self._schedule, self._clip_norm, self._waits_below = schedule, clip_norm, waits_below
         return optimizers
 
     def _schedule_rates(self, optimizers: Sequence[torch.optim.Optimizer], images_seen: int) -> None:
@@ -154,7 +155,12 @@ class Stage:
             # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
             pairs = ((part.real, images().detach()) for part, images in zip(parts, generated, strict=True))
             updated = update_discriminator(
-                self.discriminator, discriminator_optimizer, pairs, clip.discriminator, self.components
+                self.discriminator,
+                discriminator_optimizer,
+                pairs,
+                clip.discriminator,
+                self.components,
+                self._waits_below,
             )
             log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).

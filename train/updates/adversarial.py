@@ -58,6 +58,7 @@ def update_discriminator(
     pairs: Iterable[tuple[Tensor, Tensor]],
     clip_norm: float | None = None,
     components: ComponentDiscriminators | None = None,
+    waits_below: float = 0.0,
 ) -> Updated:
     """One step of the logistic loss.
 
@@ -68,6 +69,7 @@ def update_discriminator(
             stage 2 gives targets and restored faces.
         clip_norm: As for `update`.
         components: Discriminators of eyes and mouth whose losses are added; the optimizer has their parameters too.
+        waits_below: As for `update`.
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:
@@ -81,7 +83,7 @@ def update_discriminator(
         of_components = torch.stack(judged).mean()
         return PartLoss(loss + of_components, {**logged, "components": of_components})
 
-    return update(optimizer, (part(*pair) for pair in pairs), clip_norm)
+    return update(optimizer, (part(*pair) for pair in pairs), clip_norm, waits_below=waits_below)
 
 
 def regularize_discriminator(

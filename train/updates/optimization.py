@@ -21,12 +21,15 @@ def check_rates(options: Mapping[str, Any], betas: tuple[float, float]) -> None:
         betas: Of Adam.
 
     Raises:
-        ValueError: A rate is negative or not finite, or a beta outside of [0, 1).
+        ValueError: A rate or the loss to wait at is negative or not finite, or a beta outside of [0, 1).
     """
     rates = {name: rate for name, rate in options.items() if name.endswith("_rate") and rate is not None}
     wrong = [f"{name} {rate:g}" for name, rate in rates.items() if not 0 <= rate < float("inf")]
     if wrong:
         raise ValueError(f"optimization: learning rates must be 0 or more and finite, got {', '.join(wrong)}")
+    waits_below = options.get("discriminator_waits_below", 0.0)
+    if not 0 <= waits_below < float("inf"):
+        raise ValueError(f"optimization: discriminator_waits_below must be 0 or more and finite, got {waits_below:g}")
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"optimization: betas must lie in [0, 1), got {betas[0]:g} and {betas[1]:g}")
 
@@ -126,6 +129,7 @@ def update(
     parts: Iterable[PartLoss],
     clip_norm: float | None = None,
     norm_name: str = "gradient_norm",
+    waits_below: float = 0.0,
 ) -> Updated:
     """One step of an optimizer, skipped where loss or gradient are not finite, without asking the host.
 
@@ -135,6 +139,7 @@ def update(
             freed, so an iterator that computes them has one graph in memory.
         clip_norm: Largest norm of the gradient over all parameters of the optimizer; None for no bound.
         norm_name: What the norm of the gradient is called in the log.
+        waits_below: The step is left out, too, where the loss is below this; 0 for never.
     """
     # Backward, part by part: the sum of their gradients over their number is the gradient of the whole batch.
     optimizer.zero_grad(set_to_none=True)
@@ -154,11 +159,14 @@ def update(
     if clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
+    waited = (averaged_loss < waits_below).to(torch.float32)
     fused: Any = optimizer
-    fused.grad_scale, fused.found_inf = None, skipped
+    fused.grad_scale, fused.found_inf = None, torch.maximum(skipped, waited)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     logged = {name: _mean([part.logged[name] for part in done]) for name in done[0].logged}
+    if waits_below > 0:
+        logged["waited"] = waited
     return Updated({**logged, norm_name: norm}, skipped)
 
 

@@ -292,3 +292,41 @@ def test_every_update_of_a_network_obeys_its_own_norm(
 def test_a_norm_that_bounds_nothing_is_refused(norm: float) -> None:
     with pytest.raises(ValueError, match="clip_norm must be above 0 and finite, or null for none, got generator None"):
         ClipNorm(discriminator=norm)
+
+
+def test_an_update_waits_where_its_loss_is_low_and_not_elsewhere() -> None:
+    line, plain = Line(), Line()
+    optimizers = [lazy_adam([(one.parameters(), 0.1)], (0.5, 0.99), 0) for one in (line, plain)]
+    loss = line.loss().item()
+    for one, optimizer, waits_below in ((line, optimizers[0], loss * 0.9), (plain, optimizers[1], 0.0)):
+        updated = update(optimizer, [PartLoss(one.loss(), {})], waits_below=waits_below)
+        assert ("waited" in updated.logged) == (waits_below > 0) and updated.skipped == 0
+    assert torch.equal(line.values, plain.values)
+    before, state = line.values.detach().clone(), deepcopy(optimizers[0].state_dict()["state"])
+    updated = update(optimizers[0], [PartLoss(line.loss(), {})], waits_below=loss * 1.1)
+    assert updated.logged["waited"] == 1 and updated.skipped == 0
+    assert torch.equal(line.values, before)
+    assert all(torch.equal(t, state[0][n]) for n, t in optimizers[0].state_dict()["state"][0].items())
+
+
+@pytest.mark.parametrize("stage", ["prior", "restoration"])
+def test_a_discriminator_that_waits_leaves_the_generator_learning(
+    stage: str, tiny: Architecture, fit: Callable[..., Any], make_batch: Callable[..., Any]
+) -> None:
+    off = Regularization(r1_interval=0, path_length_interval=0)
+    if stage == "prior":
+        module: Any = PriorTraining(tiny, None, PriorOptimization(discriminator_waits_below=100.0), off)
+    else:
+        waiting = RestorationOptimization(discriminator_waits_below=100.0)
+        module = RestorationTraining(tiny, None, "small", optimization=waiting, regularization=off)
+    networks = (module.discriminator, module.generator)
+    before = [[p.detach().clone() for p in network.parameters()] for network in networks]
+    fit(module, [make_batch(range(4))])
+    after = [list(network.parameters()) for network in networks]
+    assert all(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before[1], after[1], strict=True))
+
+
+def test_a_loss_to_wait_at_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="discriminator_waits_below must be 0 or more and finite, got -1"):
+        PriorOptimization(discriminator_waits_below=-1.0)
