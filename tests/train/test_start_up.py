@@ -53,3 +53,9 @@ def test_bf16_that_the_processor_emulates_is_warned_of_once_with_its_cost_and_ob
     warning = "emulates bf16: convolutions take 13 times as long as with --trainer.precision 32-true"
     assert output.count(warning) == number
     assert "\nprecision: bf16-mixed (" in output
+
+
+def test_weights_and_biases_is_loaded_by_those_runs_alone_that_have_it() -> None:
+    code = "import sys, train.training, train.stages.restoration; print('wandb' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output == "False\n"

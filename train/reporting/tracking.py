@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from models.files.run_folder import checkpoint_path
 from train.reporting.csv_log import read_table
-from train.reporting.wandb_run import WandbRun
 from train.run.checkpoints import RunCheckpoints
 from train.run.progress import Progress
 from train.run.record import read_record
 from train.run.settings import RunSettings, has_all_images
+
+if TYPE_CHECKING:  # trackers are loaded by those runs that have them
+    from torch.utils.tensorboard import SummaryWriter
+
+    from train.reporting.wandb_run import WandbRun
 
 
 class Tracking(Callback):
@@ -45,8 +48,12 @@ class Tracking(Callback):
         if not trainer.is_global_zero:
             return
         if self.settings.wandb != "off":
+            from train.reporting.wandb_run import WandbRun
+
             self._wandb = WandbRun(self.settings, {**self.config, **_description(folder, pl_module)})
         if self.settings.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
             # What a killed run wrote beyond its checkpoint is dropped.
             purge_step = self.progress.images_seen + 1
             self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
