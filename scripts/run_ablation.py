@@ -4,6 +4,7 @@ from pathlib import Path
 
 from studies.request import Budget, ReportOptions, Request, Runs, StudyFaces
 from system import command_line
+from system.live_progress import live_progress
 
 
 def main(study: Path, /, faces: StudyFaces, runs: Runs, budget: Budget, report: ReportOptions, *options: str) -> None:
@@ -16,7 +17,8 @@ def main(study: Path, /, faces: StudyFaces, runs: Runs, budget: Budget, report: 
     Args:
         study: YAML file, such as configs/ablations/noise_injection.yaml.
     """
-    from studies.commands.ablation import carry_out_study
+    with live_progress("starting"):
+        from studies.commands.ablation import carry_out_study
 
     carry_out_study(Request(study, faces, runs, budget, report, options))
 

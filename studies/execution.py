@@ -76,8 +76,8 @@ def _part(items: Sequence[Item], index: int, count: int) -> Sequence[Item]:
 
 WAIT_SECONDS = 5.0
 """Between two looks for a run that can be taken."""
-REPORT_SECONDS = 60.0
-"""Between two lines of progress."""
+SECONDS_TO_FIRST_REPORT, REPORT_SECONDS = 15.0, 60.0
+"""To the first line of progress, and between two."""
 
 
 @dataclass
@@ -124,7 +124,8 @@ class Execution:
         """
         with self._children, ThreadPoolExecutor(len(self.slots)) as pool:
             done = [pool.submit(self._work, slot) for slot in self.slots]
-            start = said = time.monotonic()
+            start = time.monotonic()
+            said = start + SECONDS_TO_FIRST_REPORT - REPORT_SECONDS
             seen_before = self._images_seen()
             while not all(future.done() for future in done):
                 time.sleep(0.5)

@@ -43,14 +43,15 @@ def carry_out_study(request: Request) -> None:
         request.faces.validation_degraded,
         request.faces.names,
     )
-    members = plan_members(study, conditions, list(runs.variants))
+    with live_progress("planning the runs"):
+        members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
         print(describe_plan(members))
         return
     slots = share_machine(runs.at_once)
     failed = {} if request.report.report_only else carry_out(members, slots)
     measured = measure_members(members, request.faces.validation_faces, study, output / "evaluations")
-    with FileLock(output / f"{request.study.stem}.lock"):
+    with FileLock(output / f"{request.study.stem}.lock"), live_progress("writing the report"):
         comparison = compare(study, members, measured, failed, request)
         report = write_comparison(
             comparison, output / request.study.stem, with_photographs=not request.report.without_photographs
