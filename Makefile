@@ -15,7 +15,7 @@ test-slow: $(VENV)/.complete
 	$(RUN) -m pytest -m slow
 
 test-gpu: $(VENV)/.complete
-	$(RUN) -m pytest -m gpu -rs
+	$(RUN) -m pytest -m gpu -rs -W default  # other versions of torch may warn of other things
 
 lint: $(VENV)/.complete
 	$(VENV)/bin/ruff check .
