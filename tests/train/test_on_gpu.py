@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.iterations import Iterations, Size, Stage
-from data.degradation.parameters import sample_parameters
 from data.degradation.presets import load_preset
+from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8
 from evaluation.metrics.image_metrics import psnr
