@@ -1,5 +1,6 @@
 """Paths to the recorded outputs; tests that need them are skipped with a reason where they do not exist."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,13 @@ import torch
 pytest_plugins = ["tests.fixtures.devices", "tests.fixtures.faces", "tests.fixtures.networks", "tests.fixtures.runs"]
 """What several rooms' tests need; a conftest of one room may put its own in its place."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests marked gpu where there is none, from one place, so that one line says so."""
+    is_on_cpu = os.environ.get("GPEN_GPU_TESTS_ON") == "cpu"
+    if item.get_closest_marker("gpu") and not is_on_cpu and not torch.cuda.is_available():
+        pytest.skip("there is no GPU that torch can use")
 
 
 @pytest.fixture(scope="session")

@@ -50,11 +50,8 @@ print(json.dumps([float((shared - alone).abs().max()), float(shared.sum())]))
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """The first GPU."""
-    name = os.environ.get("GPEN_GPU_TESTS_ON", "cuda")
-    if name != "cpu" and not torch.cuda.is_available():
-        pytest.skip("there is no GPU that torch can use")
-    return torch.device(name)
+    """The first GPU; without one these tests are skipped."""
+    return torch.device(os.environ.get("GPEN_GPU_TESTS_ON", "cuda"))
 
 
 @pytest.fixture(autouse=True)
