@@ -116,6 +116,7 @@ def test_the_512_pixel_prior_config_names_every_option_of_the_method(build: Any)
         "computation.seed",
         "computation.num_parts",
         "computation.recompute",
+        "computation.compile",
         "fid_num_images",
     }  # of run, and what says nothing about training
 
