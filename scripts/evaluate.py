@@ -35,10 +35,20 @@ class Faces:
     names: tuple[str, ...] = ()
     """How names of the degraded faces differ from those of the targets, such as '{}x4', or of both, such as '{}_lq'
     '{}_hq'."""
+    results_folder: Path | None = None
+    """Restored faces of any origin, with --target_folder: they are scored as they are and no restorer runs."""
+    resolution: int | None = None
+    """Resizes results and targets to so many pixels; null scores results at the targets' own sizes."""
     max_faces: int | None = None
     """Only the first faces by name; null for all."""
 
     def __post_init__(self) -> None:
+        if self.results_folder is not None:
+            if self.target_folder is None or self.faces is not None or self.degraded_folder is not None:
+                raise ValueError("give --results_folder with --target_folder and without other faces")
+            return
+        if self.resolution is not None:
+            raise ValueError("--resolution goes with --results_folder; a restorer has its own")
         if [self.faces is None, self.degraded_folder is None, self.target_folder is None] not in (
             [False, True, True],
             [True, False, False],
@@ -63,6 +73,10 @@ class Figures:
     """File of torchvision's AlexNet; null looks into GPEN_WEIGHTS and the cache, then downloads it."""
     inception_weights: Path | None = None
     """File of torch-fidelity, found likewise."""
+    crop_border: int = 0
+    """Pixels cut from every side before PSNR and SSIM of --results_folder under each convention."""
+    reference: Path | None = None
+    """Faces that Fréchet and kernel distances of --results_folder are measured to; null takes the targets."""
 
 
 def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path, overwrite: bool = False) -> None:
@@ -79,8 +93,10 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     from inference.folders import check_output_folder
     from studies.measurement import evaluate_restorer
 
-    for inputs in (faces.faces, faces.degraded_folder, faces.target_folder):
+    for inputs in (faces.faces, faces.degraded_folder, faces.target_folder, faces.results_folder, figures.reference):
         check_output_folder(output, overwrite, inputs)
+    if faces.results_folder is not None:
+        return score_results(faces, figures, output)
     network = restorer.open()
     targets = faces.faces or faces.target_folder
     assert targets is not None  # checked by Faces
@@ -94,6 +110,42 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
         evaluation = evaluate_restorer(network, restorer.checkpoint, Evaluator(pairs, metrics), output, show)
     print_results(evaluation, output)
+
+
+def score_results(faces: Faces, figures: Figures, output: Path) -> None:
+    """Scores a folder of results and prints two tables: all metrics, and PSNR and SSIM under each convention."""
+    from evaluation.metrics.choice import choose_metrics
+    from evaluation.reports.scores import convention_rows, score_rows, write_scores
+    from evaluation.scoring import ResultPairs, score_folder
+
+    assert faces.results_folder is not None and faces.target_folder is not None  # checked by Faces
+    pairs = ResultPairs(
+        open_faces(faces.results_folder),
+        open_faces(faces.target_folder),
+        faces.names,
+        faces.resolution,
+        faces.max_faces,
+    )
+    metrics = choose_metrics(figures.metrics, "cpu", figures.lpips_weights, figures.inception_weights)
+    reference = None if figures.reference is None else open_faces(figures.reference)
+    with command_line.progress_bar("measuring", len(pairs)) as show:
+        scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
+    write_scores(output, scores, metrics)
+    sizes = ", ".join(f"{number} faces at {size}" for size, number in scores.sizes.items())
+    for title, rows in (
+        (sizes, score_rows(scores)),
+        ("the same images under each convention", convention_rows(scores)),
+    ):
+        table = Table(title=escape(printable(title)))
+        for name in rows[0]:
+            table.add_column(name)
+        for row in rows[1:]:
+            table.add_row(*row, end_section=True)
+        Console().print(table)
+    if faces.resolution is not None:
+        print("warning: results and targets were resized; figures of papers hold at the targets' own size")
+    for name, reason in metrics.unavailable.items():
+        print(printable(f"{name} unavailable: {reason}"))
 
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:

@@ -36,8 +36,12 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
         ValueError: If the images are no uint8 RGB of one shape.
     """
     check_pair(image, target)
-    squared = (image.to(torch.float64) - target.to(torch.float64)).square()
-    mean_squared = squared.flatten(1).mean(dim=1).clamp_min(1 / image[0].numel())  # [N]
+    return psnr_of_values(image.to(torch.float64), target.to(torch.float64))
+
+
+def psnr_of_values(x: Tensor, y: Tensor) -> Tensor:
+    """PSNR, peak 255, of each of N images float64 [N, C, H, W]; equal ones count as one sample off by 1."""
+    mean_squared = (x - y).square().flatten(1).mean(dim=1).clamp_min(1 / x[0].numel())  # [N]
     return 10 * torch.log10(WHITE**2 / mean_squared)
 
 
@@ -59,19 +63,41 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
         image for each channel, which does not change the value.
     """
     check_pair(image, target)
-    if min(image.shape[-2:]) < WINDOW_SIZE_PIXELS:
-        raise ValueError(
-            f"SSIM needs images at least {WINDOW_SIZE_PIXELS} pixels wide and high, got {tuple(image.shape)}"
-        )
-    x, y = image.to(torch.float64), target.to(torch.float64)
-    mean_x, mean_y = _windowed(x), _windowed(y)  # [N, 3, H - 10, W - 10]
-    variance_x = _windowed(x * x) - mean_x**2
-    variance_y = _windowed(y * y) - mean_y**2
-    covariance = _windowed(x * y) - mean_x * mean_y
+    return structural_similarity(image.to(torch.float64), target.to(torch.float64), gaussian_window())
+
+
+def structural_similarity(x: Tensor, y: Tensor, window: Tensor, moment_factor: float = 1.0) -> Tensor:
+    """Mean of the similarity of all windows that lie inside the images.
+
+    Args:
+        x: float64 [N, C, H, W], [0, 255].
+        y: The same.
+        window: Weights along one side, float64 [K], sum 1.
+        moment_factor: Of variances and covariance: 1 for those of a population, K²/(K² - 1) for unbiased ones.
+
+    Returns:
+        float64 [N], [-1, 1].
+
+    Raises:
+        ValueError: The images are smaller than the window.
+    """
+    if min(x.shape[-2:]) < len(window):
+        raise ValueError(f"SSIM needs images at least {len(window)} pixels wide and high, got {tuple(x.shape)}")
+    mean_x, mean_y = _windowed(x, window), _windowed(y, window)  # [N, C, H - K + 1, W - K + 1]
+    variance_x = moment_factor * (_windowed(x * x, window) - mean_x**2)
+    variance_y = moment_factor * (_windowed(y * y, window) - mean_y**2)
+    covariance = moment_factor * (_windowed(x * y, window) - mean_x * mean_y)
     c1, c2 = (K1 * WHITE) ** 2, (K2 * WHITE) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).flatten(1).mean(dim=1)  # [N]
+
+
+def gaussian_window() -> Tensor:
+    """Weights float64 [11] along one side of the usual window, sum 1."""
+    offset = torch.arange(WINDOW_SIZE_PIXELS, dtype=torch.float64) - WINDOW_SIZE_PIXELS // 2
+    window = torch.exp(-offset.square() / (2 * WINDOW_SIGMA_PIXELS**2))
+    return window / window.sum()
 
 
 def check_pair(image: Tensor, target: Tensor) -> None:
@@ -86,10 +112,9 @@ def check_pair(image: Tensor, target: Tensor) -> None:
         raise ValueError(f"image and target must have one shape, got {tuple(image.shape)} and {tuple(target.shape)}")
 
 
-def _windowed(x: Tensor) -> Tensor:
-    """Gaussian mean around every pixel whose window lies inside the image; [N, 3, H, W] -> [N, 3, H - 10, W - 10]."""
-    offset = torch.arange(WINDOW_SIZE_PIXELS, dtype=x.dtype, device=x.device) - WINDOW_SIZE_PIXELS // 2
-    window = torch.exp(-offset.square() / (2 * WINDOW_SIGMA_PIXELS**2))
-    window = (window / window.sum()).expand(3, 1, 1, -1)
-    rows = F.conv2d(x, window, groups=3)
-    return F.conv2d(rows, window.transpose(2, 3), groups=3)
+def _windowed(x: Tensor, window: Tensor) -> Tensor:
+    """Weighted mean of every window inside the image; [N, C, H, W] -> [N, C, H - K + 1, W - K + 1]."""
+    channels = x.shape[1]
+    weights = window.to(x).expand(channels, 1, 1, -1)
+    rows = F.conv2d(x, weights, groups=channels)
+    return F.conv2d(rows, weights.transpose(2, 3), groups=channels)

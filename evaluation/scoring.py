@@ -1,0 +1,149 @@
+"""A folder of results beside their targets, whatever made them: no network runs but those of the metrics."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.dataset import FaceImages
+from data.faces.files import FaceFiles
+from data.faces.pairing import match_degraded
+from evaluation.metrics.choice import Metrics
+from evaluation.metrics.conventions import CONVENTIONS, Convention
+from evaluation.statistics import MeanInterval, mean_interval
+
+
+@dataclass(frozen=True)
+class ConventionMeans:
+    """PSNR and SSIM of all faces under one convention."""
+
+    name: str
+    """Of the convention."""
+    used_by: str
+    """Toolkits and papers."""
+    psnr: MeanInterval
+    """dB."""
+    ssim: MeanInterval
+    """Mean over faces."""
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """How the results of a folder did."""
+
+    rows: dict[str, dict[str, float]]
+    """Values of every face by its name."""
+    means: dict[str, MeanInterval]
+    """Mean of every metric; distances of sets without interval."""
+    conventions: list[ConventionMeans]
+    """The same images under each."""
+    sizes: dict[str, int]
+    """How many faces were compared at each size, such as `512 x 512`."""
+
+
+@dataclass(frozen=True)
+class ResultPairs:
+    """Results and targets of equal names."""
+
+    results: FaceFiles
+    """What is scored."""
+    targets: FaceFiles
+    """What it should be."""
+    names: tuple[str, ...] = ()
+    """How their names are made, as for `data.faces.pairing`."""
+    resolution: int | None = None
+    """Resizes both, in pixels; None compares at the targets' own sizes."""
+    max_faces: int | None = None
+    """Only the first faces by name; None takes all."""
+
+    def __len__(self) -> int:
+        """How many faces there are."""
+        return min(len(self.targets), self.max_faces or len(self.targets))
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Name, result and target, both uint8 [1, 3, H, W].
+
+        Raises:
+            ValueError: The names differ, a file cannot be read, or a result has another size than its target.
+        """
+        results = match_degraded(self.results, self.targets, self.names)
+        for index in range(len(self)):
+            pair = (self._image(results, index), self._image(self.targets, index))
+            if pair[0].shape != pair[1].shape:
+                sizes = [_size(image) for image in pair]
+                raise ValueError(
+                    f"results must have the size of their targets, {self.targets.names[index]} has {sizes[0]} and its "
+                    f"target {sizes[1]}; give --resolution to compare both at one size"
+                )
+            yield self.targets.names[index], *pair
+
+    def _image(self, faces: FaceFiles, index: int) -> Tensor:
+        if self.resolution is not None:
+            return FaceImages(faces, self.resolution)[index][None]
+        return torch.from_numpy(np.array(faces.read(index))).permute(2, 0, 1)[None].contiguous()
+
+
+def score_folder(
+    pairs: ResultPairs,
+    metrics: Metrics,
+    crop_border: int = 0,
+    reference: FaceFiles | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> FolderScores:
+    """Scores results.
+
+    Args:
+        pairs: Results and targets.
+        metrics: What to measure.
+        crop_border: Pixels cut from every side before the conventions' PSNR and SSIM.
+        reference: Faces that distances of sets are measured to, in place of the targets.
+        on_progress: Called with the number of faces done.
+
+    Returns:
+        Values of every face, means, and PSNR and SSIM under each convention.
+
+    Raises:
+        ValueError: Faces cannot be compared; says why.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    sizes: dict[str, int] = {}
+    under: list[list[tuple[float, float]]] = [[] for _ in CONVENTIONS]
+    distances = [metric.begin() for metric in metrics.per_set]
+    for name, result, target in pairs:
+        rows[name] = {metric.name: float(metric.measure(result, target)) for metric in metrics.per_face}
+        sizes[_size(target)] = sizes.get(_size(target), 0) + 1
+        inner = [_cropped(image, crop_border) for image in (result, target)]
+        for convention, values in zip(CONVENTIONS, under, strict=True):
+            values.append((float(convention.psnr(*inner)), float(convention.ssim(*inner))))
+        for distance in distances:
+            distance.add_images(result)
+            if reference is None:
+                distance.add_targets(target)
+        if on_progress is not None:
+            on_progress(len(rows))
+    if reference is not None and distances:
+        images = FaceImages(reference, result.shape[-1])
+        for index in range(len(images)):
+            for distance in distances:
+                distance.add_targets(images[index][None])
+    means = {name: mean_interval([row[name] for row in rows.values()]) for name in next(iter(rows.values()))}
+    for distance in distances:
+        means |= {name: MeanInterval(value, None, None) for name, value in distance.values().items()}
+    return FolderScores(rows, means, [_means(*pair) for pair in zip(CONVENTIONS, under, strict=True)], sizes)
+
+
+def _means(convention: Convention, values: list[tuple[float, float]]) -> ConventionMeans:
+    psnr, ssim = zip(*values, strict=True)
+    return ConventionMeans(convention.name, convention.used_by, mean_interval(psnr), mean_interval(ssim))
+
+
+def _size(image: Tensor) -> str:
+    return f"{image.shape[3]} x {image.shape[2]}"
+
+
+def _cropped(image: Tensor, border: int) -> Tensor:
+    if border < 0 or 2 * border >= min(image.shape[2:]):
+        raise ValueError(f"crop_border must leave something of the image, got {border} pixels for {_size(image)}")
+    return image[:, :, border : image.shape[2] - border, border : image.shape[3] - border]
