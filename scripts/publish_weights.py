@@ -6,7 +6,7 @@ from system import command_line
 
 
 def main(
-    prior_run: Path,
+    prior: Path,
     restoration_run: Path,
     faces: Path,
     data: str,
@@ -20,7 +20,7 @@ def main(
     and pictures of what they draw.
 
     Args:
-        prior_run: Folder of a stage 1 run.
+        prior: Folder of a stage 1 run, or a release file that stays as it is.
         restoration_run: Folder of a stage 2 run.
         faces: Folder of held-out faces for the figures.
         data: What the training faces were and their terms, one sentence.
@@ -30,7 +30,7 @@ def main(
     """
     from studies.release import Release, publish
 
-    publish(Release(prior_run, restoration_run, faces, data, degradations, output), overwrite)
+    publish(Release(prior, restoration_run, faces, data, degradations, output), overwrite)
 
 
 if __name__ == "__main__":

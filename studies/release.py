@@ -1,6 +1,8 @@
 """Release files from finished runs: networks in half precision, their cards, figures and pictures."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,8 @@ identity_112.md.
 class Release:
     """What is published, and where."""
 
-    prior_run: Path
-    """Folder of a stage 1 run."""
+    prior: Path
+    """Folder of a stage 1 run, or a release file, which stays as it is."""
     restoration_run: Path
     """Folder of a stage 2 run."""
     faces: Path
@@ -68,70 +70,88 @@ def publish(release: Release, overwrite: bool) -> None:
         ValueError, OSError: A run holds no checkpoint, the folder holds files already, or they are too large.
     """
     check_output_folder(release.output, overwrite, release.faces)
-    runs = {"prior": release.prior_run, "gpen": release.restoration_run}
+    runs = {"prior": release.prior, "gpen": release.restoration_run}
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
-    restorer = load_generator(checkpoints["gpen"])
+    cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
+    restorer, prior = load_generator(checkpoints["gpen"]), load_prior(checkpoints["prior"])
     resolution = restorer.architecture.resolution
-    cards = {
-        name: {"data": release.data, "images seen": read_checkpoint(path).card["images seen"]}
-        for name, path in checkpoints.items()
-    }
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
-    prior = load_prior(checkpoints["prior"])
     save_release(files["prior"], prior, load_discriminator(checkpoints["prior"]), cards["prior"])
     save_release(files["gpen"], restorer, card=cards["gpen"])
     total = sum(path.stat().st_size for path in files.values())
     if total > LARGEST_BYTES:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
     lines = [HEADING]
-    lines += [_card(name, files[name], cards[name], runs[name]) for name in runs]
+    lines += [_card_text(files[name], cards[name]) for name in runs]
     lines += [_figures(files["gpen"], release.faces, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
     _write_pictures(release, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
     print("\n".join(lines))
 
 
-def _checkpoint(run: Path) -> Path:
-    """The best checkpoint by validation where the run has such a figure, else the latest."""
-    last = find_checkpoint(run)
+def _checkpoint(source: Path) -> Path:
+    """A file as it is; of a run the best checkpoint by validation where it has such a figure, else the latest."""
+    last = find_checkpoint(source)
     try:
-        return find_checkpoint(run / "best")
+        return last if source.is_file() else find_checkpoint(source / "best")
     except (ValueError, FileNotFoundError):
         return last
 
 
-def _card(name: str, file: Path, card: dict[str, str], run: Path) -> str:
-    """The model card of one file, in Markdown."""
+def _card(path: Path, data: str) -> dict[str, str]:
+    """What the release file says of a checkpoint; a release file keeps what it says."""
+    stored = read_checkpoint(path).card
+    run = path.parents[1]
+    if not (run / "config.yaml").is_file():
+        return dict(stored)
     record = read_record(run)["sessions"][-1]
-    config = read_config(run)
-    what = "GPEN restorer" if name == "gpen" else "face prior (StyleGAN2) and its discriminator"
+    return {
+        "data": data,
+        "images seen": stored["images seen"],
+        "history": json.dumps(_history(run, images_of(path))),
+        "trained with": f"torch {record['versions']['torch']}, seed {read_config(run)['run']['seed']}, commit "
+        f"`{record['git_commit'][:12]}`",
+    }
+
+
+def _card_text(file: Path, card: Mapping[str, str]) -> str:
+    """The model card of one file, in Markdown."""
+    stored = read_checkpoint(file)
+    what = "GPEN restorer" if stored.kind == "gpen" else "face prior (StyleGAN2) and its discriminator"
     lines = [
         f"## {file.name}",
         "",
         f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
-        f"- Architecture: {config['model']['init_args']['architecture']}.",
-        f"- Data: {card['data']}",
-        f"- Trained with torch {record['versions']['torch']}, seed {config['run']['seed']}, batch "
-        f"{config['data']['batch_size']}, commit `{record['git_commit'][:12]}`:",
-        *(f"  {index}. {text}" for index, text in enumerate(_history(run, int(card["images seen"])), 1)),
+        f"- Architecture: {asdict(stored.architecture)}.",
+        f"- Data: {card.get('data', 'not recorded')}",
+        f"- Trained with {card.get('trained with', 'what is not recorded')}:",
+        *(f"  {index}. {text}" for index, text in enumerate(_stored_history(card), 1)),
         "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
         "",
     ]
     return "\n".join(lines)
 
 
+def _stored_history(card: Mapping[str, str]) -> list[str]:
+    history: list[str] = json.loads(card.get("history", "[]"))
+    return history
+
+
 def _history(run: Path, images_seen: int) -> list[str]:
-    """The runs that led to a network, the first one first: a run may start from the checkpoint of another."""
-    options = read_config(run)["model"]["init_args"]
-    text = f"Images seen: {images_seen:,}, "
+    """The trainings that led to a network, the first one first; a run may start from another run or a release."""
+    config = read_config(run)
+    options = config["model"]["init_args"]
+    text = f"Images seen: {images_seen:,}, batch {config['data']['batch_size']}, "
     if "degradation" in options:
-        weights = {term: weight for term, weight in options["loss_weights"].items() if weight}
+        weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
         text += f"degradation `{options['degradation']}`, loss weights {weights}, "
-    text += f"rates {_rates(options['optimization'])}."
-    start = Path(options["start"]).absolute() if options.get("start") else None
-    if start is None or not (start.parents[1] / "config.yaml").is_file():
+    text += f"betas {tuple(options['optimization']['betas'])}, rates {_rates(options['optimization'])}."
+    if not options.get("start"):
         return [text]
-    return [*_history(start.parents[1], images_of(start)), text]
+    start = find_checkpoint(options["start"])
+    if (start.absolute().parents[1] / "config.yaml").is_file():
+        return [*_history(start.absolute().parents[1], images_of(start)), text]
+    return [*_stored_history(read_checkpoint(start).card), text]
 
 
 def _rates(optimization: dict[str, Any]) -> str:
@@ -178,7 +198,9 @@ def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
         write_png(release.output / f"{name}.png", picture_grid(large, NUM_COLUMNS))
     psnr = run_curves(release.restoration_run / "validation.csv", ("validation/psnr", "degraded/psnr"))
     write_atomically(release.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))
-    for name, run in (("prior", release.prior_run), ("restoration", release.restoration_run)):
-        losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1")
+    for name, run in (("prior", release.prior), ("restoration", release.restoration_run)):
+        if run.is_file():
+            continue
+        losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1", "generator/identity")
         curves = run_curves(run / "train.csv", losses)
         write_atomically(release.output / f"{name}_losses.svg", curves_svg(curves, "images seen", "loss"))

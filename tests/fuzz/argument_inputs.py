@@ -42,7 +42,7 @@ COMMANDS: dict[str, str] = {
     "scripts.evaluate_bundle": "{bundle} --outputs {outputs} --precision float32 --json {out}.json",
     "scripts.preview_degradation": "--faces {faces} --output {out}.png --resolution 32 --num_faces 2",
     "scripts.publish_weights": (
-        "--prior_run {prior_run} --restoration_run {restoration_run} --faces {faces} --data drawn --degradations small "
+        "--prior {prior_run} --restoration_run {restoration_run} --faces {faces} --data drawn --degradations small "
         "--output {out}"
     ),
     "scripts.render_faces": "--checkpoint {prior} --output {out} --number 2",

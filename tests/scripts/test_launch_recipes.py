@@ -16,6 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from train.command import resolve
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "scripts" / "launch"
 CLEAN = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_RANK"))}
@@ -329,3 +331,22 @@ def test_wheels_for_a_machine_without_internet_are_all_but_what_comes_with_torch
     assert needed <= {line.partition("==")[0] for line in chosen}
     subprocess.run(["bash", "-n", folder / "install.sh"], check=True)
     assert os.access(folder / "install.sh", os.X_OK)
+
+
+# --- The release
+
+
+def test_the_release_is_trained_in_three_stages_that_start_from_each_other_and_published(tmp_path: Path) -> None:
+    python, log = tmp_path / "python", tmp_path / "called"
+    python.write_text(f'#!/bin/bash\nprintf "%s\\t" "$@" >> {log}; echo >> {log}\n')
+    python.chmod(0o755)
+    arguments = ["faces", "others", "out", "Random colours.", "--run.total_images", "64"]
+    recipe = ["bash", str(RECIPES / "train_release.sh"), *arguments]
+    subprocess.run(recipe, env={**CLEAN, "PYTHON": str(python)}, check=True)
+
+    *trainings, published = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+    options = [resolve(training[3:]) for training in trainings]
+    assert [o["run"]["folder"] for o in options] == ["out/prior", "out/fidelity", "out/likeness"]
+    assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior", "out/fidelity"]
+    assert [o["run"]["total_images"] for o in options] == [64, 64, 64]
+    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/likeness"]

@@ -45,7 +45,7 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     train("restoration_64", faces, tmp_path / "gpen", "--model.init_args.start", str(start))
 
     output = tmp_path / "weights"
-    runs = ["--prior-run", str(tmp_path / "prior"), "--restoration-run", str(tmp_path / "gpen")]
+    runs = ["--prior", str(tmp_path / "prior"), "--restoration-run", str(tmp_path / "gpen")]
     told = ["--faces", str(faces), "--data", "Random colours.", "--output", str(output), "--degradations", "small"]
     command = [sys.executable, "-m", "scripts.publish_weights", *runs, *told]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -56,7 +56,7 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     assert yaml.safe_load(metadata)["pipeline_tag"] == "image-to-image"
     assert (
         "Random colours." in card
-        and card.count("Images seen: 32, ") == 3
+        and card.count("Images seen: 32, batch ") == 3
         and "gpen_64.safetensors under `small`" in card
     )
     for published, trained in (

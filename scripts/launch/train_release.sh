@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Trains and publishes a prior and a restorer of 64 pixels, the chain of docs/training.md:
+#   scripts/launch/train_release.sh FACES VALIDATION_FACES OUTPUT "what the faces are and their terms"
+# Some hours on one core. The same command continues: what is complete is passed over. Further options of all three
+# trainings stand behind, such as --run.wandb off.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+python=${PYTHON:-.venv/bin/python}
+faces=$1 validation=$2 output=$3 data=$4
+shift 4
+
+fit() { # NAME OPTIONS…
+    local name=$1
+    shift
+    "$python" -m train fit "$@" --data.faces "$faces" --data.validation_faces "$validation" --run.folder "$output/$name"
+}
+
+fit prior --config configs/prior_64.yaml --run.total_images 600000 "$@"
+fit fidelity --config configs/restoration_64.yaml --config configs/recipes/fidelity.yaml \
+    --model.init_args.start "$output/prior" --run.total_images 300000 "$@"
+fit likeness --config configs/restoration_64.yaml --config configs/recipes/likeness.yaml \
+    --model.init_args.start "$output/fidelity" "$@"
+"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/likeness" \
+    --faces "$validation" --data "$data" --output "$output/weights" --overwrite
