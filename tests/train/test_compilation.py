@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.iterations import Iterations, Size, Stage
 from models import GPEN, Architecture, Discriminator
 from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
@@ -54,3 +55,20 @@ def test_what_is_saved_has_the_same_names_when_networks_are_compiled() -> None:
     architecture = Architecture(32, 1, 0.0625, style_dim=32, num_mapping_layers=2)
     plain, compiled = (PriorTraining(architecture, computation=Computation(compile=is_so)) for is_so in (False, True))
     assert list(plain.state_dict()) == list(compiled.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2])
+def test_compiled_iterations_equal_those_that_are_not(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_module = nn.Module.compile
+    # Graphs and their gradients as any compiler gets them, without the minutes that making code of them takes.
+    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend="aot_eager"))
+    size = Size(Architecture(32, 1, 0.0625, style_dim=32, num_mapping_layers=2), 4)
+    plain, compiled = (Iterations(stage, size, "32-true", is_compiled=is_so) for is_so in (False, True))
+    for iterations in (plain, compiled):
+        iterations.run()
+        iterations.run(r1=True, path_length=True)
+    pairs = zip(plain.module.parameters(), compiled.module.parameters(), strict=True)
+    difference = torch.cat([(one - other).detach().abs().flatten() for one, other in pairs])
+    # Adam divides a gradient by its size: where it is no larger than its rounding, its sign may change.
+    assert (difference > 1e-4).double().mean() < 1e-2
