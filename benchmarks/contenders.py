@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from system.child_processes import end_with
 from system.live_progress import Tell
 from system.machine import give_back_freed_memory, keep_freed_memory
 
@@ -78,7 +79,7 @@ def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: Tel
         Timings in the order of the contenders.
 
     Raises:
-        RuntimeError: A contender failed or ran out of memory.
+        ChildProcessError: A contender failed or ran out of memory.
     """
     seconds: list[list[float]] = [[] for _ in contenders]
     context = multiprocessing.get_context("spawn")
@@ -108,12 +109,17 @@ def _ask(contender: Contender, pipe: Connection) -> tuple[float, int]:
         pipe.send(None)
         answer: tuple[float, int] = pipe.recv()
     except (EOFError, ConnectionError) as error:
-        raise RuntimeError(f"{contender.name} failed; its message stands above, or it ran out of memory") from error
+        raise ChildProcessError(
+            f"{contender.name} failed; its message stands above, or it ran out of memory; choose other rows"
+        ) from error
     return answer
 
 
 def _serve(contender: Contender, pipe: Connection) -> None:
     """The other process: prepares, warms up, and runs each time it is asked to."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None  # this is no main process
+    end_with(parent.pid)
     torch.set_num_threads(contender.num_threads)
     if contender.tuned_memory:
         keep_freed_memory()

@@ -7,6 +7,7 @@ from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.decoding import BACKGROUND
 from data.faces.files import fingerprint, open_faces, print_left_out
 from system import command_line
+from system.atomic_file import printable_line
 
 MOST_LISTED = 20
 
@@ -62,7 +63,7 @@ def print_list(title: str, lines: list[str], most: int) -> None:
     """Prints a count and the first lines."""
     print(f"{title}: {len(lines)}")
     for line in lines[:most]:
-        print(f"    {line.encode('utf-8', 'backslashreplace').decode()}")
+        print(f"    {printable_line(line)}")
     if len(lines) > most:
         print(f"    and {len(lines) - most} more (--all lists them)")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from system import command_line
-from system.atomic_file import write_atomically
+from system.atomic_file import printable_line, write_atomically
 from system.live_progress import live_progress
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _print_evaluation(console: Console, evaluation: "CardEvaluation") -> None:
         table.add_column(heading, justify="right")
     for row in (*evaluation.faces, evaluation.mean):
         cells = (row.to_float, row.to_expected, row.to_clean, row.float_to_clean)
-        table.add_row(row.name, *("–" if cell is None else f"{cell:.2f}" for cell in cells))
+        table.add_row(escape(printable_line(row.name)), *("–" if cell is None else f"{cell:.2f}" for cell in cells))
     console.print(table)
     console.print(evaluation.verdict, markup=False, highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
+from system.atomic_file import printable, printable_line
 
 
 def main(
@@ -47,12 +48,13 @@ def main(
     with command_line.progress_bar("restoring", len(faces)) as show:
         failed = restore_folder(guard or network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
     for sentence in changes.sentences():
-        print(f"warning: {sentence}", file=sys.stderr)
-    print(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
+        print(printable(f"warning: {sentence}"), file=sys.stderr)
+    command_line.say(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
     if guard is not None:
-        print(write_guarded(output / "identity.csv", [name for name in faces.names if name not in failed], guard.faces))
+        restored = [name for name in faces.names if name not in failed]
+        command_line.say(write_guarded(output / "identity.csv", restored, guard.faces))
     for reason in failed.values():
-        print(f"not restored: {reason}", file=sys.stderr)
+        print(printable_line(f"not restored: {reason}"), file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -174,3 +174,12 @@ def printable(text: str) -> str:
         The same where all of it can be shown, line breaks and tabs included.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_line(text: str) -> str:
+    """As `printable`, with line breaks and tabs as escapes too: a name keeps to its line.
+
+    Args:
+        text: Any, such as the name of a file.
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -126,14 +126,27 @@ class Children:
 
 
 def end_with_parent() -> None:
-    """Lets Linux send SIGTERM to this process when the one that started it through `Children` is gone, even by SIGKILL.
+    """Lets this process end with the one that started it through `Children`, as `end_with` does.
+
+    Raises:
+        SystemExit: That is gone already.
+    """
+    parent = os.environ.pop(PARENT, "")  # processes that this one starts have another parent
+    if parent:
+        end_with(int(parent))
+
+
+def end_with(parent: int) -> None:
+    """Lets Linux send SIGTERM to this process when its parent is gone, even by SIGKILL.
+
+    Args:
+        parent: Number of the process that started this one.
 
     Raises:
         SystemExit: It is gone already.
     """
-    parent = os.environ.pop(PARENT, "")  # processes that this one starts have another parent
-    if not parent or not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
-    if str(os.getppid()) != parent:
+    if os.getppid() != parent:
         sys.exit(128 + signal.SIGTERM)

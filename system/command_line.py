@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, signature
+from io import TextIOWrapper
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -60,6 +61,9 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
     130 after Ctrl-C, 138 after the loss of a process it needs (one line as well). With `GPEN_TRACEBACK=1` in the
     environment errors keep their traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 ends no command
     try:
         end_with_parent()
         code = action()
@@ -75,6 +79,15 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(exit_code_of(error))
     sys.exit(code or 0)
+
+
+def say(text: str) -> None:
+    """Prints a text with names of files, of which a terminal obeys nothing.
+
+    Args:
+        text: Of one line or several.
+    """
+    print(printable(text), flush=True)
 
 
 def one_line(error: BaseException) -> str:

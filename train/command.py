@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from system.child_processes import ROOT
 from system.command_line import options_of, plain_error, underscored
 from system.live_progress import live_progress
 from system.plain_yaml import guard_options, read_yaml, value_problems
@@ -123,11 +124,18 @@ def _parser(groups: Mapping[str, type]) -> ArgumentParser:
     return parser
 
 
+def _elsewhere(name: str) -> str:
+    """What a message adds where a file that is not here would be found in this repository."""
+    has_it = not Path(name).is_absolute() and (ROOT / name).is_file()
+    return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}" if has_it else "; check the path"
+
+
 def _stage(words: Sequence[str]) -> type | None:
     """The class that is trained, by the last config file or option that names one; None for help about all.
 
     Raises:
         ValueError: None is named, another one is, or a file is no plain YAML.
+        FileNotFoundError: There is no such file.
     """
     name = None
     for word, following in zip(words, [*words[1:], ""], strict=True):
@@ -135,7 +143,9 @@ def _stage(words: Sequence[str]) -> type | None:
         value = value if equals else following
         if option == "--model.class_path":
             name = value
-        elif option in ("--config", "-c") and Path(value).expanduser().is_file():
+        elif option in ("--config", "-c"):
+            if not Path(value).expanduser().is_file():
+                raise FileNotFoundError(f"there is no config file {value}{_elsewhere(value)}")
             content = read_yaml(Path(value).expanduser())
             model = content.get("model") if isinstance(content, dict) else None
             name = model.get("class_path", name) if isinstance(model, dict) else name

@@ -16,7 +16,7 @@ from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, pla
 from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
-from system import machine
+from system import command_line, machine
 from system.live_progress import live_progress
 from train.processes.signals import OUT_OF_TIME_CODE
 from train.run.record import recorded
@@ -46,7 +46,7 @@ def carry_out_study(request: Request) -> None:
     with live_progress("planning the runs"):
         members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
-        print(describe_plan(members))
+        command_line.say(describe_plan(members))
         return
     slots = share_machine(runs.at_once)
     failed = {} if request.report.report_only else carry_out(members, slots)
@@ -186,4 +186,4 @@ def repeating_command(request: Request) -> str:
 
 def say(text: str) -> None:
     """A line with the time."""
-    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)
+    command_line.say(f"{datetime.now():%H:%M:%S} {text}")

@@ -68,7 +68,7 @@ def test_contenders_are_timed_in_turns_with_the_shares_of_their_parts() -> None:
 
 
 def test_a_contender_that_fails_is_named() -> None:
-    with pytest.raises(RuntimeError, match="broken failed"):
+    with pytest.raises(ChildProcessError, match="broken failed"):
         time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, lambda step: None)
 
 

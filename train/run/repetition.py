@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.files.run_folder import checkpoint_path, images_of
 from system.child_processes import Children
+from system.command_line import say
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.record import read_config, read_record
 from train.run.settings import WHOLE
@@ -53,14 +54,14 @@ def verify(run: Path, num_images: int | None = None) -> bool:
             raise ValueError(f"the run cannot be repeated: {problem}")
         repetition = read_record(folder)
         compared, different = compare_runs(run, folder, wanted)
-    print(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
+    say(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
     if not compared:
         raise ValueError(f"nothing of {run} can be compared before image {wanted}; give more --images")
     if not different:
         print("equal bit for bit")
         return True
-    print("\n".join(["different:", *different[:20]]))
-    print("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
+    say("\n".join(["different:", *different[:20]]))
+    say("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
     return False
 
 
@@ -93,7 +94,7 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
         start = _place_start(source, images_seen, folder, config, record)
         print(f"training from {start} to image {total_images:,}", flush=True)
         problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)
-        print("\n".join(_findings(folder / "train.csv", total_images, problem)))
+        say("\n".join(_findings(folder / "train.csv", total_images, problem)))
 
 
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:
