@@ -27,7 +27,7 @@ from export.formats.parity import ParityFaces
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import load_generator
 from models.files.run_folder import latest_checkpoint
-from system import machine
+from system import command_line, machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
@@ -62,8 +62,8 @@ class Demo:
     def __post_init__(self) -> None:
         if self.minutes is None:
             self.minutes = MINUTES if machine.num_cores() > 1 else MINUTES_ON_ONE_CORE
-        if self.minutes <= 0:
-            raise ValueError(f"--minutes must be positive, got {self.minutes:g}")
+        if not 0 < self.minutes < float("inf"):
+            raise ValueError(f"--minutes must be above 0 and finite, got {self.minutes:g}")
 
     def run(self) -> None:
         """Carries out all steps and prints what they give.
@@ -143,7 +143,7 @@ class Demo:
             **{f"--model.init_args.{name}": value for name, value in model.items()},
         }
         command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
-        print("$ " + " ".join(["python", *command]), flush=True)
+        command_line.say("$ " + " ".join(["python", *command]))
         with Children() as children:
             code = children.run(command)
         if code != 0:
@@ -210,9 +210,9 @@ def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
     print(f"\nexport: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
           f"{exported.differences[ONNX_NAME].largest:.1e} (units of [-1, 1])")  # fmt: skip
-    print(f"{seconds / 60:.1f} minutes; report: {page}")
+    command_line.say(f"{seconds / 60:.1f} minutes; report: {page}")
 
 
 def say(text: str) -> None:
     """A heading between the steps."""
-    print(f"\n== {text}", flush=True)
+    command_line.say(f"\n== {text}")

@@ -27,7 +27,7 @@ def main(
         device: Such as cuda or cuda:1; cpu tries the check itself.
         faces: Photographs for loader and training; null for faces that the shipped prior draws.
         minutes: For all steps together, about; half of it is for training.
-        output: Folder.
+        output: Folder for what the steps write.
         page: Markdown file whose table is replaced; null for docs/gpu.md on a GPU and none on a CPU.
     """
     if not minutes > 0:
