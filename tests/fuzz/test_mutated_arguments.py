@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.argument_inputs import all_commands, words_of
+from tests.fuzz.argument_inputs import ROOT, all_commands, words_of
 from tests.fuzz.forked_commands import Outcome, in_fork
 from tests.fuzz.mutated_arguments import filled, main, mutated, problems_of
 
@@ -39,9 +39,10 @@ def test_changes_follow_from_the_seed_and_most_command_lines_are_changed() -> No
     assert filled(["{out}/a", "--x", "b"], {"out": "c"}) == ["c/a", "--x", "b"]
 
 
-def test_every_command_has_a_correct_command_line_to_begin_from() -> None:
-    assert {"train", "export", "scripts.evaluate"} <= set(all_commands())
-    assert all(words_of(module) for module in all_commands())
+def test_new_commands_are_tried_too_and_none_that_is_gone() -> None:
+    scripts = {f"scripts.{path.stem}" for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__"}
+    assert set(all_commands()) == scripts | {"train", "export"}
+    assert words_of("scripts.check_faces")[0] == "{faces}"
 
 
 def test_a_forked_command_that_works_for_ever_is_ended_and_one_that_fails_is_seen(tmp_path: Path) -> None:
