@@ -108,7 +108,7 @@ def _card(path: Path, data: str) -> dict[str, str]:
     record = read_record(run)["sessions"][-1]
     return {
         "data": data,
-        "images seen": stored["images seen"],
+        "images seen": stored.get("images seen", "unknown"),
         "history": json.dumps(_history(run, images_of(path))),
         "trained with": f"torch {record['versions']['torch']}, seed {read_config(run)['run']['seed']}, commit "
         f"`{record['git_commit'][:12]}`",

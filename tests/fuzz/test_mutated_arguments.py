@@ -54,7 +54,7 @@ def test_a_forked_command_that_works_for_ever_is_ended_and_one_that_fails_is_see
         raise KeyError("missing")
 
     endless = in_fork(work, tmp_path, tmp_path / "log", 1)
-    assert endless.code is None and 0.9 < endless.seconds < 3
+    assert endless.code is None and problems_of(endless) == []
     failed = in_fork(fail, tmp_path, tmp_path / "log", 20)
     assert failed.code == 1 and problems_of(failed) == ["a traceback"]
 
