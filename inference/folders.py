@@ -22,11 +22,11 @@ def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = Non
     Args:
         output: Folder to write into; need not exist.
         overwrite: Whether files of earlier runs may be replaced.
-        inputs: Folder that is only read; None where there is none.
+        inputs: Folder or file that is only read; None where there is none.
 
     Raises:
-        ValueError: If the output is no folder, holds files without `overwrite`, or lies inside the inputs or around
-            them.
+        ValueError: If the output is no folder, holds files without `overwrite`, lies inside the inputs or around them,
+            or is the folder of the one file that is read.
     """
     if output.exists() and not output.is_dir():
         raise ValueError(f"output must be a folder, {output} is a file; choose another name")
@@ -36,6 +36,8 @@ def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = Non
             raise ValueError(
                 f"input and output must not lie in one another, got {inputs} and {output}; choose another output"
             )
+    elif inputs is not None and inputs.resolve().parent == output.resolve():
+        raise ValueError(f"the output must not be the folder of {inputs}, got {output}; choose another output")
     if not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(f"{output} holds files already; choose another output or add --overwrite")
 

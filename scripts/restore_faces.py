@@ -26,7 +26,7 @@ def main(
     wrong option, file or folder.
 
     Args:
-        input: Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces.
+        input: Folder (recursive), uncompressed zip or tar, LMDB or list of aligned faces, or one picture.
         output: Folder for the restored faces, outside of --input.
         side_by_side: Also write each given face beside the restored one, into OUTPUT/side_by_side.
         identity_guard: Compare each restored face with the given one by dlib's network and write OUTPUT/identity.csv;

@@ -1,0 +1,93 @@
+"""Restored faces put back into their photograph: no rectangle, no frame, nothing touched but the face."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from photographs.faces.alignment import Pixels, align, warp
+from photographs.faces.squares import FaceSquare
+
+Light = npt.NDArray[np.float32]
+"""[H, W, 3], RGB, proportional to light, [0, 1]."""
+
+SEAM_SHARE = 0.15
+"""Of a face's side: how wide the mask's seam is."""
+_CORNER_POWER = 4
+"""The mask is a square with round corners, |x|⁴ + |y|⁴ ≤ 1."""
+
+
+def mask(resolution: int) -> npt.NDArray[np.float32]:
+    """How much of the restored face is shown: 1 within, falling smoothly to 0 before the square's edge.
+
+    Args:
+        resolution: R.
+
+    Returns:
+        [R, R], [0, 1]; value and slope are 0 at the edge and at the inner end of the seam, so that neither is seen.
+    """
+    place = np.abs((np.arange(resolution) + 0.5) / resolution * 2 - 1)
+    radius = np.add.outer(place**_CORNER_POWER, place**_CORNER_POWER) ** (1 / _CORNER_POWER)
+    depth = ((0.98 - radius) / (2 * SEAM_SHARE)).clip(0, 1)  # 0.98: interpolation reaches a little further
+    return np.asarray(depth**2 * (3 - 2 * depth), dtype=np.float32)
+
+
+def paste(photo: Pixels, restored: Pixels, square: FaceSquare, strength: float = 1.0) -> None:
+    """Puts a restored face into a photograph, in place.
+
+    Not the face is pasted but what restoration changed of it: the photograph plus mask times (restored minus aligned),
+    in linear light. A network that changes nothing leaves the photograph as it is to the bit, grain finer than the
+    network's pixels stays, and where the photograph has fewer pixels than the face this is ordinary blending.
+
+    Args:
+        photo: uint8 [H, W, 3], RGB; an enlarged one where `square` is enlarged alike.
+        restored: uint8 [R, R, 3].
+        square: Where the face is in the photograph.
+        strength: Of the change, [0, 1].
+    """
+    resolution = restored.shape[0]
+    change = (to_light(restored) - to_light(align(photo, square, resolution))) * np.float32(strength)
+    corners = square.corners()
+    left, top = np.floor(corners.min(axis=0)).astype(int).clip(0)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int), photo.shape[1::-1])
+    if left >= right or top >= bottom:
+        return
+    matrix = square.from_photo(resolution)
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    size = int(right - left), int(bottom - top)
+    shrink = resolution / square.side_pixels
+    if shrink > 1:  # fewer pixels than the face has: each is a mean
+        small = max(1, round(resolution / shrink))
+        change = np.asarray(cv2.resize(change, (small, small), interpolation=cv2.INTER_AREA), dtype=np.float32)
+        matrix *= small / resolution
+    shown = _mask_in_photo(square, size, (int(left), int(top)))
+    part = photo[top:bottom, left:right]
+    changed = to_light(part) + shown[..., None] * warp(change, matrix, size)
+    part[shown > 0] = from_light(changed)[shown > 0]
+
+
+def to_light(levels: Pixels) -> Light:
+    """8-bit sRGB to linear light (IEC 61966-2-1)."""
+    return _LIGHT_OF_LEVEL[levels]
+
+
+def from_light(light: Light) -> Pixels:
+    """Linear light to 8-bit sRGB, rounded; the inverse of `to_light`."""
+    return np.searchsorted(_BETWEEN_LEVELS, light).astype(np.uint8)
+
+
+def _mask_in_photo(square: FaceSquare, size: tuple[int, int], origin: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """`mask` at the pixels of a part of a photograph."""
+    resolution = 256
+    matrix = square.from_photo(resolution)
+    matrix[:, 2] += matrix[:, :2] @ np.asarray(origin) - 0.5 + matrix[:, :2] @ (0.5, 0.5)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(mask(resolution), matrix, size, flags=flags, borderValue=0), dtype=np.float32)
+
+
+def _light(level: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Light of sRGB values [0, 1]."""
+    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+
+
+_LIGHT_OF_LEVEL = _light(np.arange(256) / 255).astype(np.float32)
+_BETWEEN_LEVELS = _light((np.arange(255) + 0.5) / 255).astype(np.float32)

@@ -1,0 +1,218 @@
+"""A photograph as its file stores it: pixels that are worked on, and all that has to come back into the file."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, JpegImagePlugin
+
+from data.faces.color_profiles import conversion_of
+from data.faces.decoding import decode
+from data.faces.formats import pillow_formats
+from photographs.faces.alignment import Pixels
+from system.atomic_file import replacing
+
+KEPT_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000")
+"""Formats in which a photograph is written again; the others become PNG."""
+_COARSEST_JPEG_QUALITY = 92
+"""A JPEG stored more coarsely is written at this quality: its own would undo what was restored."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns stored pixels upright, by EXIF's orientation."""
+_BACK = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+@dataclass
+class StoredPhoto:
+    """A decoded photograph with what its file says beside the pixels."""
+
+    pixels: Pixels
+    """uint8 [H, W, 3], upright, in the file's own colour space; changed in place."""
+    image: Image.Image
+    """As it was stored, decoded; gives what is kept."""
+    format: str
+    """In which it is written again."""
+    is_lossless: bool
+    """Whether a WebP file stores every pixel as it is."""
+    orientation: int = 1
+    """EXIF's, 1 for upright."""
+    notes: tuple[str, ...] = ()
+    """What cannot be kept, for the report."""
+
+    @property
+    def suffix(self) -> str | None:
+        """Of a new file name where the format cannot be kept, None where the name stays."""
+        return None if self.image.format in (*KEPT_FORMATS, "MPO") else ".png"
+
+    def to_srgb(self, pixels: Pixels) -> Pixels:
+        """Pixels of the file's colour space as sRGB."""
+        profile = self._profile()
+        if profile is None:
+            return pixels
+        conversion = conversion_of(profile, "RGB")
+        return pixels if conversion.transform is None else np.array(conversion.apply(Image.fromarray(pixels)))
+
+    def from_srgb(self, pixels: Pixels) -> Pixels:
+        """sRGB pixels in the file's colour space."""
+        profile = self._profile()
+        if profile is None or conversion_of(profile, "RGB").transform is None:
+            return pixels
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        changed = ImageCms.profileToProfile(
+            Image.fromarray(pixels),
+            ImageCms.createProfile("sRGB"),
+            own,
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            "RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        return np.array(changed)
+
+    def write(self, path: Path) -> None:
+        """Writes the photograph atomically, turned as it was stored, with its metadata.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        result = Image.fromarray(self.pixels)
+        if self.orientation in _BACK:
+            result = result.transpose(_BACK[self.orientation])
+        if self.image.mode in ("L", "1", "LA"):
+            result = result.convert("L")
+        if self.image.has_transparency_data and self.format in ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000"):
+            result.putalpha(self.image.convert("RGBA").getchannel("A"))
+        with replacing(path) as temporary:
+            result.save(temporary, format=self.format, **self._options())
+
+    def _profile(self) -> bytes | None:
+        """The embedded profile where it describes the pixels that are worked on."""
+        profile = self.image.info.get("icc_profile")
+        return profile if isinstance(profile, bytes) and self.image.mode in ("RGB", "RGBA") else None
+
+    def _options(self) -> dict[str, Any]:
+        """How Pillow writes the file as it was."""
+        info = self.image.info
+        keys = {
+            "JPEG": ("exif", "xmp", "comment", "dpi"),
+            "PNG": ("exif", "dpi"),
+            "WEBP": ("exif", "xmp"),
+            "TIFF": ("dpi",),
+            "AVIF": ("exif", "xmp"),
+            "JPEG2000": ("comment",),
+            "BMP": ("dpi",),
+        }[self.format]
+        options = {key: info[key] for key in keys if info.get(key)}
+        if self.image.mode in ("RGB", "RGBA", "L", "LA") and self.format != "BMP" and info.get("icc_profile"):
+            options["icc_profile"] = info["icc_profile"]
+        if self.format == "JPEG":
+            options |= _jpeg_options(self.image)
+        elif self.format == "WEBP":
+            options |= {"quality": 95, "lossless": self.is_lossless}
+        elif self.format == "AVIF":
+            options["quality"] = 92
+        elif self.format == "JPEG2000":
+            options["irreversible"] = False
+        elif self.format == "TIFF":
+            options |= _tiff_options(self.image)
+        return options
+
+
+def read_stored(content: bytes) -> StoredPhoto:
+    """Decodes a photograph and keeps what its file says.
+
+    Args:
+        content: A whole file.
+
+    Raises:
+        ValueError: As for `data.faces.decoding.decode`, which looks at it first.
+    """
+    checked = decode(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(content), formats=pillow_formats())
+        image.load()
+    format = image.format or "PNG"
+    format = "JPEG" if format == "MPO" else format
+    notes = []
+    if image.format == "MPO":
+        notes.append("only the first of its pictures is kept")
+    if format not in KEPT_FORMATS:
+        notes.append(f"{format} is written as PNG")
+        format = "PNG"
+    is_plain = image.mode in ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
+    if not is_plain:
+        notes.append(f"its {image.mode} pixels become 8-bit sRGB")
+    orientation = _orientation(image)
+    if is_plain:
+        upright = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
+        pixels = np.array(upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright)
+    else:
+        pixels = np.array(checked.image)
+    is_lossless = format == "WEBP" and _is_lossless_webp(content)
+    return StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes))
+
+
+def written_name(name: str, photo: StoredPhoto) -> str:
+    """The name under which a photograph is written: its own, unless its format changes."""
+    return name if photo.suffix is None else str(PurePosixPath(f"{name}{photo.suffix}"))
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    """Whether the chunk with the pixels is the lossless one; profiles may come before it."""
+    place = 12
+    while place + 8 <= len(content):
+        kind = content[place : place + 4]
+        if kind in (b"VP8L", b"VP8 "):
+            return kind == b"VP8L"
+        size_bytes = int.from_bytes(content[place + 4 : place + 8], "little")
+        place += 8 + size_bytes + size_bytes % 2
+    return False
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation of a loaded picture; Pillow turns TIFF files itself and removes the tag."""
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in _UPRIGHT else 1
+
+
+def _jpeg_options(image: Image.Image) -> dict[str, Any]:
+    """The same tables and subsampling, so that blocks which nobody changed are stored as they were."""
+    sampling = JpegImagePlugin.get_sampling(image) if image.mode != "L" else -1
+    options: dict[str, Any] = {"progressive": bool(image.info.get("progressive"))}
+    if sampling >= 0:
+        options["subsampling"] = sampling
+    tables = getattr(image, "quantization", {})
+    coarsest = _mean_step_at(_COARSEST_JPEG_QUALITY)
+    if tables and image.mode in ("RGB", "L") and float(np.mean(tables[0])) <= coarsest:
+        return options | {"qtables": tables}
+    return options | {"quality": _COARSEST_JPEG_QUALITY}
+
+
+def _mean_step_at(quality: int) -> float:
+    """Mean step of libjpeg's luminance table at a quality."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, format="JPEG", quality=quality)
+    with Image.open(buffer) as image:
+        return float(np.mean(image.quantization[0]))  # type: ignore[attr-defined]
+
+
+def _tiff_options(image: Image.Image) -> dict[str, Any]:
+    """Compression as before; JPEG within TIFF loses, deflate does not."""
+    compression = image.info.get("compression")
+    lossless = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits")
+    kept = {tag: value for tag in (270, 271, 272, 305, 306, 315, 33432) if (value := image.getexif().get(tag))}
+    exif = Image.Exif()
+    for tag, value in kept.items():
+        exif[tag] = value
+    return {"compression": compression if compression in lossless else "tiff_adobe_deflate", "exif": exif}

@@ -1,0 +1,59 @@
+"""Restores the faces of photographs: python -m scripts.restore_photos PHOTO_OR_FOLDER --output OUT."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from data.faces.files import open_faces, print_left_out
+from inference.options import RestorerOptions
+from photographs.restoration.options import Choice, Pasting
+from system import command_line
+
+
+def main(
+    photos: Path,
+    /,
+    output: Path,
+    restorer: RestorerOptions,
+    choice: Choice,
+    pasting: Pasting,
+    overwrite: bool = False,
+) -> int:
+    """Finds the faces of photographs, restores them and puts them back.
+
+    Every photograph is written under its own name with its size, format, EXIF and colour profile; one in which no face
+    is restored is copied. Faces that are too small, or better than the model, are left alone. The same command
+    continues where it was interrupted. Exit code 0: all photographs were written; 1: some could not be, they are listed
+    at the end; 2: a wrong option, file or folder.
+
+    Args:
+        photos: Photograph, folder (recursive) or uncompressed zip of photographs.
+        output: Folder for the results, outside of the photographs.
+        overwrite: Begin anew in a folder that holds files, replacing equal names.
+    """
+    from inference.folders import check_output_folder
+    from inference.restorers import file_digest
+    from photographs.restoration.record import RECORD_NAME, Record, summary
+    from photographs.restoration.restoration import PhotoRestorer
+
+    goes_on = not overwrite and (output / RECORD_NAME).is_file()
+    check_output_folder(output, overwrite or goes_on, photos)
+    files = open_faces(photos)
+    print_left_out(files)
+    network = restorer.open()
+    if overwrite:
+        (output / RECORD_NAME).unlink(missing_ok=True)
+    settings = {"checkpoint": file_digest(restorer.checkpoint), **asdict(choice), **asdict(pasting)}
+    record = Record(output, {name: str(value) for name, value in settings.items()})
+    with command_line.progress_bar("restoring", len(files)) as show:
+        photo_restorer = PhotoRestorer(network, restorer.batch_size, choice, pasting, output, record)
+        records = list(photo_restorer.run(files, on_progress=show))
+    print("\n".join(summary(records)), f"in {output}; {output / RECORD_NAME} names every face", sep="\n")
+    failed = [record for record in records if record.problem]
+    for one in failed:
+        print(f"not restored: {one.photo}: {one.problem}", file=sys.stderr)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

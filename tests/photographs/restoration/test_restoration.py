@@ -1,0 +1,141 @@
+"""The whole way on a group photograph of drawn faces: found, restored, put back, stored as before."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms, ImageFilter
+from torch import Tensor
+
+from data.faces.files import open_faces
+from inference.restorers import Restorer
+from photographs.restoration.options import Choice, Pasting
+from photographs.restoration.record import Record
+from photographs.restoration.restoration import PhotoRestorer
+from scripts.restore_photos import main
+from tests.photographs.conftest import GroupPhoto
+
+ALL = Choice(most_lost_levels=255)
+
+
+def restore(photos: Path, output: Path, network: Callable[[Tensor], Tensor], choice: Choice, pasting: Pasting) -> list:
+    restorer = Restorer(64, "test", torch.device("cpu"), network, None)
+    photo_restorer = PhotoRestorer(restorer, 4, choice, pasting, output, Record(output, {}))
+    return list(photo_restorer.run(open_faces(photos)))
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_a_network_that_changes_nothing_returns_the_photograph(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    Image.fromarray(group_photo.pixels).save(tmp_path / "group.png")
+    (record,) = restore(tmp_path / "group.png", tmp_path / "out", lambda faces: faces, ALL, Pasting())
+    assert len(record.faces) == 5 and all(face.left_alone == "" for face in record.faces)
+    assert np.abs(pixels_of(tmp_path / "out" / "group.png") - group_photo.pixels).max() <= 1
+
+
+def test_restored_faces_change_the_faces_and_nothing_else(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    Image.fromarray(group_photo.pixels).save(tmp_path / "group.png")
+    restore(tmp_path / "group.png", tmp_path / "out", lambda faces: -faces, ALL, Pasting(side_by_side=True))
+    written = pixels_of(tmp_path / "out" / "group.png")
+    far = np.ones(written.shape[:2], dtype=bool)
+    for x, y, side, _ in group_photo.places:
+        reach = round(0.75 * side)
+        far[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach] = False
+        middle = slice(y - side // 8, y + side // 8), slice(x - side // 8, x + side // 8)
+        inverted = 255 - group_photo.pixels[middle].astype(int).mean(axis=(0, 1))
+        assert np.abs(written[middle].mean(axis=(0, 1)) - inverted).max() < 30
+    assert far.any() and np.array_equal(written[far], group_photo.pixels[far])
+    pair = pixels_of(tmp_path / "out" / "side_by_side" / "group.png.png")
+    assert np.array_equal(pair, np.concatenate([group_photo.pixels, written], axis=1))
+
+
+def test_sharp_faces_larger_than_the_model_and_tiny_ones_are_left_alone_with_the_reason(
+    group_photo: GroupPhoto, tmp_path: Path
+) -> None:
+    x, y, side, _ = group_photo.places[2]
+    pixels = np.array(Image.fromarray(group_photo.pixels).filter(ImageFilter.GaussianBlur(2)))
+    grain = np.random.default_rng(0).normal(0, 12, (side, side, 1))
+    part = pixels[y - side // 2 : y + side // 2, x - side // 2 : x + side // 2]
+    part[:] = (part + grain).clip(0, 255).round()
+    Image.fromarray(pixels).save(tmp_path / "group.png")
+    choice = Choice(smallest_share=1.2)  # of 64 pixels
+    (record,) = restore(tmp_path / "group.png", tmp_path / "out", lambda faces: -faces, choice, Pasting())
+    reasons = {round(face.side_pixels): face.left_alone.partition(":")[0] for face in record.faces}
+    assert [reasons[side] for side in sorted(reasons)] == ["too small", "too small", "", "", "better than the model"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp"])
+def test_size_format_orientation_metadata_and_profile_are_kept(
+    group_photo: GroupPhoto, tmp_path: Path, suffix: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"  # lies on its side
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    options = {} if suffix == "bmp" else {"exif": exif, "icc_profile": profile}
+    if suffix == "webp":
+        options["lossless"] = True
+    stored = Image.fromarray(group_photo.pixels)
+    stored = stored if suffix in ("bmp", "tiff") else stored.transpose(Image.Transpose.ROTATE_90)
+    if suffix == "tiff":
+        exif[0x0112] = 1
+    stored.save(tmp_path / f"photo.{suffix}", **options, **({"quality": 95} if suffix == "jpg" else {}))
+    (record,) = restore(tmp_path / f"photo.{suffix}", tmp_path / "out", lambda faces: faces, ALL, Pasting())
+    assert len(record.faces) == 5 and record.notes == []
+    with Image.open(tmp_path / f"photo.{suffix}") as before, Image.open(tmp_path / "out" / f"photo.{suffix}") as after:
+        assert after.size == before.size and after.format == before.format and after.mode == before.mode
+        assert after.info.get("icc_profile") == before.info.get("icc_profile")
+        assert after.getexif().get(0x010F) == before.getexif().get(0x010F)
+        assert after.getexif().get(0x0112, 1) == before.getexif().get(0x0112, 1)
+        if suffix == "jpg":
+            assert after.quantization == before.quantization
+        changed = np.abs(np.asarray(after).astype(int) - np.asarray(before))
+        assert changed.max() <= (12 if suffix == "jpg" else 0) and changed.mean() < 0.1
+
+
+def test_a_photograph_without_faces_is_copied_to_the_byte_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (200, 100), (9, 99, 200)).save(tmp_path / "in" / "sea.jpg")
+    (tmp_path / "in" / "torn.jpg").write_bytes((tmp_path / "in" / "sea.jpg").read_bytes()[:300])
+    sea, torn = restore(tmp_path / "in", tmp_path / "out", lambda faces: faces, ALL, Pasting())
+    assert (tmp_path / "out" / "sea.jpg").read_bytes() == (tmp_path / "in" / "sea.jpg").read_bytes()
+    assert sea.problem == "" and torn.problem and not (tmp_path / "out" / "torn.jpg").exists()
+
+
+def test_faces_are_put_into_the_enlarged_background(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    Image.fromarray(group_photo.pixels).save(tmp_path / "group.png")
+    enlarged = Image.fromarray(group_photo.pixels).resize((1280, 880), Image.Resampling.BICUBIC)
+    (tmp_path / "large").mkdir()
+    enlarged.save(tmp_path / "large" / "group.webp", lossless=True)
+    pasting = Pasting(background=tmp_path / "large")
+    restore(tmp_path / "group.png", tmp_path / "out", lambda faces: torch.ones_like(faces), ALL, pasting)
+    written = pixels_of(tmp_path / "out" / "group.png")
+    assert written.shape == (880, 1280, 3)
+    for x, y, _, _ in group_photo.places:
+        assert written[2 * y - 4 : 2 * y + 4, 2 * x - 4 : 2 * x + 4].mean() > 230
+    assert np.array_equal(written[:20], np.asarray(enlarged)[:20])
+
+
+def test_the_command_restores_continues_and_refuses_other_settings(
+    group_photo: GroupPhoto,
+    tmp_path: Path,
+    run: Callable[..., tuple[int, str, str]],
+) -> None:
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    Image.fromarray(group_photo.pixels).save(tmp_path / "in" / "a.png")
+    Image.fromarray(group_photo.pixels[:240]).save(tmp_path / "in" / "b" / "c.png")
+    words = [tmp_path / "in", "--output", tmp_path / "out", "--device", "cpu", "--most_lost_levels", "255"]
+    code, out, err = run(main, *words)
+    assert code == 0, err
+    assert "2 photographs written, 8 faces restored" in out
+    first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    (tmp_path / "out" / "b" / "c.png").unlink()
+    code, out, _ = run(main, *words)
+    assert code == 0 and "2 photographs written, 8 faces restored" in out
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first and (tmp_path / "out" / "b" / "c.png").is_file()
+    code, _, err = run(main, *words, "--strength", "0.5")
+    assert code == 2 and "with other settings" in err
