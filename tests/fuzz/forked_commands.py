@@ -72,6 +72,8 @@ def _become(folder: Path, log: Path, seconds: float) -> None:
     for standard in (1, 2):
         os.dup2(number, standard)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)  # pytest has put others in their place
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
