@@ -9,8 +9,11 @@ from photographs.faces.alignment import Pixels, align
 from photographs.faces.detection import DetectedFace
 from photographs.restoration.options import Choice
 
-MOST_COMPARED_PIXELS = 1024
-"""Side at which the detail of a face is compared; more is not needed to tell sharp from blurred."""
+LOSSLESS_RATIO = 1.25
+"""A face whose side is at most so many times the model's resolution counts as losing nothing there."""
+MOST_COMPARED_RATIO = 2.0
+"""Larger faces are compared at so many times the model's resolution: detail that it lacks begins right above it, and
+the noise and blocks of a large, blurred face are averaged away."""
 _FACE_PART = 0.2
 """Share of a face's square cut off at each side before its detail is measured: hair and background do not count."""
 
@@ -54,11 +57,12 @@ def lost_detail(photo: Pixels, face: DetectedFace, resolution: int) -> float:
         resolution: R.
 
     Returns:
-        Root mean square difference in the middle of the face, [0, 255]; 0 where the face has no more pixels than R.
+        Root mean square difference in the middle of the face, [0, 255]; 0 where its side is at most 1.25 R, as there
+        the resampling itself costs more than the detail. Above 2 R it is measured at 2 R.
     """
-    side = min(round(face.square.side_pixels), MOST_COMPARED_PIXELS)
-    if side <= resolution:
+    if face.square.side_pixels <= LOSSLESS_RATIO * resolution:
         return 0.0
+    side = round(min(face.square.side_pixels, MOST_COMPARED_RATIO * resolution))
     own = align(photo, face.square, side)
     small = cv2.resize(own, (resolution, resolution), interpolation=cv2.INTER_AREA)
     again = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)

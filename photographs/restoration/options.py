@@ -10,9 +10,9 @@ class Choice:
 
     smallest_share: float = 0.125
     """Faces with fewer pixels than this share of the model's resolution are left alone: nothing is left to restore."""
-    most_lost_levels: float = 2.0
-    """Faces that lose more detail than this at the model's resolution are left alone as better than the model (root
-    mean square, of 255 levels); 255 restores them all."""
+    most_lost_levels: float = 3.0
+    """Faces of more than 1.25 times the model's resolution that lose more detail than this there are left alone as
+    better than the model (root mean square, of 255 levels); 255 restores them all."""
 
 
 @dataclass(frozen=True)

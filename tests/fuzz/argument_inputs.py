@@ -108,7 +108,7 @@ def make_inputs(folder: Path, in_another_process: Callable[[Callable[[], Any]], 
     in_another_process(lambda: _train(folder, "diverging"))
     in_another_process(lambda: _export(folder))
     found = {path.stem if path.suffix in (".safetensors", ".zip") else path.name: path for path in folder.iterdir()}
-    found |= {"config": folder / "restoration.yaml", "study": ROOT / "configs" / "ablations" / "noise_injection.yaml"}
+    found |= {"config": folder / "restoration.yaml", "study": _study(folder)}
     found |= {"outputs": folder / "bundle" / "golden" / "outputs" / "float32"}
     found |= {"dump": next(iter((folder / "diverging_run" / "non_finite").iterdir()))}
     return {name: str(path) for name, path in found.items()}
@@ -124,6 +124,14 @@ def _config(folder: Path, class_path: str) -> dict[str, Any]:
         "data": {"faces": str(folder / "faces"), "batch_size": 4, "num_workers": 0, "num_validation_faces": 2},
         "run": {"log_every_images": 4, "validate_every_images": 8, "wandb": "off", "convolutions": "whole"},
     }
+
+
+def _study(folder: Path) -> Path:
+    """A study that comes along, naming its configs from anywhere: the commands do not work in the repository."""
+    text = (ROOT / "configs" / "ablations" / "noise_injection.yaml").read_text()
+    study = folder / "noise_injection.yaml"
+    study.write_text(text.replace("[configs/", f"[{ROOT}/configs/"))
+    return study
 
 
 def _draw_faces(folder: Path) -> None:

@@ -30,6 +30,7 @@ def test_every_face_of_a_group_is_found_where_it_is_whatever_the_size_of_the_pho
         )  # drawn faces lean by themselves
 
 
+@pytest.mark.slow
 def test_a_face_that_fills_the_photograph_is_found_at_64_and_1500_pixels(group_photo: GroupPhoto) -> None:
     detector = FaceDetector()
     x, y, side, _ = group_photo.places[0]
