@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from models.files.run_folder import latest_checkpoint
 from system import atomic_file, machine
+from train.run.settings import FaceSettings, RunSettings
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
               "data.validation_faces", "data.degraded", "data.validation_degraded", "data.real_faces", "run.folder",
@@ -158,9 +159,9 @@ def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) 
     names = sorted(set(before) | set(now))
     changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(MAY_CHANGE)]
     # An option that is newer than the record was at its default.
-    if any(n not in before and n.startswith("model.") for n in changed):
-        defaults = default_settings(config["model"]["class_path"])
-        changed = [n for n in changed if n in before or n not in defaults or now[n] != defaults[n]]
+    new = {n.partition(".")[0] for n in changed if n not in before}
+    defaults = {n: v for group in new for n, v in default_settings(group, config["model"]["class_path"]).items()}
+    changed = [n for n in changed if n in before or n not in defaults or now[n] != defaults[n]]
     stored = {} if config["run"].get("accept_other_faces") else read_record(folder)["data"]
     known = [n for n in FINGERPRINTS if n in stored or (stored and "degraded" in n)]  # absent: degraded by the preset
     other_faces = [n for n in known if stored.get(n) != data.get(n)]
@@ -187,17 +188,25 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, value in values.items() for k, v in flat_settings(value, f"{prefix}{name}.").items()}
 
 
-def default_settings(class_path: str) -> dict[str, Any]:
-    """Defaults of a model's options, by their dotted names in a configuration and in its plain values.
+def default_settings(group: str, class_path: str) -> dict[str, Any]:
+    """Defaults of a group of options, by their dotted names in a configuration and in its plain values.
 
     Args:
-        class_path: Such as train.stages.prior.PriorTraining.
+        group: model, data or run; any other has none.
+        class_path: Of the model, such as train.stages.prior.PriorTraining.
     """
-    module, _, name = class_path.rpartition(".")
-    parameters = signature(getattr(import_module(module), name)).parameters.values()
+    if group == "model":
+        module, _, name = class_path.rpartition(".")
+        return _defaults(getattr(import_module(module), name), "model.init_args.")
+    owners: dict[str, type] = {"data": FaceSettings, "run": RunSettings}
+    return _defaults(owners[group], f"{group}.") if group in owners else {}
+
+
+def _defaults(owner: type, prefix: str) -> dict[str, Any]:
+    parameters = signature(owner).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     plain: dict[str, Any] = json.loads(json.dumps(defaults, default=_plain))
-    return flat_settings(plain, "model.init_args.")
+    return flat_settings(plain, prefix)
 
 
 def _plain(value: Any) -> Any:

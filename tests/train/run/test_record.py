@@ -204,6 +204,7 @@ def test_an_option_that_is_newer_than_the_record_counts_as_it_was_by_default(tmp
     optimization = {"take_discriminator": True, "schedule": {"warm_up_images": 0, "decay": None}}
     new = deepcopy(old)
     new["model"]["init_args"] |= {"start": None, "optimization": optimization}
+    new["data"] |= {"names": [], "synthetic_share": None}
     assert find_difference(tmp_path, new, DATA) is None
     optimization["schedule"]["warm_up_images"] = 8  # type: ignore[index]
     difference, _ = find_difference(tmp_path, new, DATA) or ("", "")
@@ -215,7 +216,8 @@ def test_defaults_are_those_that_the_command_line_resolves(stage: str) -> None:
     architecture = {"resolution": 64, "channel_multiplier": 1, "narrow": 0.5}
     words = [f"--model.init_args.architecture.{name}={value}" for name, value in architecture.items()]
     resolved = flat_settings(resolve([f"--model.class_path=train.stages.{stage}", *words, "--data.faces=/a"]))
-    given = "model.init_args.architecture."
-    found = {n: v for n, v in resolved.items() if n.startswith("model.init_args.") and not n.startswith(given)}
+    given = ("model.init_args.architecture.", "model.class_path", "data.faces", "trainer.")
+    found = {name: value for name, value in resolved.items() if not name.startswith(given)}
     of_the_run = {"model.init_args.computation.seed": 0, "model.init_args.computation.num_parts": 1}
-    assert found | of_the_run == default_settings(f"train.stages.{stage}")
+    groups = [default_settings(group, f"train.stages.{stage}") for group in ("model", "data", "run")]
+    assert found | of_the_run == {name: value for group in groups for name, value in group.items()}
