@@ -22,6 +22,7 @@ from data.degradation.synthesis import degrade
 from models import Architecture
 from scripts.benchmark import main
 from system import command_line
+from system.live_progress import say_nothing
 
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
 
@@ -59,17 +60,17 @@ def test_all_contenders_of_an_iteration_run_and_cover_it_once(stage: iterations.
 def test_contenders_are_timed_in_turns_with_the_shares_of_their_parts() -> None:
     short = Contender("short", list, ([Part(partial(time.sleep, 0.05))],), 1)
     parts = [Part(partial(time.sleep, 0.1)), Part(partial(time.sleep, 0.2), 0.5)]
-    steps: list[str] = []
-    timings = time_in_turns([short, Contender("long", list, (parts,), 1)], 2, steps.append)
+    steps: list[tuple[object, ...]] = []
+    timings = time_in_turns([short, Contender("long", list, (parts,), 1)], 2, lambda *step: steps.append(step))
     assert [t.name for t in timings] == ["short", "long"] and [len(t.seconds) for t in timings] == [2, 2]
     assert timings[0].median >= 0.05 and timings[1].median >= 0.2  # 0.1 + 0.2 / 2
     assert sum(timings[1].seconds) < 2 * 0.3 or sum(timings[0].seconds) > 2 * 0.1  # all slow on a busy machine
-    assert steps[-4:] == [f"{name}: round {i} of 2" for i in (1, 2) for name in ("short", "long")]
+    assert steps[-4:] == [("runs", number, 4) for number in range(4)]
 
 
 def test_a_contender_that_fails_is_named() -> None:
     with pytest.raises(ChildProcessError, match="broken failed"):
-        time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, lambda step: None)
+        time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, say_nothing)
 
 
 def test_the_opencv_chain_degrades_as_the_projects_own() -> None:

@@ -70,7 +70,7 @@ def test_a_model_class_that_does_not_exist_is_named(fail: Fail, tmp_path: Path) 
 
 def test_a_missing_folder_of_faces_is_named(fail: Fail, tmp_path: Path) -> None:
     message = fail("prior", tmp_path, "--data.faces", tmp_path / "nowhere")
-    assert message == f"faces must be an existing folder or zip file, got {tmp_path / 'nowhere'}; check the path"
+    assert message == f"faces must be an existing folder, archive or list, got {tmp_path / 'nowhere'}; check the path"
 
 
 def test_a_folder_without_faces_and_one_with_too_few_are_refused(fail: Fail, tmp_path: Path, faces: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_process_ends_with_code_2_and_one_line_without_a_traceback(tmp_path: P
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: faces must be an existing folder or zip file, got {tmp_path / 'nowhere'}; check the path"
+        f"error: faces must be an existing folder, archive or list, got {tmp_path / 'nowhere'}; check the path"
     ]
     assert not (tmp_path / "run").exists()
 

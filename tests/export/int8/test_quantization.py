@@ -24,6 +24,7 @@ from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode, load_generator
 from models.quantization.arithmetic import ConvolutionGrid, quantized_convolution
 from models.quantization.convolution_calls import ConvolutionCall, along
+from system.live_progress import say_nothing
 
 ROOT = Path(__file__).resolve().parents[3]
 BAD = "blocks.2.plain.convolution"
@@ -50,16 +51,12 @@ def grids(network: StaticGPEN, faces: PairBatch) -> dict[str, ConvolutionGrid]:
 @pytest.fixture(scope="module")
 def bad_rows(network: StaticGPEN, faces: PairBatch, grids: dict[str, ConvolutionGrid]) -> tuple[LayerSensitivity, ...]:
     """Sensitivity with one layer that has a sixteenth of its codes."""
-    return layer_sensitivity(measure_on(network, faces), coarse(grids, BAD, 16), silent)
+    return layer_sensitivity(measure_on(network, faces), coarse(grids, BAD, 16), say_nothing)
 
 
 def coarse(grids: Mapping[str, ConvolutionGrid], name: str, factor: float) -> dict[str, ConvolutionGrid]:
     """The same grids but one, whose input has fewer codes."""
     return {**grids, name: replace(grids[name], input_step=grids[name].input_step * factor)}
-
-
-def silent(_: str) -> None:
-    pass
 
 
 def test_corrected_biases_leave_no_mean_error(
@@ -142,7 +139,7 @@ def test_what_sensitivity_says_is_what_a_measurement_gives(
 ) -> None:
     some = {name: grids[name] for name in list(grids)[:2]}
     first, second = some
-    rows = layer_sensitivity(measure_on(network, faces), some, silent)
+    rows = layer_sensitivity(measure_on(network, faces), some, say_nothing)
     by_float = simulate(network, {}, faces.degraded)
     alone = simulate(network, {first: grids[first]}, faces.degraded)
     expected = psnr(model_to_uint8(by_float), faces.target).mean() - psnr(model_to_uint8(alone), faces.target).mean()
@@ -162,12 +159,12 @@ def test_the_bad_layer_is_excluded_and_no_other_if_that_meets_the_budget(
     flops = {layer.name: layer.flops for layer in map_layers(network)}
     goal = measure({n: g for n, g in bad.items() if n != BAD}).psnr_to_float - 0.01
     budget = Budget(largest_drop_db=10, least_psnr_to_float_db=goal, largest_float_flops=1.0)
-    reasons = exclude_layers(measure, bad, rows, flops, budget, silent)
+    reasons = exclude_layers(measure, bad, rows, flops, budget, say_nothing)
     assert list(reasons) == [BAD]
     assert f"{flops[BAD] / sum(flops.values()):.2%}" in reasons[BAD]
     # Too large for a small budget of FLOPs; what fits then is measured and kept only if it helps.
     small = replace(budget, largest_float_flops=flops[BAD] / sum(flops.values()) / 2)
-    others = exclude_layers(measure, bad, rows, flops, small, silent)
+    others = exclude_layers(measure, bad, rows, flops, small, say_nothing)
     assert BAD not in others
     linear = sum(number for name, number in flops.items() if name not in grids)
     assert linear + sum(flops[name] for name in others) <= small.largest_float_flops * sum(flops.values())
@@ -185,7 +182,7 @@ def test_without_a_budget_in_decibels_the_flops_are_spent_as_long_as_it_helps() 
 
     def excluded(share: float) -> list[str]:
         budget = Budget(largest_drop_db=None, largest_float_flops=share)
-        return list(exclude_layers(measure, grids, rows, sizes, budget, silent))  # type: ignore[arg-type]
+        return list(exclude_layers(measure, grids, rows, sizes, budget, say_nothing))  # type: ignore[arg-type]
 
     assert excluded(0.05) == []
     assert excluded(0.35) == ["b"]
@@ -208,7 +205,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 ) -> None:
     layers = map_layers(network)
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
-    result = quantize(network, layers, faces, settings, silent)
+    result = quantize(network, layers, faces, settings, say_nothing)
     by_float_images = simulate(network, {}, faces.degraded)
     by_float = model_to_uint8(by_float_images)
     by_int8 = model_to_uint8(result.simulate(faces.degraded))
@@ -229,7 +226,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(least_psnr_to_float_db=200.0, largest_float_flops=0.03, num_sensitivity_faces=1)
     layers = map_layers(network)
-    result = quantize(network, layers, faces, settings, silent)
+    result = quantize(network, layers, faces, settings, say_nothing)
     assert result.reasons
     reached = measure_on(network, faces)
     assert not settings.budget.is_met(reached(result.grids), reached({}))
@@ -243,10 +240,10 @@ def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticG
 def test_ranges_may_come_from_other_faces(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
     dark = faces.degraded // 4
-    result = quantize(network, map_layers(network), faces, settings, silent, dark)
+    result = quantize(network, map_layers(network), faces, settings, say_nothing, dark)
     assert result.input_ranges["encoder.from_rgb"] == (-1.0, pytest.approx(float(dark.max()) / 127.5 - 1))
     with pytest.raises(ValueError, match="calibration needs degraded faces"):
-        quantize(network, map_layers(network), faces, settings, silent, dark[:0])
+        quantize(network, map_layers(network), faces, settings, say_nothing, dark[:0])
 
 
 @pytest.mark.slow
@@ -269,12 +266,12 @@ def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photograp
     layers = map_layers(network)
     settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
     for candidate, largest_drop in ((network, 0.10), (rescale(network, random_factors(network, 1.0)), 0.15)):
-        result = quantize(candidate, layers, calibration, settings, silent)
+        result = quantize(candidate, layers, calibration, settings, say_nothing)
         by_float, by_int8 = measured(candidate, result)
         assert by_float.psnr - by_int8.psnr <= largest_drop
         assert by_float.ssim - by_int8.ssim <= 0.005
         assert by_int8.psnr_to_float >= 45
         assert result.integer_flops >= 0.95
     plain = replace(settings, equalize=False, correct_biases=False)
-    uneven = quantize(candidate, layers, calibration, plain, silent)
+    uneven = quantize(candidate, layers, calibration, plain, say_nothing)
     assert measured(candidate, uneven)[1].psnr_to_float < 40  # the rescalings are what keeps it
