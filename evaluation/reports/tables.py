@@ -98,9 +98,17 @@ def losses_in_words(changes: Mapping[str, float]) -> str:
 
 
 def harm_sentence(evaluation: Evaluation) -> str:
-    """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none."""
-    losses = losses_in_words({name: value.mean for name, value in evaluation.difference.items()})
+    """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none.
+
+    A difference whose interval contains 0 is none.
+    """
+    found = {name: value for name, value in evaluation.difference.items() if not _contains_zero(value)}
+    losses = losses_in_words({name: value.mean for name, value in found.items()})
     return f"The restored faces are worse than the degraded ones: {losses} these." if losses else ""
+
+
+def _contains_zero(value: MeanInterval) -> bool:
+    return value.low is not None and value.high is not None and value.low <= 0 <= value.high
 
 
 def identity_verdicts(evaluation: Evaluation) -> dict[str, dict[Verdict, int]]:
