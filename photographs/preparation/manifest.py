@@ -1,13 +1,12 @@
 """What became of every face of a set: one line for each photograph, written as it goes, read to go on."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from system.atomic_file import write_atomically
+from photographs.journal import Journal
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -59,22 +58,11 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.file = folder / MANIFEST_NAME
         self._folder = folder
-        self.lines: dict[str, PhotoLine] = {}
-        lines = self._complete_lines()
-        if lines and lines[0].get("settings") != settings:
-            before = lines[0].get("settings", {})
-            changed = [name for name in settings if before.get(name) != settings[name]]
-            others = ", ".join(f"{name} {before.get(name)}" for name in changed)
-            raise ValueError(
-                f"{folder} was prepared with other settings ({others}); use these or choose another output"
-            )
-        for line in lines[1:]:
-            faces = [FaceLine(**face) for face in line.pop("faces")]
-            self.lines[line["source"]] = PhotoLine(**line, faces=faces)
-        if not lines:
-            write_atomically(self.file, json.dumps({"settings": settings}) + "\n")
+        self.file = folder / MANIFEST_NAME
+        self._journal = Journal(self.file, settings)
+        entries = [entry | {"faces": [FaceLine(**face) for face in entry["faces"]]} for entry in self._journal.entries]
+        self.lines = {entry["source"]: PhotoLine(**entry) for entry in entries}
 
     def done(self, source: str, size_bytes: int) -> PhotoLine | None:
         """What an earlier command did with a photograph, None where it has to be looked at (again)."""
@@ -90,21 +78,7 @@ class Manifest:
             OSError: If the manifest cannot be written.
         """
         self.lines[line.source] = line
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(line)) + "\n")
-
-    def _complete_lines(self) -> list[dict[str, Any]]:
-        """Reads the file; a last line left unfinished by a kill is cut off and its photograph done again."""
-        if not self.file.is_file():
-            return []
-        content = self.file.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_atomically(self.file, whole)
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise ValueError(f"{self.file} is damaged ({error}); remove the folder or choose another output") from error
+        self._journal.add(asdict(line))
 
 
 def counts(lines: Sequence[PhotoLine]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What was done in an output folder: one line for each photograph, so that the same command goes on."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from photographs.journal import Journal
 
 RECORD_NAME = "restored_photographs.jsonl"
 
@@ -51,18 +52,10 @@ class Record:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.file = folder / RECORD_NAME
-        self._settings = settings
+        self._journal = Journal(folder / RECORD_NAME, settings)
         self._done: dict[tuple[str, int], PhotoRecord] = {}
-        lines = self._lines()
-        if lines and lines[0].get("settings") != settings:
-            raise ValueError(
-                f"{folder} holds photographs restored with other settings ({lines[0].get('settings')}); choose another "
-                "output or add --overwrite"
-            )
-        for line in lines[1:]:
-            faces = [FaceRecord(**face) for face in line.pop("faces")]
-            record = PhotoRecord(**line, faces=faces)
+        for line in self._journal.entries:
+            record = PhotoRecord(**line | {"faces": [FaceRecord(**face) for face in line["faces"]]})
             if not record.problem and (folder / record.written).is_file():
                 self._done[record.photo, record.size_bytes] = record
 
@@ -76,22 +69,7 @@ class Record:
         Raises:
             OSError: If the record cannot be written.
         """
-        is_new = not self.file.is_file()
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="utf-8") as file:
-            if is_new:
-                file.write(json.dumps({"settings": self._settings}) + "\n")
-            file.write(json.dumps(asdict(record)) + "\n")
-
-    def _lines(self) -> list[dict[str, Any]]:
-        """The complete lines; one that a killed process left unfinished is passed over, as its photograph is."""
-        lines = []
-        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []:
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                continue
-        return lines
+        self._journal.add(asdict(record))
 
 
 def summary(records: Sequence[PhotoRecord]) -> list[str]:
