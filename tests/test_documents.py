@@ -77,6 +77,8 @@ def test_a_command_line_of_the_documents_is_understood(line: Line) -> None:
     more = list(line.words[line.words.index(script) + 1 :])
     if Path(script).name in LAUNCHERS:
         read_training(more[more[0].startswith("runs/") :] if more else [])
+    elif Path(script).name == "train_release.sh":
+        assert len(more) == 4  # FACES VALIDATION_FACES OUTPUT and what the faces are
     elif more:
         read_command("scripts.run_ablation", more, is_whole=False)
 

@@ -19,7 +19,7 @@ fit() { # NAME OPTIONS…
 fit prior --config configs/prior_64.yaml --run.total_images 600000 "$@"
 fit fidelity --config configs/restoration_64.yaml --config configs/recipes/fidelity.yaml \
     --model.init_args.start "$output/prior" --run.total_images 300000 "$@"
-fit likeness --config configs/restoration_64.yaml --config configs/recipes/likeness.yaml \
+fit finish --config configs/restoration_64.yaml --config configs/recipes/finish.yaml \
     --model.init_args.start "$output/fidelity" "$@"
-"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/likeness" \
+"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/finish" \
     --faces "$validation" --data "$data" --output "$output/weights" --overwrite

@@ -346,7 +346,7 @@ def test_the_release_is_trained_in_three_stages_that_start_from_each_other_and_p
 
     *trainings, published = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
     options = [resolve(training[3:]) for training in trainings]
-    assert [o["run"]["folder"] for o in options] == ["out/prior", "out/fidelity", "out/likeness"]
+    assert [o["run"]["folder"] for o in options] == ["out/prior", "out/fidelity", "out/finish"]
     assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior", "out/fidelity"]
     assert [o["run"]["total_images"] for o in options] == [64, 64, 64]
-    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/likeness"]
+    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/finish"]
