@@ -60,7 +60,7 @@ def is_flipped(seed: int, image_index: int, probability: float) -> bool:
     Returns:
         True with the given probability; always the same for the same (seed, k).
     """
-    return derive_seed(seed, "flip", image_index) < probability * 2**63
+    return _happens(seed, "flip", image_index, probability)
 
 
 def is_synthetic(seed: int, image_index: int, share: float) -> bool:
@@ -74,7 +74,11 @@ def is_synthetic(seed: int, image_index: int, share: float) -> bool:
     Returns:
         True with the given probability; always the same for the same (seed, k).
     """
-    return derive_seed(seed, "synthetic", image_index) < share * 2**63
+    return _happens(seed, "synthetic", image_index, share)
+
+
+def _happens(seed: int, purpose: str, image_index: int, probability: float) -> bool:
+    return derive_seed(seed, purpose, image_index) < probability * 2**63
 
 
 class RunBatches:
