@@ -1,13 +1,15 @@
 """The search for tracebacks sees them, changes command lines repeatably, and knows every command."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.argument_inputs import ROOT, all_commands, words_of
 from tests.fuzz.forked_commands import Outcome, in_fork
-from tests.fuzz.mutated_arguments import filled, main, mutated, problems_of
+from tests.fuzz.mutated_arguments import filled, mutated, problems_of
 
 
 @pytest.mark.parametrize(
@@ -61,5 +63,9 @@ def test_a_forked_command_that_works_for_ever_is_ended_and_one_that_fails_is_see
 
 @pytest.mark.slow
 def test_wrong_command_lines_of_some_commands_end_in_one_line() -> None:
+    """In a process of its own: one in which autograd has started threads cannot be forked to train."""
     commands = ("scripts.check_faces", "scripts.describe_checkpoint", "scripts.verify_run")
-    assert main(commands, mutations=20, seed=1, seconds=5.0) == 0
+    words = ["--mutations", "20", "--seed", "1", "--seconds", "5"]
+    command = [sys.executable, "-m", "tests.fuzz.mutated_arguments", *commands, *words]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
