@@ -13,13 +13,11 @@ from torch import Tensor, nn
 
 from benchmarks import textbook as slow
 from benchmarks.contenders import Part
-from benchmarks.convolution_floor import record, replay
-from benchmarks.iterations import Precision, Size, images
+from benchmarks.iterations import Precision, Size, images, record, replay
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch
-from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, write_onnx
+from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, ParityFaces, parity_images, write_onnx
 from export.formats.integer_engine import write_integer_onnx
-from export.formats.parity import ParityFaces, parity_images
 from export.int8.quantization import QuantizationSettings, quantize
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN

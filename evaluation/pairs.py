@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import FaceImages, check_same_crop
-from data.degradation.presets import load_preset, preset_names
-from data.degradation.ranges import DegradationRanges
+from data.degradation.presets import DegradationRanges, load_preset, preset_names
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.faces.files import FaceFiles, open_faces

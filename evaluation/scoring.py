@@ -11,7 +11,7 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles
 from data.faces.pairing import match_degraded
 from evaluation.metrics.choice import Metrics
-from evaluation.metrics.conventions import CONVENTIONS, Convention
+from evaluation.metrics.image_metrics import CONVENTIONS, Convention
 from evaluation.statistics import MeanInterval, mean_interval
 
 

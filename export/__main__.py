@@ -77,7 +77,7 @@ def main(
     console = Console(stderr=True)
     with live_progress("starting") as tell:
         from export.bundle.assembly import export_bundle
-        from export.formats.parity import ParityFaces
+        from export.formats.artefacts import ParityFaces
 
         compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
         settings = _settings(forms, integers, images.faces is not None, console)

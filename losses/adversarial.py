@@ -1,4 +1,4 @@
-"""The non-saturating logistic GAN loss."""
+"""The non-saturating logistic GAN loss and its penalties that are differentiated twice, R1 and path length."""
 
 from collections.abc import Sequence
 
@@ -67,3 +67,87 @@ def feature_matching_loss(features_restored: Sequence[Tensor], features_target: 
     pairs = zip(features_restored, features_target, strict=True)
     distances = [l1_loss(at_least_float32(restored), at_least_float32(target.detach())) for restored, target in pairs]
     return torch.stack(distances).mean()
+
+
+def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
+    """Squared norm of the discriminator's gradient at real images.
+
+    Args:
+        logits_real: Discriminator outputs for `real`, one row per image, [N, ...].
+        real: The real images, [N, C, H, W], with `requires_grad` set before the discriminator saw them.
+
+    Returns:
+        Scalar, float32, at least 0: the mean over images of the squared gradient norm, WITHOUT the factor γ/2, which
+        is the weight's business (times the interval when the penalty is lazy).
+
+    Raises:
+        ValueError: If the images do not require a gradient.
+
+    Source:
+        Mescheder et al. 2018 (arXiv 1801.04406), equation 9. As in StyleGAN2, the sum of the logits is differentiated:
+        through the minibatch standard deviation an image's gradient contains its influence on the others.
+    """
+    if not real.requires_grad:
+        raise ValueError(
+            "real images must require a gradient for R1; call real.requires_grad_() before the discriminator"
+        )
+    # ∇D(x) at real images, in a graph of its own: equation 9.
+    (gradient,) = torch.autograd.grad(logits_real.sum(), real, create_graph=True)
+    return at_least_float32(gradient).square().flatten(1).sum(1).mean()
+
+
+def path_lengths(image: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+    """How far images move when their styles do, in a random direction.
+
+    Args:
+        image: Generated or restored images, [N, C, H, W].
+        styles: The styles they were drawn from, [N, L, D], part of the image's graph.
+        noise: Standard normal noise of the shape of `image`.
+
+    Returns:
+        [N] float32, at least 0, part of the graph.
+
+    Raises:
+        ValueError: If the shapes do not fit or the styles do not require a gradient.
+
+    Source:
+        Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, noise is divided by the root
+        of the number of pixels and the length is the root mean square over layers.
+    """
+    if styles.ndim != 3 or not styles.requires_grad:
+        raise ValueError(
+            f"styles must be [N, L, D] and require a gradient for the path length, got {list(styles.shape)} with "
+            f"requires_grad {styles.requires_grad}; pass the tensor the image was drawn from"
+        )
+    if noise.shape != image.shape:
+        raise ValueError(f"noise must have the shape of the image, got {list(noise.shape)} for {list(image.shape)}")
+    height, width = image.shape[-2:]
+    # Jᵀy = ∇w (G(w)·y), without the Jacobian itself: equation 4.
+    projection = (image * noise).sum() / (height * width) ** 0.5
+    (gradient,) = torch.autograd.grad(projection, styles, create_graph=True)
+    return at_least_float32(gradient).square().sum(2).mean(1).sqrt()  # [N]
+
+
+def path_length_penalty(lengths: Tensor, batch_mean: Tensor, running_mean: Tensor, decay: float) -> Tensor:
+    """Keeps the generator's Jacobian with respect to the styles close to a multiple of an isometry.
+
+    The batch may come in equal parts, in several processes or one after the other: the mean of the parts' penalties
+    and of their gradients is the penalty and the gradient of the whole batch.
+
+    Args:
+        lengths: Of a part of the batch, [N], from `path_lengths`.
+        batch_mean: Mean length of the whole batch, scalar, detached.
+        running_mean: Running mean of the batches' means, this batch included, scalar, detached.
+        decay: Weight of this batch in the running mean, [0, 1]; StyleGAN2 uses 0.01.
+
+    Returns:
+        Scalar, float32: the mean squared distance from the running mean.
+
+    Source:
+        Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, the penalty's gradient also
+        passes through this batch's share of the running mean. That is the second term here: its value is 0, its
+        gradient -2·decay·(batch mean - running mean) times the gradient of the batch's mean.
+    """
+    part_mean = lengths.mean()
+    through_running_mean = -2 * decay * (batch_mean - running_mean) * (part_mean - part_mean.detach())
+    return (lengths - running_mean).square().mean() + through_running_mean

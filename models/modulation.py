@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from models.architecture import NoiseMode
 from models.equalized import GAIN, EqualizedLinear
 from models.operators.activation import leaky_relu_, modulated_activation
-from models.operators.convolution import convolve
-from models.operators.passes import without_autocast
+from models.operators.convolution import convolve, without_autocast
 from models.operators.resampling import LowPass, Upsample
 
 EPSILON = 1e-8

@@ -38,8 +38,7 @@ def main(
     for path in (output, growth):
         if path is not None:
             command_line.refuse_existing(path, overwrite)
-    from benchmarks.report import draw_growth, time_rows
-    from benchmarks.rows import Machine
+    from benchmarks.rows import Machine, draw_growth, time_rows
 
     if growth is not None:
         draw_growth(threads, rounds, growth)

@@ -34,8 +34,8 @@ def main(
         raise ValueError(f"--minutes must be above 0, got {minutes:g}")
     import torch
 
-    from benchmarks.gpu.card import Card
     from benchmarks.gpu.check import Check
+    from benchmarks.gpu.iteration_rows import Card
     from system.machine import ROOT
 
     try:

@@ -43,7 +43,7 @@ def main(
         rounding_iterations: Also learn to round, with so many steps per convolution.
         float_flops: Also choose layers for this share of the FLOPs in float.
     """
-    from export.int8.comparison import comparisons
+    from export.int8.quantization import comparisons
     from export.static.network import StaticGPEN
     from models import load_generator
 

@@ -115,7 +115,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
 def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     """Scores a folder of results and prints two tables: all metrics, and PSNR and SSIM under each convention."""
     from evaluation.metrics.choice import choose_metrics
-    from evaluation.reports.scores import convention_rows, score_rows, write_scores
+    from evaluation.reports.tables import convention_rows, score_rows, write_scores
     from evaluation.scoring import ResultPairs, score_folder
 
     assert faces.results_folder is not None and faces.target_folder is not None  # checked by Faces

@@ -40,8 +40,7 @@ def main(
         overwrite: Replace the file of --json.
         no_fault_location: Leave out the search for the layer, which takes minutes.
     """
-    from export.card.evaluation import evaluate_card, likely_faults, read_bundle
-    from export.card.outputs import read_outputs
+    from export.card.evaluation import evaluate_card, likely_faults, read_bundle, read_outputs
 
     if json is not None:
         command_line.refuse_existing(json, overwrite)

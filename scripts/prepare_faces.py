@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data.faces.files import open_faces, print_left_out
-from photographs.preparation.options import Selection, Split
+from photographs.options import Selection, Split
 from system import command_line
 from system.atomic_file import printable_line, write_atomically
 

@@ -35,8 +35,7 @@ def main(
     """
     from evaluation.identity_guard import IdentityGuard
     from evaluation.reports.tables import write_guarded
-    from inference.folders import check_output_folder, restore_folder
-    from inference.size_changes import SizeChanges
+    from inference.folders import SizeChanges, check_output_folder, restore_folder
 
     check_output_folder(output, overwrite, input)
     faces = open_faces(input)

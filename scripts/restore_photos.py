@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
-from photographs.restoration.options import Choice, Pasting
+from photographs.options import Choice, Pasting
 from system import command_line
 
 

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from studies.plan import PlannedRun
 from system.child_processes import Children
 from system.live_progress import duration
-from train.processes.signals import OUT_OF_TIME_CODE
-from train.reporting.csv_log import read_table
+from train.processes.strategy import OUT_OF_TIME_CODE
+from train.reporting.tracking import read_table
 
 Item = TypeVar("Item")
 

@@ -10,7 +10,7 @@ from typing import Any
 from data.degradation.presets import load_preset
 from models.files.run_folder import NAME, checkpoints_in, images_of
 from studies.comparison import Member
-from train.reporting.csv_log import read_table
+from train.reporting.tracking import read_table
 from train.run.record import MAY_CHANGE, flat_settings, read_config, read_record
 
 

@@ -14,8 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from system import machine
 from train.options import TrainerOptions
-from train.processes.signals import OUT_OF_TIME_CODE
-from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
+from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
 from train.reporting.tracking import Tracking
 from train.run.beginning import begin_or_continue, check_inputs

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from benchmarks.gpu import iteration_rows, short_training
-from benchmarks.gpu.card import Card
-from benchmarks.gpu.iteration_rows import Effort, Figures, Form, measure_forms
+from benchmarks.gpu.iteration_rows import Card, Effort, Figures, Form, measure_forms
 from benchmarks.gpu.page import write_table
-from benchmarks.gpu.readings import draw_faces, measure_reading
+from benchmarks.gpu.short_training import draw_faces, measure_reading
 from benchmarks.iterations import Size, Stage
 from models import Architecture
 from system import machine

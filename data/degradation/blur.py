@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from kornia.filters import filter2d
 from torch import Tensor
 
-from data.degradation.ranges import ResizeMode
+from data.degradation.presets import ResizeMode
 from data.degradation.resampling import resize, resize_along
 
 SMALLEST_SIGMA_PIXELS = 1e-3

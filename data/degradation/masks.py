@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data.degradation.parameters import MaskShapes, Stroke
-from data.degradation.ranges import REFERENCE_RESOLUTION, MaskRanges
+from data.degradation.presets import REFERENCE_RESOLUTION, MaskRanges
 
 LARGEST_TURN = 2 * math.pi / 5
 """Of a stroke between two segments, to one side and then to the other, as of a hand that rubs something out."""

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data.degradation.ranges import ResizeMode
+from data.degradation.presets import ResizeMode
 
 BlurKind = Literal["gaussian", "motion", "generalised", "plateau", "sinc"]
 

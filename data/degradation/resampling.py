@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.ranges import ResizeMode
+from data.degradation.presets import ResizeMode
 
 
 def canvas_size(size: int) -> int:

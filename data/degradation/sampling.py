@@ -7,7 +7,7 @@ import numpy as np
 
 from data.degradation.masks import sample_mask
 from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
-from data.degradation.ranges import REFERENCE_RESOLUTION, BlurRanges, DegradationRanges, RoundRanges
+from data.degradation.presets import REFERENCE_RESOLUTION, BlurRanges, DegradationRanges, RoundRanges
 from data.randomness import derive_seed
 
 

@@ -21,12 +21,11 @@ from data.degradation.blur import (
     plateau_kernels,
     sinc_kernels,
 )
-from data.degradation.jpeg import compress_jpeg, round_to_8_bits
+from data.degradation.compression import compress_jpeg, compress_webp, round_to_8_bits
 from data.degradation.masks import draw_mask
 from data.degradation.noise import add_noise
 from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, RoundParameters
 from data.degradation.resampling import canvas_size, fill_canvas, resize
-from data.degradation.webp import compress_webp
 from data.ranges import model_to_unit, unit_to_model
 
 Key = TypeVar("Key", bound=Hashable)

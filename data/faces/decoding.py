@@ -1,15 +1,177 @@
-"""Bytes of an image file to an upright 8-bit RGB image, whatever the bytes are."""
+"""Bytes of an image file to an upright 8-bit sRGB image, whatever the bytes are: formats, suffixes, colour profiles."""
 
 import io
 import re
 import warnings
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from data.faces.color_profiles import ProfileConversion, conversion_of
-from data.faces.formats import pillow_formats
+from system.atomic_file import printable
+
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""Pillow's formats that are decoded inside the process: Pillow would hand a disguised EPS to Ghostscript. TGA is not
+among them, as it has no signature: anything may be one."""
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+HEIF_PACKAGE = "pillow_heif"
+"""Reads what phones write. It is no dependency: its wheels hold x265, whose licence (GPL) not everybody can take."""
+ADVICE = dict.fromkeys(HEIF_SUFFIXES, "pip install pillow-heif reads them") | {
+    ".jxl": "convert them to PNG",
+    ".dng": "develop them to TIFF or PNG",
+    ".tga": "convert them to PNG",
+    ".psd": "convert them to PNG",
+}
+"""What to do with pictures that are left out, by their suffix."""
+NO_SUFFIX = "without suffix"
+
+
+def reads_heif() -> bool:
+    """Whether the package that reads HEIC is installed; it is not imported for the answer."""
+    return find_spec(HEIF_PACKAGE) is not None
+
+
+@cache
+def pillow_formats() -> tuple[str, ...]:
+    """Names of the formats that `Image.open` may take; registers the plugin of HEIC where there is one."""
+    if not reads_heif():
+        return tuple(SUFFIXES)
+    import_module(HEIF_PACKAGE).register_heif_opener()
+    return (*SUFFIXES, "HEIF")
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """Suffixes of the files that count as photographs, in small letters; those of HEIC only where it can be read."""
+    usual = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+    return usual + HEIF_SUFFIXES if reads_heif() else usual
+
+
+def left_out_line(left_out: Mapping[str, int]) -> str:
+    """Says what a listing passed over.
+
+    Args:
+        left_out: How many files by their suffix in small letters, `NO_SUFFIX` for none.
+
+    Returns:
+        One line such as "left out: 16 .heic (pip install pillow-heif reads them), 2 .mov"; empty where nothing was.
+    """
+    if not left_out:
+        return ""
+    parts = []
+    for suffix, number in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
+        advice = f" ({ADVICE[suffix]})" if suffix in ADVICE else ""
+        parts.append(f"{number:,} {printable(suffix[:20])}{advice}")
+    return f"left out: {', '.join(parts[:12])}{f' and {len(parts) - 12} more suffixes' if len(parts) > 12 else ''}"
+
+
+MAX_PROFILE_BYTES = 4 * 2**20
+"""Larger profiles are not read; those of printers have up to 3 MB."""
+SAME_LEVELS = 2
+"""Profiles that move no colour further are sRGB, written down by another program: their pictures stay as they are."""
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+"""Pillow's mode by the colour space of a profile."""
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+class ProfileConversion(NamedTuple):
+    """How pictures with one profile become sRGB."""
+
+    name: str
+    """What the profile calls itself; in brackets why it is passed over, if it is."""
+    mode: str = ""
+    """Pillow's mode of the pixels that it takes: RGB, L or CMYK."""
+    transform: ImageCms.ImageCmsTransform | None = None
+    """None where the pixels are sRGB already or the profile cannot be used."""
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Converts pixels of any 8-bit mode of the same kind of colours.
+
+        Returns:
+            RGB, sRGB; transparency is not kept.
+        """
+        assert self.transform is not None  # asked by who calls
+        converted = ImageCms.applyTransform(image.convert(self.mode), self.transform)
+        assert converted is not None  # it is not done in place
+        return converted
+
+
+def conversion_of(profile: bytes, mode: str) -> ProfileConversion:
+    """Reads a profile; the last ones are remembered, as the photographs of a set share few.
+
+    Relative colorimetric with black point compensation, what browsers and photo programs do. A profile that is damaged,
+    too large or meant for another kind of pixels is passed over, as browsers do, and says so in its name.
+
+    Args:
+        profile: ICC profile.
+        mode: Pillow's mode of the picture that holds it.
+
+    Returns:
+        The conversion to sRGB.
+    """
+    if len(profile) > MAX_PROFILE_BYTES:
+        return ProfileConversion(f"profile of {len(profile)} bytes (too large, ignored)")
+    return _read(profile, _colour_space(mode))
+
+
+def _colour_space(mode: str) -> str:
+    if mode == "CMYK":
+        return "CMYK"
+    return "GRAY" if mode in ("1", "L", "LA", "La", "I") or mode.startswith("I;16") else "RGB"
+
+
+@lru_cache(maxsize=16)
+def _read(content: bytes, picture: str) -> ProfileConversion:
+    """The conversion of pictures of a colour space (RGB, GRAY, CMYK)."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        name = " ".join((profile.profile.profile_description or "unnamed profile").split())[:80]
+        space = profile.profile.xcolor_space.strip()
+        if space != picture and (space, picture) != ("RGB", "GRAY"):
+            return ProfileConversion(f"{name} (for {space} and not {picture}, ignored)")
+        mode = _MODES[space]
+        transform = ImageCms.buildTransform(
+            profile,
+            _SRGB,
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, KeyError):
+        return ProfileConversion("damaged profile (ignored)")
+    conversion = ProfileConversion(name, mode, transform)
+    return conversion._replace(transform=None) if _is_identity(conversion) else conversion
+
+
+def _is_identity(conversion: ProfileConversion) -> bool:
+    """Whether 729 colours (all greys of a grey profile) stay where they are."""
+    if conversion.mode == "CMYK":
+        return False
+    if conversion.mode == "L":
+        colours = np.arange(256, dtype=np.uint8)[None]  # [1, 256]
+    else:
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
+    image = Image.fromarray(colours)
+    moved = np.asarray(conversion.apply(image), int) - np.asarray(image.convert("RGB"), int)
+    return bool(np.abs(moved).max() <= SAME_LEVELS)
+
 
 MAX_PIXELS = 80_000_000
 """Larger images are refused before decoding, more than any camera face crop needs."""

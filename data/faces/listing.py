@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from data.faces.formats import image_suffixes
+from data.faces.decoding import image_suffixes
 from data.faces.stores import FolderStore, LmdbStore, Store, TarStore, ZipStore
 from system.atomic_file import printable
 

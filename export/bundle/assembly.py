@@ -28,13 +28,16 @@ from export.formats.artefacts import (
     ONNX_NAME,
     SAFETENSORS_NAME,
     TORCHSCRIPT_NAME,
+    ImageDifference,
+    ParityFaces,
+    check_difference,
     check_opset,
+    compare_networks,
     write_onnx,
     write_safetensors,
     write_torchscript,
 )
-from export.formats.parity import ImageDifference, ParityFaces, check_difference, compare_networks
-from export.static.cost import Cost, count_cost
+from export.static.graph import Cost, count_cost
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, build_generator, read_checkpoint

@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from export.formats.artefacts import COMPILER_ONNX_NAME, DEFAULT_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
-from export.formats.parity import ImageDifference
+from export.formats.artefacts import (
+    COMPILER_ONNX_NAME,
+    DEFAULT_OPSET,
+    ONNX_NAME,
+    SAFETENSORS_NAME,
+    TORCHSCRIPT_NAME,
+    ImageDifference,
+)
 from export.int8.quantization import QuantizationSettings
 from export.int8.simulation import Quality
-from export.static.cost import KindCost
+from export.static.graph import KindCost
 from export.static.half_precision import ValueRange
 from export.static.network import Upsampling
 from models import Architecture

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.dataset import FaceImages
-from data.degradation.presets import load_preset
-from data.degradation.ranges import DegradationRanges
+from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.contents import ExportSettings, ImagesUsed
-from export.formats.parity import ParityFaces, parity_images
+from export.formats.artefacts import ParityFaces, parity_images
 
 
 @dataclass(frozen=True)

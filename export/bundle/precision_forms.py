@@ -19,9 +19,8 @@ from export.bundle.contents import (
     LayerEntry,
 )
 from export.bundle.faces import BundleFaces
-from export.formats.artefacts import write_torchscript
+from export.formats.artefacts import ImageDifference, check_difference, compare_networks, write_torchscript
 from export.formats.integer_engine import write_integer_onnx
-from export.formats.parity import ImageDifference, check_difference, compare_networks
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.simulation import BATCH_SIZE, quality
 from export.static.graph import Layer, map_layers

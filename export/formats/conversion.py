@@ -12,8 +12,14 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor
 
-from export.formats.artefacts import INPUT_NAME, write_onnx
-from export.formats.parity import ImageDifference, ParityFaces, check_difference, parity_images
+from export.formats.artefacts import (
+    INPUT_NAME,
+    ImageDifference,
+    ParityFaces,
+    check_difference,
+    parity_images,
+    write_onnx,
+)
 from export.static.half_precision import HEADROOM, LARGEST_HALF, SMALLEST_NORMAL_HALF, ValueRange, record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release

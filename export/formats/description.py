@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from export.static.cost import count_cost
+from export.static.graph import count_cost
 from inference.restorers import load_restorer
 from models import GPEN, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from export.formats.artefacts import write_onnx
 from export.int8.simulation import Grids
 from export.static.network import StaticGPEN
-from models.quantization.arithmetic import LARGEST_PAIR, ConvolutionGrid, bias_codes, codes, largest_pairs
-from models.quantization.convolution_calls import along
+from models.quantization import LARGEST_PAIR, ConvolutionGrid, along, bias_codes, codes, largest_pairs
 from system.atomic_file import replacing
 
 OPSET = 17

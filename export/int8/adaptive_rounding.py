@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from export.int8.simulation import Grids, compute_in_integers, restore_with
 from export.static.network import constant
-from models.quantization.arithmetic import HIGHEST_CODE, codes, quantized_convolution
-from models.quantization.convolution_calls import ConvolutionCall, along
+from models.quantization import HIGHEST_CODE, ConvolutionCall, along, codes, quantized_convolution
 
 STRETCH = (-0.1, 1.1)
 """Ends of the stretched sigmoid, so that a finite variable reaches 0 and 1."""

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
-from models.quantization.arithmetic import (
+from models.quantization import (
     LEVELS,
     LOWEST_CODE,
+    Calibration,
+    ConvolutionCall,
+    ConvolutionCalls,
     ConvolutionGrid,
+    histogram,
     quantized_convolution,
+    threshold,
     unsaturated_weight_steps,
     weight_steps,
 )
-from models.quantization.clipping import Calibration, histogram, threshold
-from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls
 
 BATCH_SIZE = 8
 Compute = Callable[[str, ConvolutionCall], Tensor]

@@ -1,14 +1,6 @@
-"""The static form as a graph: its operations one by one, and which layer is number i for a compiler.
+"""The static form as a graph: its operations one by one, which is layer i for a compiler, what each costs."""
 
-TVM's `relay.quantize`, from which the VACC compiler is derived, numbers the calls of nn.conv2d from 0 while it walks
-back from the output of the graph and visits the operands of an operation from left to right before the operation
-itself. Depthwise convolutions (the FIR filters) count; transposed convolutions and linear layers are other operators
-and do not. `exclude_layers` and `skip_conv_layers` mean these numbers.
-
-Source: apache/tvm, python/tvm/relay/quantize/quantize.py (QuantizeContext.check_to_skip); the public network agrees:
-its encoder, 1 + 7·2 convolutions with the filters, is known there as layers 0 to 14.
-"""
-
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from export.static.network import StaticGPEN
+from export.static.network import StaticGPEN, Upsampling
+from models import GPEN, Architecture
 
 Observer = Callable[[fx.Node, Tensor], Tensor]
 """Gets an operation (or a constant, or the input) with its value and returns the value that others shall see."""
@@ -170,3 +163,74 @@ def _post_order(graph: fx.Graph) -> Iterator[fx.Node]:
             visited.add(node)
             pending.append((node, True))
             pending += [(operand, False) for operand in reversed(node.all_input_nodes)]
+
+
+_KINDS = (
+    ("encoder low-pass filters", r"^encoder\.low_passes"),
+    ("latent and style", r"to_latent|mapping"),
+    ("encoder convolutions", r"^encoder"),
+    ("modulation and demodulation", r"modulation|energy"),
+    ("learned constant", r"constant$"),
+    ("decoder low-pass filters", r"low_pass|image_upsampling"),
+    ("ToRGB convolutions", r"to_rgb"),
+    ("decoder upsampling layers", r"\.up\."),
+    ("decoder plain layers", r"first_layer|\.plain\."),
+)
+"""Kind of layer; what its modules (static form) and parameters (trained network) are called. The first match counts."""
+
+
+@dataclass(frozen=True)
+class KindCost:
+    """What the layers of one kind cost together."""
+
+    kind: str
+    """Name for the table."""
+    num_layers: int
+    """Layers that compute, in the static form."""
+    flops: int
+    """For one image; a multiplication and an addition are two."""
+    parameters: int
+    """Trained values."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What restoring one image costs."""
+
+    flops: int
+    """Convolutions and linear layers; a multiplication and an addition are two. Elementwise operations are left out."""
+    parameters: int
+    """Trained values of the network, those of the public implementation."""
+    kinds: tuple[KindCost, ...]
+    """The same by kind of layer, from input to output."""
+
+
+def count_cost(architecture: Architecture, upsampling: Upsampling = "transposed") -> Cost:
+    """Counts what the static form of a network computes for one image; without memory for weights or features.
+
+    Args:
+        architecture: Of the network.
+        upsampling: Form of the static network; PixelShuffle computes more.
+
+    Returns:
+        FLOPs, counted from the graph, and parameters, in all and by kind of layer.
+    """
+    with torch.device("meta"), torch.no_grad():
+        generator = GPEN(architecture)
+        layers = map_layers(StaticGPEN(generator, upsampling))
+    parameters = {name: parameter.numel() for name, parameter in generator.named_parameters()}
+    kinds = tuple(
+        KindCost(
+            kind,
+            sum(1 for layer in layers if _kind(layer.name) == kind),
+            sum(layer.flops for layer in layers if _kind(layer.name) == kind),
+            sum(number for name, number in parameters.items() if _kind(name) == kind),
+        )
+        for kind, _ in _KINDS
+    )
+    return Cost(sum(layer.flops for layer in layers), sum(parameters.values()), kinds)
+
+
+def _kind(name: str) -> str:
+    """The kind of layer that a module or parameter belongs to."""
+    return next((kind for kind, pattern in _KINDS if re.search(pattern, name)), "other")

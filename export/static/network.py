@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from models import GPEN
 from models.architecture import FedConvolutions
-from models.encoder import Encoder
 from models.equalized import GAIN, EqualizedConvolution, EqualizedLinear
+from models.gpen import Encoder
 from models.modulation import EPSILON, ModulatedConvolution, StyledLayer, ToRGB
 from models.operators.activation import LEAKY_SLOPE
 from models.operators.resampling import LowPass, fir_kernel
-from models.prior import MappingNetwork
-from models.synthesis import SynthesisBlock
+from models.prior import MappingNetwork, SynthesisBlock
 
 Upsampling = Literal["transposed", "pixel_shuffle"]
 """Two forms of the same function: transposed convolution and FIR filter [1, 3, 3, 1], fewest FLOPs and the default; or
@@ -31,7 +30,7 @@ ordinary convolutions with PixelShuffle, every one of which a compiler counts an
 
 
 class StaticEncoder(nn.Module):
-    """Constant form of `models.encoder.Encoder` without its linear layer.
+    """Constant form of `models.gpen.Encoder` without its linear layer.
 
     Args:
         encoder: The trained encoder.

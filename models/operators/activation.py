@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.operators.passes import wants_parameters
+from models.operators.convolution import wants_parameters
 
 LEAKY_SLOPE = 0.2
 

@@ -1,16 +1,14 @@
-"""Dense convolutions whose gradients may be differentiated again at the cost of ordinary convolutions.
+"""Dense convolutions whose gradients may be differentiated again, and which gradients a backward pass is to compute."""
 
-PyTorch's own gradient of a gradient takes an image for a filter to get at the weights, which is slower and loses the
-channels_last layout. Here each gradient is one of three operators, and the gradients of these are again
-among them. Where nothing is differentiated twice, one fused backward call is made, as PyTorch would.
-"""
-
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
+from torch.utils.checkpoint import checkpoint
 
 from models.operators.formulations import (
     Operands,
@@ -20,7 +18,49 @@ from models.operators.formulations import (
     input_gradient,
     weight_gradient,
 )
-from models.operators.passes import wants_parameters
+
+_wants_parameters = True
+
+
+@contextmanager
+def features_only() -> Iterator[None]:
+    """Inside, backward passes give no gradients for weights, biases, noise strengths and noise.
+
+    For the gradient that a penalty measures (R1, path length); the penalty's own backward pass comes afterwards and
+    gives them all. Autograd leaves out what nobody asked for, but an operator with a gradient of its own cannot know.
+    """
+    global _wants_parameters
+    before, _wants_parameters = _wants_parameters, False  # not thread-local: autograd has threads of its own
+    try:
+        yield
+    finally:
+        _wants_parameters = before
+
+
+def wants_parameters() -> bool:
+    """Whether gradients for parameters and noise are to be computed."""
+    return _wants_parameters
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Switches autocast off within a `with` block; does nothing on devices that have none, such as `meta`."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+Output = TypeVar("Output")
+
+
+def run_block(block: Callable[..., Output], *inputs: object, recompute: bool) -> Output:
+    """Calls a block; with `recompute` its activations are freed and computed anew in the backward pass.
+
+    Source: Chen et al. 2016 (arXiv 1604.06174).
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return block(*inputs)
+    output: Output = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return output
 
 
 def convolve(

@@ -6,17 +6,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from photographs.faces.alignment import Pixels, warp
-from photographs.faces.squares import (
+from photographs.faces.alignment import (
     LEFT_EYE,
     LEFT_MOUTH,
     NOSE,
     RIGHT_EYE,
     RIGHT_MOUTH,
     FaceSquare,
+    Pixels,
     Points,
     square_of,
     transformed,
+    warp,
 )
 
 DETECTOR_FILE = Path(__file__).resolve().parents[2] / "weights" / "face_detection_yunet.onnx"

@@ -9,10 +9,16 @@ from PIL import Image
 from data.faces.files import FaceFiles
 from photographs.faces.alignment import Pixels, align
 from photographs.faces.detection import DetectedFace, FaceDetector
+from photographs.options import Selection, Split
 from photographs.preparation.manifest import FaceLine, Manifest, PhotoLine
-from photographs.preparation.options import Selection, Split
-from photographs.preparation.parts import parts_of, people_of
-from photographs.preparation.selection import nearest, perceptual_hash, reject_by_pixels, reject_by_place
+from photographs.preparation.selection import (
+    nearest,
+    parts_of,
+    people_of,
+    perceptual_hash,
+    reject_by_pixels,
+    reject_by_place,
+)
 from system.atomic_file import replacing
 
 CONTACT_SHEET_NAME = "contact_sheet.png"

@@ -1,16 +1,17 @@
-"""Whether a face is good enough to train on, and the reason why not."""
+"""Whether a face is good enough to train on, the reason why not, and whether it is trained on or held out."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import cv2
 import imagehash
 import numpy as np
 from PIL import Image
 
-from photographs.faces.alignment import Pixels
+from photographs.faces.alignment import Pixels, outside_share, turn
 from photographs.faces.detection import DetectedFace
-from photographs.faces.squares import outside_share, turn
-from photographs.preparation.options import Selection
+from photographs.options import Selection
 
 _FACE_PART = 0.2
 """Share of the aligned face cut off at each side before it is measured: background does not count."""
@@ -113,3 +114,37 @@ def nearest(digits: str, others: Sequence[str]) -> tuple[int, int]:
 def _middle(aligned: Pixels) -> Pixels:
     cut = round(_FACE_PART * len(aligned))
     return aligned[cut : len(aligned) - cut, cut : len(aligned) - cut]
+
+
+TRAIN, VAL = "train", "val"
+
+
+def people_of(names: Sequence[str]) -> list[str]:
+    """Who is on each photograph, as far as names tell.
+
+    Args:
+        names: Of all photographs, with `/` between their parts.
+
+    Returns:
+        The folder in which each lies; the names themselves where all lie in one folder.
+    """
+    folders = [str(PurePosixPath(name).parent) for name in names]
+    return folders if len(set(folders)) > 1 else list(names)
+
+
+def parts_of(people: Sequence[str], val_share: float, known: Mapping[str, str]) -> dict[str, str]:
+    """Divides people by the hashes of their names.
+
+    Args:
+        people: May repeat.
+        val_share: Share of the people that is held out, [0, 1); rounded, at least one of two or more.
+        known: Parts that people got before, which they keep.
+
+    Returns:
+        `train` or `val` for each.
+    """
+    ranked = sorted(set(people), key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    number = round(val_share * len(ranked))
+    if val_share > 0 and len(ranked) > 1:
+        number = max(1, number)
+    return {name: known.get(name, VAL if index < number else TRAIN) for index, name in enumerate(ranked)}

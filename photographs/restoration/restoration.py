@@ -13,11 +13,9 @@ from data.ranges import model_to_uint8, uint8_to_model
 from inference.restorers import Restorer
 from photographs.faces.alignment import Pixels, align
 from photographs.faces.detection import FaceDetector
-from photographs.restoration.backgrounds import Backgrounds
-from photographs.restoration.decisions import Decision, decide
-from photographs.restoration.options import Choice, Pasting
-from photographs.restoration.pasting import paste
-from photographs.restoration.record import FaceRecord, PhotoRecord, Record
+from photographs.options import Choice, Pasting
+from photographs.restoration.pasting import Backgrounds, paste
+from photographs.restoration.record import Decision, FaceRecord, PhotoRecord, Record, decide
 from photographs.restoration.stored import StoredPhoto, read_stored, written_name
 from system.atomic_file import replacing, write_atomically
 

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.color_profiles import conversion_of
-from data.faces.decoding import decode
-from data.faces.formats import pillow_formats
+from data.faces.decoding import conversion_of, decode, pillow_formats
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
 

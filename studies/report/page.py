@@ -7,12 +7,12 @@ import yaml
 from PIL import Image
 
 from evaluation.metrics.forms import METRIC_FORMS
-from evaluation.reports.forest_plot import ForestPanel, ForestRow, forest_svg
+from evaluation.reports.charts import ForestPanel, ForestRow, forest_svg
 from evaluation.reports.report import Report
 from models.files.run_folder import images_of
 from studies.comparison import Comparison, file_name
 from studies.records import differences_within, differing_settings, public_config
-from studies.report.example_faces import examples_picture
+from studies.report.figures import add_training_curves, examples_picture
 from studies.report.protocol_section import Findings, add_protocol, gather
 from studies.report.tables import (
     cost_sentences,
@@ -23,7 +23,6 @@ from studies.report.tables import (
     tidy_csv,
     training_table,
 )
-from studies.report.training_curves import add_training_curves
 from system.atomic_file import write_atomically
 
 CONFIGS_FOLDER = "configs"

@@ -10,10 +10,10 @@ from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.pairs import PairBatch
 from evaluation.reports.report import Report
 from evaluation.statistics import CONFIDENCE, NUM_DIFFERENCE_RESAMPLES
-from export.static.cost import Cost
+from export.static.graph import Cost
 from studies.comparison import Comparison
 from studies.records import StageRecord, stage_records
-from studies.report.example_faces import Examples, example_pairs, restore_examples
+from studies.report.figures import Examples, example_pairs, restore_examples
 from studies.results import Difference, Measured, Results, find_differences, first_measured, metrics_of, read_results
 
 Records = dict[str, dict[str, dict[str, StageRecord]]]

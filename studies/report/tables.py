@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.reports.tables import csv_text, losses_in_words
 from evaluation.statistics import Values
-from export.static.cost import Cost
+from export.static.graph import Cost
 from studies.records import StageRecord
 from studies.report.protocol_section import Findings, Records
 from studies.results import Difference, interval_text, seed_means, signed

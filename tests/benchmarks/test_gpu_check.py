@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from benchmarks.contenders import Part
-from benchmarks.gpu.card import Card
 from benchmarks.gpu.check import Check, Plan, in_another_process
-from benchmarks.gpu.iteration_rows import Effort, Figures, Form, forms, measure_forms, operations
+from benchmarks.gpu.iteration_rows import Card, Effort, Figures, Form, forms, measure_forms, operations
 from benchmarks.gpu.page import BEGIN, END, write_table
 from benchmarks.iterations import Size
 from models import Architecture

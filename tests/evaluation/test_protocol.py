@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data.degradation.presets import load_preset
-from data.degradation.ranges import DegradationRanges
+from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics, fid_metric
 from evaluation.metrics.image_metrics import psnr

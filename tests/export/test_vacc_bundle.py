@@ -23,7 +23,7 @@ from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport, ExportSettings, FormResult
 from export.bundle.faces import choose_faces, enlarged_warnings
 from export.bundle.precision_forms import missed_budgets
-from export.formats.parity import ParityFaces
+from export.formats.artefacts import ParityFaces
 from export.int8.quantization import QuantizationSettings, quantize
 from export.int8.simulation import Quality
 from export.static.graph import map_layers

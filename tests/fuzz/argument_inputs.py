@@ -177,7 +177,7 @@ def _export(folder: Path) -> None:
     """A bundle in float32."""
     from export.bundle.assembly import export_bundle
     from export.bundle.contents import ExportSettings
-    from export.formats.parity import ParityFaces
+    from export.formats.artefacts import ParityFaces
 
     settings = ExportSettings(precisions=("float32",))
     export_bundle(folder / "restorer.safetensors", folder / "bundle", ParityFaces(num_images=2), settings)

@@ -144,9 +144,9 @@ def call(module: str, words: Sequence[str]) -> None:
         sys.argv = ["train", *words]
         command_line.conclude(main_of(module))
     if module == "scripts.benchmark":
-        import benchmarks.report
+        import benchmarks.rows
 
-        benchmarks.report.time_in_turns = begin
+        benchmarks.rows.time_in_turns = begin
     if module == "scripts.run_demo":
         import demo.steps
         from demo.budget import Speed

@@ -1,4 +1,4 @@
-from inference.size_changes import SizeChanges
+from inference.folders import SizeChanges
 
 
 def test_pictures_of_the_models_size_need_no_word() -> None:

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.identity import IdentityLoss
-from losses.mobileface import SHIPPED, MobileFace, MobileFaceStage
+from losses.identity import SHIPPED, IdentityLoss, MobileFace, MobileFaceStage
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.regularization import path_length_penalty, path_lengths, r1_penalty
+from losses.adversarial import path_length_penalty, path_lengths, r1_penalty
 
 
 def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weight() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from losses.imagenet_features import EfficientNetLite0
-from losses.texture import gram_loss, structure_texture_distances
+from losses.perceptual import gram_loss, structure_texture_distances
 
 
 def random(*shape: int) -> Tensor:

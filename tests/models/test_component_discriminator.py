@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import Architecture
-from models.component_discriminator import LEFT_EYE, MOUTH, RIGHT_EYE, ComponentDiscriminators, crop_components
+from models.discriminator import LEFT_EYE, MOUTH, RIGHT_EYE, ComponentDiscriminators, crop_components
 
 
 @pytest.mark.parametrize("resolution", [32, 64])

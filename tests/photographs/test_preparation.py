@@ -10,14 +10,12 @@ import pytest
 from PIL import Image, ImageFilter
 
 from data.faces.files import open_faces
-from photographs.faces.alignment import align
+from photographs.faces.alignment import align, square_of
 from photographs.faces.detection import DetectedFace
-from photographs.faces.squares import square_of
+from photographs.options import Selection, Split
 from photographs.preparation.manifest import Manifest, PhotoLine
-from photographs.preparation.options import Selection, Split
-from photographs.preparation.parts import parts_of, people_of
 from photographs.preparation.preparation import FacePreparer
-from photographs.preparation.selection import nearest, reject_by_pixels, reject_by_place, sharpness
+from photographs.preparation.selection import nearest, parts_of, people_of, reject_by_pixels, reject_by_place, sharpness
 from scripts.prepare_faces import main
 from tests.photographs.conftest import GroupPhoto
 

@@ -12,9 +12,8 @@ from torch import nn
 
 from benchmarks import growth, iterations
 from benchmarks.contenders import Contender, Part, Timing, time_in_turns
-from benchmarks.convolution_floor import record, replay
 from benchmarks.faces import degrade_with_opencv
-from benchmarks.iterations import Iterations, Size
+from benchmarks.iterations import Iterations, Size, record, replay
 from benchmarks.rows import ROWS, Machine
 from data.degradation.presets import load_preset
 from data.degradation.sampling import sample_parameters
@@ -113,8 +112,8 @@ def test_figures_are_replaced_only_when_that_is_asked_for(
     output = tmp_path / "figures"
     output.write_text("earlier")
     called: list[Path] = []
-    monkeypatch.setattr("benchmarks.report.draw_growth", lambda *values: called.append(values[-1]))
-    monkeypatch.setattr("benchmarks.report.time_rows", lambda *values: called.append(values[-1]))
+    monkeypatch.setattr("benchmarks.rows.draw_growth", lambda *values: called.append(values[-1]))
+    monkeypatch.setattr("benchmarks.rows.time_rows", lambda *values: called.append(values[-1]))
     with pytest.raises(ValueError, match=r"figures exists already; choose another name or add --overwrite"):
         main(**{option: output})
     assert not called

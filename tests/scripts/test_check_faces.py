@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data.faces.formats import image_suffixes
+from data.faces.decoding import image_suffixes
 from scripts.check_faces import main
 from system import command_line
 from tests.fixtures.color_profiles import display_p3
@@ -65,7 +65,7 @@ def test_what_is_left_out_profiles_and_transparency_are_told(
     for name in ("a.HEIC", "b.heic", "c.mov", "Thumbs.db", ".hidden", "notes"):
         (tmp_path / name).write_bytes(b"")
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "d.png", icc_profile=display_p3())
-    monkeypatch.setattr("data.faces.formats.reads_heif", lambda: False)
+    monkeypatch.setattr("data.faces.decoding.reads_heif", lambda: False)
     image_suffixes.cache_clear()
     code, text = check(monkeypatch, capsys, tmp_path)
     image_suffixes.cache_clear()

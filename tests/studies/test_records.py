@@ -5,8 +5,8 @@ import pytest
 from evaluation.reports.charts import Curve
 from studies.comparison import Member
 from studies.records import stage_records, training_seconds
+from studies.report.figures import mean_curve
 from studies.report.tables import time_text
-from studies.report.training_curves import mean_curve
 
 
 def rows(*pairs: tuple[int, float]) -> dict[int, dict[str, float]]:

@@ -30,7 +30,7 @@ PINNED = {
     # Parameters of a batch; on a GPU both copy from pinned memory and go on at once.
     ("copy", "data/degradation/synthesis.py:to_device"),
     ("copy", "data/degradation/synthesis.py:_apply_jitter"),
-    ("copy", "data/degradation/jpeg.py:compress_jpeg"),
+    ("copy", "data/degradation/compression.py:compress_jpeg"),
 }
 LOGGING = {
     # When a row is logged: means of the losses, flags of skipped updates, speed and memory.
@@ -128,9 +128,9 @@ def test_fine_tuning_in_int8_reads_ranges_once(tmp_path: Path, train: Train, met
     asked = requests_of(watch, is_training=True)
     assert {request: number for request, number in asked.items() if request not in PINNED} == {
         # Both once, from the first batch: the end of the histogram; its counts and whether all are 0.
-        ("read", "models/quantization/clipping.py:histogram"): num_convolutions,
-        ("read", "models/quantization/clipping.py:threshold"): 2 * num_convolutions,
-        ("host", "models/quantization/clipping.py:threshold"): 3 * num_convolutions,
+        ("read", "models/quantization.py:histogram"): num_convolutions,
+        ("read", "models/quantization.py:threshold"): 2 * num_convolutions,
+        ("host", "models/quantization.py:threshold"): 3 * num_convolutions,
     }
     assert (
         requests_of(watch, is_training=False)[

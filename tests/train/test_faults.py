@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import train.run.checkpoints as run_checkpoints
-from models.files.checkpoint_file import check_seal
+from models.files.run_folder import check_seal
 
 Train = Callable[..., None]
 Launch = Callable[..., Any]

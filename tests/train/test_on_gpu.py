@@ -17,9 +17,9 @@ from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8
 from evaluation.metrics.image_metrics import psnr
-from losses.regularization import path_lengths, r1_penalty
+from losses.adversarial import path_lengths, r1_penalty
 from models import GPEN, Architecture, Discriminator, load_generator
-from models.operators.passes import features_only
+from models.operators.convolution import features_only
 from tests.train.conftest import Launch, MakeBatch, Train
 
 pytestmark = pytest.mark.gpu

@@ -18,7 +18,7 @@ from data.ranges import uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator, FacePairs
 from models import Architecture
-from train.run.photographs import open_photographs
+from train.run.data_module import open_photographs
 from train.run.settings import FaceSettings
 from train.stages.restoration import RestorationTraining
 

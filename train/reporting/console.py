@@ -16,8 +16,7 @@ from data.faces.files import print_left_out
 from system import machine
 from system.live_progress import duration, live_progress
 from train.processes.strategy import average_over_processes
-from train.reporting.csv_log import CsvLog
-from train.reporting.tracking import Tracking
+from train.reporting.tracking import CsvLog, Tracking
 from train.run.data_module import FacesDataModule
 from train.run.non_finite import Divergence, dump_non_finite
 from train.run.progress import Progress, Skipped

@@ -1,5 +1,6 @@
-"""What trackers get of a run beside its own files: rows, pictures, faces and checkpoints."""
+"""Append-only tables of a run that fit the checkpoint it continues from, and what trackers get beside them."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,64 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from models.files.run_folder import checkpoint_path
-from train.reporting.csv_log import read_table
+from system.atomic_file import replacing
 from train.run.checkpoints import RunCheckpoints
 from train.run.progress import Progress
 from train.run.record import read_record
 from train.run.settings import RunSettings, has_all_images
 
-if TYPE_CHECKING:  # trackers are loaded by those runs that have them
+if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from train.reporting.wandb_run import WandbRun
+
+
+class CsvLog:
+    """A CSV file with the column `images_seen` first; columns may join later.
+
+    Args:
+        path: File to continue or to begin.
+        images_seen: Progress of the run at its start; rows beyond it, of a run that got further before it was killed,
+            are removed.
+    """
+
+    def __init__(self, path: Path, images_seen: int) -> None:
+        self.path = path
+        self._columns = ["images_seen"]
+        rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or self._columns)
+                rows = [row for row in reader if int(row["images_seen"]) <= images_seen]
+        self._rewrite(rows)
+
+    def append(self, images_seen: int, values: Mapping[str, float]) -> None:
+        """Adds a row."""
+        new = [name for name in values if name not in self._columns]
+        if new:
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._columns += new
+            self._rewrite(rows)
+        with self.path.open("a", newline="") as file:
+            row = {"images_seen": images_seen, **{name: f"{value:.6g}" for name, value in values.items()}}
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read_table(path: Path) -> dict[int, dict[str, float]]:
+    """The values of a table by images seen, in the order of the file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row.pop("images_seen")): {name: float(value) for name, value in row.items() if value} for row in rows}
 
 
 class Tracking(Callback):

@@ -12,7 +12,7 @@ from wandb.errors import Error
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from system.atomic_file import write_atomically
-from train.reporting.csv_log import read_table
+from train.reporting.tracking import read_table
 from train.run.settings import RunSettings
 
 BEST = {"validation/psnr": "max", "validation/ssim": "max", "validation/lpips": "min", "validation/fid": "min"}

@@ -4,10 +4,9 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from models.files.checkpoint_file import write_sealed
-from models.files.run_folder import CHECKPOINTS, checkpoint_path, checkpoints_in, images_of
+from models.files.run_folder import CHECKPOINTS, checkpoint_path, checkpoints_in, images_of, write_sealed
 from system.atomic_file import remove_aside, replacing
-from train.processes.signals import EndingSignals
+from train.processes.strategy import EndingSignals
 from train.run.progress import Progress
 from train.run.settings import RunSettings, last_kept_row
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning import Trainer
 
-from models.files.checkpoint_file import write_sealed
-from models.files.run_folder import checkpoints_in, images_of
+from models.files.run_folder import checkpoints_in, images_of, write_sealed
 from system import atomic_file
 from train.run.progress import Skipped
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import GPEN, Architecture, Discriminator, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
-from models.files.widening import drop_blocks, widen_to_concat
+from models.files.public_format import drop_blocks, widen_to_concat
 
 TAKE_NEW = "take a new one: --model.init_args.optimization.take_discriminator false"
 CHECKSUM_CHARACTERS = 12
@@ -42,7 +42,7 @@ def start_networks(
 
     From a prior every tensor of the decoder is taken and the encoder stays new; from a GPEN everything is taken. A
     larger prior gives its lower layers. The discriminator is the checkpoint's where it has one, or that of a file of
-    its own. A prior with added noise is widened for a GPEN that concatenates (see `models.files.widening`).
+    its own. A prior with added noise is widened for a GPEN that concatenates (see `models.files.public_format`).
 
     Args:
         path: Any file or run that `models.read_checkpoint` knows; None leaves all weights of the generator new.

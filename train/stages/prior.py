@@ -23,9 +23,8 @@ from train.stages.embedding import describe_start, start_prior
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, check_rates, frozen
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, frozen
 from train.updates.parts import split
-from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)

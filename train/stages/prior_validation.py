@@ -8,14 +8,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from data.ranges import model_to_uint8
 from evaluation.metrics.choice import SetMetric, fid_metric, lite0_metric
-from evaluation.metrics.fid import load_inception
-from evaluation.metrics.imagenet_features import Lite0
+from evaluation.metrics.perceptual import Lite0, load_inception
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
 from system.live_progress import live_progress, say_nothing
 from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
-from train.reporting.csv_log import CsvLog, read_table
+from train.reporting.tracking import CsvLog, read_table
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings, last_kept_row
 

@@ -6,18 +6,23 @@ import torch
 from torch import Tensor, nn
 
 from models import GPEN, Architecture
-from models.quantization.arithmetic import (
+from models.quantization import (
     HIGHEST_CODE,
     LEVELS,
+    NUM_BINS,
+    Calibration,
+    ConvolutionCall,
+    ConvolutionCalls,
     ConvolutionGrid,
+    along,
     balance,
     divide_by_mean,
+    histogram,
     lift_small,
     quantized_convolution,
+    threshold,
     weight_steps,
 )
-from models.quantization.clipping import NUM_BINS, Calibration, histogram, threshold
-from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls, along
 
 
 class FakeQuantization(nn.Module):

@@ -17,9 +17,9 @@ from data.degradation.synthesis import Degraded, degrade
 from data.randomness import draw_normal, seeded_initialization
 from data.ranges import uint8_to_model
 from models import GPEN, Architecture, Discriminator, Prior
-from models.component_discriminator import ComponentDiscriminators
+from models.discriminator import ComponentDiscriminators
 from models.gpen import noises_from_features
-from models.quantization.clipping import Calibration
+from models.quantization import Calibration
 from train.reporting.console import Reporting
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings
@@ -29,9 +29,8 @@ from train.stages.restoration_losses import RestorationLosses, RestorationLossWe
 from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, check_rates
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates
 from train.updates.parts import split
-from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
-from losses.frequency import focal_frequency_loss
 from losses.imagenet_features import EfficientNetLite0, feature_distances
-from losses.pixel import l1_loss, smooth_l1_loss
-from losses.texture import gram_loss, structure_texture_distances
+from losses.perceptual import gram_loss, structure_texture_distances
+from losses.pixel import focal_frequency_loss, l1_loss, smooth_l1_loss
 from models import Discriminator
-from models.component_discriminator import ComponentDiscriminators
+from models.discriminator import ComponentDiscriminators
 from train.updates.optimization import frozen
 
 OF_THE_DISCRIMINATOR = ("adversarial", "feature_matching", "components", "component_style")

@@ -1,29 +1,74 @@
-"""Validation of stage 2: PSNR, SSIM and LPIPS of the averaged generator on a fixed degraded set, and a picture."""
+"""Validation of stage 2: metrics of the averaged generator on a fixed degraded set, pictures, real faces beside."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from data.dataset import FaceImages
+from data.faces.files import FaceFiles
+from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator, FacePictures, FaceRow
-from evaluation.reports.pictures import comparison_rows, write_png
+from evaluation.reports.pictures import Picture, comparison_rows, write_png
 from system.live_progress import live_progress
 from train.reporting.console import Reporting
-from train.reporting.csv_log import CsvLog
+from train.reporting.tracking import CsvLog
 from train.run.checkpoints import RunCheckpoints
 from train.run.settings import RunSettings, last_kept_row
-from train.stages.real_faces import RealFaces
 
 if TYPE_CHECKING:
     from train.stages.restoration import RestorationTraining
 
+
 SEED = 0
 """Of the degradation of validation faces: the same for every run, so that runs can be compared."""
-NUM_PICTURED = 6
+NUM_PICTURED, NUM_REAL_PICTURED = 6, 8
+"""Validation faces and real low-quality faces in the pictures."""
 STATES = ("degraded", "restored", "target")
+
+
+class RealFaces(NamedTuple):
+    """Some faces in both states."""
+
+    names: list[str]
+    """Below their folder."""
+    degraded: Tensor
+    """uint8 [N, 3, R, R], as they are."""
+    restored: Tensor
+    """uint8 [N, 3, R, R]; the degraded ones until they are restored."""
+
+    @staticmethod
+    def read(faces: FaceFiles, resolution: int) -> "RealFaces":
+        """Reads the first faces by name.
+
+        Args:
+            faces: Low-quality faces of any size.
+            resolution: R in pixels.
+
+        Raises:
+            ValueError: A file cannot be used.
+        """
+        images = FaceImages(faces, resolution)
+        degraded = torch.stack([images[index] for index in range(min(len(faces), NUM_REAL_PICTURED))])
+        return RealFaces(faces.names[: len(degraded)], degraded, degraded)
+
+    def restore(self, restorer: Callable[[Tensor], Tensor]) -> "RealFaces":
+        """The same faces restored.
+
+        Args:
+            restorer: float32 [N, 3, R, R] in [-1, 1] to images of the same shape.
+        """
+        with torch.no_grad():
+            restored = restorer(uint8_to_model(self.degraded))
+        return self._replace(restored=model_to_uint8(restored.cpu()))
+
+    def picture(self) -> Picture:
+        """A face a row: degraded, restored."""
+        return comparison_rows([self.degraded, self.restored], ("degraded", "restored"), self.names)
 
 
 class RestorationValidation(Callback):

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from models import GPEN, Discriminator, Prior
-from models.component_discriminator import ComponentDiscriminators
+from models.discriminator import ComponentDiscriminators
 from models.files.release_file import FORMAT, Kind, lightning_entry
 from train.run.progress import Progress
 from train.updates.adversarial import (
@@ -20,9 +20,18 @@ from train.updates.adversarial import (
     regularize_generator,
     update_discriminator,
 )
-from train.updates.optimization import ClipNorm, Groups, MovingAverage, PartLoss, follow, is_due, lazy_adam, update
+from train.updates.optimization import (
+    ClipNorm,
+    Groups,
+    MovingAverage,
+    PartLoss,
+    RateSchedule,
+    follow,
+    is_due,
+    lazy_adam,
+    update,
+)
 from train.updates.parts import ReusedTensor
-from train.updates.schedule import RateSchedule
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.adversarial import discriminator_logistic_loss
-from losses.regularization import path_length_penalty, path_lengths, r1_penalty
+from losses.adversarial import discriminator_logistic_loss, path_length_penalty, path_lengths, r1_penalty
 from models import Discriminator
-from models.component_discriminator import ComponentDiscriminators
-from models.operators.passes import features_only
+from models.discriminator import ComponentDiscriminators
+from models.operators.convolution import features_only
 from train.processes.strategy import average_over_processes
 from train.updates.optimization import PartLoss, Updated, update
 from train.updates.parts import ReusedTensor

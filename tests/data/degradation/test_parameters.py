@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from data.degradation.parameters import DegradationParameters
-from data.degradation.presets import load_preset, preset_names
-from data.degradation.ranges import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset, preset_names
 from data.degradation.sampling import sample_parameters, scale_kernel_size
 
 OTHERS = ("colorization", "inpainting", "super_resolution_4", "real_esrgan")

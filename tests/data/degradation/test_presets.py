@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
-from data.degradation.presets import PRESETS_FOLDER, load_preset, preset_names
-from data.degradation.ranges import DegradationRanges
+from data.degradation.presets import PRESETS_FOLDER, DegradationRanges, load_preset, preset_names
 
 
 def test_the_presets_are_those_of_the_literature_two_of_ours_and_a_task_each() -> None:

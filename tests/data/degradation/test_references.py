@@ -19,12 +19,12 @@ from data.degradation.blur import (
     plateau_kernels,
     sinc_kernels,
 )
+from data.degradation.compression import compress_webp
 from data.degradation.masks import draw_mask, sample_mask
 from data.degradation.noise import add_noise, draw_poisson_noise
 from data.degradation.parameters import MaskShapes, RoundParameters, Stroke
-from data.degradation.ranges import MaskRanges
+from data.degradation.presets import MaskRanges
 from data.degradation.resampling import resize
-from data.degradation.webp import compress_webp
 
 CPU = torch.device("cpu")
 NOTHING = RoundParameters(blur=None, downscale=1.0, noise_sigma=0.0, noise_seed=1, jpeg_quality=None)

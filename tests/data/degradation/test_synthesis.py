@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
-from data.degradation.presets import load_preset
-from data.degradation.ranges import BlurRanges, ColorRanges, DegradationRanges, RoundRanges
+from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
@@ -58,7 +57,7 @@ def decibels(one: Tensor, other: Tensor) -> float:
     return float(-10 * torch.log10(((one.double() - other.double()) / 2).square().mean()))
 
 
-# The measured distance less one decibel; what is lost is kornia's JPEG, see data/degradation/jpeg.py.
+# The measured distance less one decibel; what is lost is kornia's JPEG, see data/degradation/compression.py.
 @pytest.mark.parametrize(
     ("case", "expected"), [(0, 46.8), (1, 42.3), (2, 40.5), (3, 42.1), (4, 48.2), (5, 48.9), (6, 40.1), (7, 38.0)]
 )

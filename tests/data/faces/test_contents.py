@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.faces.contents import BLOCK_BYTES, contents_fingerprint, times_fingerprint
-from data.faces.files import open_faces
+from data.faces.files import BLOCK_BYTES, contents_fingerprint, open_faces, times_fingerprint
 
 SIZES = {"small.png": 100, "a/middle.jpg": 3 * BLOCK_BYTES + 1, "large.bmp": 200_000}
 

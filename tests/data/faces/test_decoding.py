@@ -15,9 +15,8 @@ import pytest
 from PIL import Image
 
 from data.faces import decoding
-from data.faces.decoding import decode
+from data.faces.decoding import decode, pillow_formats
 from data.faces.files import open_faces
-from data.faces.formats import pillow_formats
 
 
 def _read_saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> np.ndarray:

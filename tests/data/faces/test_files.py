@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.faces.decoding import NO_SUFFIX, left_out_line
 from data.faces.files import FaceFiles, fingerprint, open_faces
-from data.faces.formats import NO_SUFFIX, left_out_line
 
 
 def _png(colour: tuple[int, ...], mode: str = "RGB", size: tuple[int, int] = (4, 3)) -> bytes:

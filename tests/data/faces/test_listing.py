@@ -12,8 +12,7 @@ import lmdb
 import pytest
 from PIL import Image
 
-from data.faces.contents import contents_fingerprint, times_fingerprint
-from data.faces.files import FaceFiles, fingerprint, open_faces
+from data.faces.files import FaceFiles, contents_fingerprint, fingerprint, open_faces, times_fingerprint
 from data.faces.pairing import match_degraded
 
 NAMES = ["a.png", "sub/b.png", "sub/c.png"]

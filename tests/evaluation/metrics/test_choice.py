@@ -9,9 +9,9 @@ from torch import nn
 
 from data.dataset import FaceImages
 from data.faces.files import open_faces
-from evaluation.metrics import fid
+from evaluation.metrics import perceptual
 from evaluation.metrics.choice import choose_metrics
-from evaluation.metrics.fid import load_inception
+from evaluation.metrics.perceptual import load_inception
 
 
 def test_metrics_that_cannot_be_had_are_listed_with_their_reason(
@@ -47,7 +47,7 @@ def test_inception_weights_with_another_checksum_or_with_code_inside_are_refused
     with pytest.raises(ValueError, match="its SHA-256 begins with"):
         load_inception(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(fid, "INCEPTION_WEIGHTS", replace(fid.INCEPTION_WEIGHTS, sha256=digest))
+    monkeypatch.setattr(perceptual, "INCEPTION_WEIGHTS", replace(perceptual.INCEPTION_WEIGHTS, sha256=digest))
     with pytest.raises(ValueError, match="state dict"):
         load_inception(file)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from evaluation.metrics.conventions import (
+from evaluation.metrics.image_metrics import (
     CONVENTIONS,
     luma,
     psnr_of_luma,

@@ -9,7 +9,7 @@ import torch
 from data.dataset import FaceImages
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import choose_metrics, lite0_metric
-from evaluation.metrics.imagenet_features import Lite0
+from evaluation.metrics.perceptual import Lite0
 from evaluation.protocol import Evaluator, FacePairs
 
 

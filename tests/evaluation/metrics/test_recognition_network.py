@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.metrics.identity import FaceEmbedding, FaceLandmarks, LandmarkDistance, _models_folder, large_pixels
-from evaluation.metrics.recognition_network import RecognitionNetwork
+from evaluation.metrics.identity import (
+    FaceEmbedding,
+    FaceLandmarks,
+    LandmarkDistance,
+    RecognitionNetwork,
+    _models_folder,
+    large_pixels,
+)
 
 dlib = pytest.importorskip("dlib")
 

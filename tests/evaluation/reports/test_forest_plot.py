@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from evaluation.reports.forest_plot import ForestPanel, ForestRow, forest_svg
+from evaluation.reports.charts import ForestPanel, ForestRow, forest_svg
 
 CERTAIN = ForestRow("certain", 0.2, (0.1, 0.3), (0.05, 0.35), True)
 OPEN = ForestRow("open", -0.1, (-0.2, 0.0), None, False)

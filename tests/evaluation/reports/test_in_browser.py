@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.reports.charts import Curve
-from evaluation.reports.forest_plot import ForestPanel, ForestRow, forest_svg
+from evaluation.reports.charts import Curve, ForestPanel, ForestRow, forest_svg
 from evaluation.reports.report import Report
 
 WIDTHS = (420, 1200)

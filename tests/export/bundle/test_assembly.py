@@ -20,7 +20,13 @@ from export.__main__ import main
 from export.bundle import assembly as bundle_module
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport, ExportSettings
-from export.formats.parity import LARGEST_DIFFERENCE, ImageDifference, ParityFaces, check_difference, compare_networks
+from export.formats.artefacts import (
+    LARGEST_DIFFERENCE,
+    ImageDifference,
+    ParityFaces,
+    check_difference,
+    compare_networks,
+)
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
 from system import command_line

@@ -16,10 +16,9 @@ from torch import Tensor
 from data.ranges import model_to_uint8, uint8_to_model
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportSettings
-from export.card.evaluation import evaluate_card, read_bundle
+from export.card.evaluation import evaluate_card, read_bundle, read_outputs
 from export.card.fault_location import Suspect, is_sure, locate_fault
-from export.card.outputs import read_outputs
-from export.formats.parity import ParityFaces
+from export.formats.artefacts import ParityFaces
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture, save_release

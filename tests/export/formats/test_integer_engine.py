@@ -21,8 +21,7 @@ from export.int8.simulation import Target, calibration_ranges, choose_grids, res
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode
-from models.quantization.arithmetic import ConvolutionGrid, codes, weight_steps
-from models.quantization.convolution_calls import ConvolutionCall, along
+from models.quantization import ConvolutionCall, ConvolutionGrid, along, codes, weight_steps
 
 NUM_CONVOLUTIONS = 31
 TIE = 1e-3

@@ -15,15 +15,14 @@ from evaluation.metrics.image_metrics import psnr, ssim
 from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.page import sensitivity_plot
 from export.int8.adaptive_rounding import correct_biases, learn_rounding, rounding_up
+from export.int8.equalization import random_factors, rescale
 from export.int8.layer_selection import Budget, LayerSensitivity, exclude_layers, layer_sensitivity, measure_on
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
-from export.int8.rescaling import random_factors, rescale
 from export.int8.simulation import Quality, calibration_ranges, choose_grids, quality, restore_with, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode, load_generator
-from models.quantization.arithmetic import ConvolutionGrid, quantized_convolution
-from models.quantization.convolution_calls import ConvolutionCall, along
+from models.quantization import ConvolutionCall, ConvolutionGrid, along, quantized_convolution
 from system.live_progress import say_nothing
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,8 +7,15 @@ import torch
 from torch import Tensor
 
 from data.ranges import model_to_uint8
-from export.int8.equalization import equalize, filling
-from export.int8.rescaling import RescalingFactors, main_convolution, modulated_layers, random_factors, rescale
+from export.int8.equalization import (
+    RescalingFactors,
+    equalize,
+    filling,
+    main_convolution,
+    modulated_layers,
+    random_factors,
+    rescale,
+)
 from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.network import StaticGPEN, Upsampling
 from models import GPEN, NoiseMode

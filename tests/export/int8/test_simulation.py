@@ -7,7 +7,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 from export.int8.simulation import calibration_ranges, convolution_names, restore_with
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode
-from models.quantization.clipping import NUM_BINS
+from models.quantization import NUM_BINS
 
 
 def test_ranges_are_those_of_the_values_over_all_faces(generators: dict[NoiseMode, GPEN], images: Tensor) -> None:

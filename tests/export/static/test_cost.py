@@ -2,7 +2,7 @@
 
 import pytest
 
-from export.static.cost import count_cost
+from export.static.graph import count_cost
 from models import Architecture
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.formats.parity import ParityFaces, parity_images
+from export.formats.artefacts import ParityFaces, parity_images
 from export.static.network import StaticGPEN, Upsampling
 from models import GPEN, Architecture, NoiseMode
 from models.architecture import FedConvolutions

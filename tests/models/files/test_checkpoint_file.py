@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.files.checkpoint_file import SEAL_BYTES, check_seal, write_sealed
+from models.files.run_folder import SEAL_BYTES, check_seal, write_sealed
 
 
 @pytest.fixture
@@ -62,6 +62,6 @@ def test_an_error_of_the_disk_stays_an_error_of_the_disk(tmp_path: Path, monkeyp
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("models.files.checkpoint_file._Hashing._put", full)
+    monkeypatch.setattr("models.files.run_folder._Hashing._put", full)
     with pytest.raises(OSError, match="No space left on device"):
         write_sealed({"a": torch.zeros(3)}, tmp_path / "file.ckpt")

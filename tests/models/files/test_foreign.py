@@ -20,8 +20,12 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, load_discriminator, load_generator, load_prior
 from models.files.checkpoints import read_checkpoint, read_discriminator
 from models.files.pickled_file import read_pickled
-from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
-from models.files.widening import widen_to_concat
+from models.files.public_format import (
+    public_discriminator_name,
+    public_generator_name,
+    public_prior_name,
+    widen_to_concat,
+)
 
 State = dict[str, Tensor]
 ARCHITECTURE = Architecture(32, 1, 1 / 16, style_dim=16, num_mapping_layers=2)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from models import GPEN, Architecture, load_generator
-from models.files.checkpoint_file import write_sealed
 from models.files.release_file import FORMAT, lightning_entry
-from models.files.run_folder import find_checkpoint
+from models.files.run_folder import find_checkpoint, write_sealed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Architecture, Prior
-from models.files.widening import widen_to_concat
+from models.files.public_format import widen_to_concat
 
 Tiny = Callable[..., Architecture]
 Awaken = Callable[[nn.Module], Prior]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from photographs.faces.alignment import align, warp
-from photographs.faces.squares import FaceSquare
+from photographs.faces.alignment import FaceSquare, align, warp
 
 
 def colours_at(places: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from photographs.faces.squares import FaceSquare, outside_share, square_of, transformed, turn
+from photographs.faces.alignment import FaceSquare, outside_share, square_of, transformed, turn
 
 FRONT = np.array([[40.0, 50.0], [60.0, 50.0], [50.0, 62.0], [42.0, 74.0], [58.0, 74.0]])
 

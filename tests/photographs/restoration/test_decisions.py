@@ -8,8 +8,8 @@ from data.ranges import model_to_uint8
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from photographs.faces.detection import DetectedFace
-from photographs.restoration.decisions import Decision, decide, lost_detail
-from photographs.restoration.options import Choice
+from photographs.options import Choice
+from photographs.restoration.record import Decision, decide, lost_detail
 
 POINTS = np.array([[24.0, 28.0], [40.0, 28.0], [32.0, 36.0], [26.0, 45.8], [38.0, 45.8]])
 """In a face of 64 pixels: its square is the whole picture, but for a fifth of a pixel."""

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from photographs.faces.alignment import align
-from photographs.faces.squares import FaceSquare
+from photographs.faces.alignment import FaceSquare, align
 from photographs.restoration.pasting import from_light, mask, paste, to_light
 
 SQUARES = [

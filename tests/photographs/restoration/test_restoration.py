@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.faces.files import open_faces
 from inference.restorers import Restorer
-from photographs.restoration.options import Choice, Pasting
+from photographs.options import Choice, Pasting
 from photographs.restoration.record import Record
 from photographs.restoration.restoration import PhotoRestorer
 from scripts.restore_photos import main

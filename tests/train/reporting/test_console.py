@@ -12,7 +12,7 @@ import torch
 from data.dataset import FaceImages
 from system.machine import processor
 from train.reporting.console import short_name
-from train.reporting.csv_log import read_table
+from train.reporting.tracking import read_table
 from train.run.progress import Meters
 
 Train = Callable[..., None]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from train.reporting.csv_log import CsvLog, read_table
+from train.reporting.tracking import CsvLog, read_table
 
 
 def test_rows_are_appended_with_six_digits_under_their_columns(tmp_path: Path) -> None:

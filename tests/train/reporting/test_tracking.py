@@ -24,7 +24,7 @@ from data.dataset import FaceImages
 from data.faces.files import hold_out, open_faces
 from models import GPEN, Architecture, Discriminator
 from train.command import main
-from train.reporting.csv_log import read_table
+from train.reporting.tracking import read_table
 from train.training import Training
 
 Train = Callable[..., None]

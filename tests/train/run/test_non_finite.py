@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import FaceBatch
-from models.files.checkpoint_file import check_seal
+from models.files.run_folder import check_seal
 from train.run.non_finite import Divergence
 from train.run.progress import SkippedUpdates
 from train.stages.restoration import RestorationTraining

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.files.checkpoint_file import write_sealed
+from models.files.run_folder import write_sealed
 from system.machine import Precision
 from train.command import resolve
 from train.run.beginning import Start, begin_or_continue, check_inputs

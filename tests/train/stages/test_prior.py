@@ -18,8 +18,8 @@ from data.randomness import draw_crossovers, draw_noises, draw_normal
 from data.ranges import uint8_to_model
 from inference.drawing import sample
 from models import Architecture, Prior, load_prior, read_checkpoint
-from models.files.checkpoint_file import write_sealed
-from train.reporting.csv_log import read_table
+from models.files.run_folder import write_sealed
+from train.reporting.tracking import read_table
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization

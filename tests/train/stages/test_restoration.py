@@ -18,12 +18,11 @@ import train.stages.stage
 from data.dataset import FaceBatch
 from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
-from export.formats.artefacts import SAFETENSORS_NAME
-from export.formats.parity import ParityFaces, parity_images
-from losses.texture import gram_loss
+from export.formats.artefacts import SAFETENSORS_NAME, ParityFaces, parity_images
+from losses.perceptual import gram_loss
 from models import GPEN, Architecture, Discriminator, load_generator
-from models.component_discriminator import ComponentDiscriminators
-from models.files.checkpoint_file import write_sealed
+from models.discriminator import ComponentDiscriminators
+from models.files.run_folder import write_sealed
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.stage import Computation

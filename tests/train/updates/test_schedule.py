@@ -13,7 +13,7 @@ from models import Architecture
 from train.stages.prior import PriorOptimization, PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.updates.adversarial import Regularization
-from train.updates.schedule import RateSchedule
+from train.updates.optimization import RateSchedule
 
 Fit = Callable[..., LightningModule]
 MakeBatch = Callable[[Sequence[int]], FaceBatch]

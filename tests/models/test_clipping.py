@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.quantization.arithmetic import codes
-from models.quantization.clipping import CALIBRATIONS, NUM_BINS, Calibration, histogram, threshold
+from models.quantization import CALIBRATIONS, NUM_BINS, Calibration, codes, histogram, threshold
 
 
 def heavy_tailed(seed: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import GPEN, Architecture
-from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls, along
+from models.quantization import ConvolutionCall, ConvolutionCalls, along
 
 LAYERS = [
     (nn.Conv2d(4, 6, 3, 2, 1), (0, 1)),

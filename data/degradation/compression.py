@@ -1,9 +1,12 @@
-"""JPEG compression of a batch with a quality per image."""
+"""Compression as pictures meet it before they are sent: JPEG of a batch with a quality per image, WebP of one."""
 
+import io
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from kornia.enhance import jpeg_codec_differentiable
+from PIL import Image
 from torch import Tensor
 
 LARGEST_TOGETHER_PIXELS = 64
@@ -42,3 +45,25 @@ def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
     doubled = len(qualities) == 1
     compressed = jpeg_codec_differentiable(torch.cat((images, images)) if doubled else images, on_host)
     return round_to_8_bits(compressed[: len(qualities)])
+
+
+def compress_webp(image: Tensor, quality: int) -> Tensor:
+    """Compresses and decompresses, lossy.
+
+    On the host, as no codec on the device would be libwebp's; a GPU waits for it.
+
+    Args:
+        image: RGB [1, 3, H, W], multiples of 1/255 in [0, 1].
+        quality: From 0 to 100.
+
+    Returns:
+        [1, 3, H, W], multiples of 1/255 in [0, 1], on the device of the image.
+    """
+    pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()  # [H, W, 3]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=quality)
+    file.seek(0)
+    decoded = torch.from_numpy(np.array(Image.open(file, formats=["WEBP"]).convert("RGB")))
+    return (decoded.permute(2, 0, 1)[None].to(image.device, torch.float32) / 255).contiguous(
+        memory_format=torch.channels_last
+    )

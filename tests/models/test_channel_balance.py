@@ -2,7 +2,7 @@
 
 import torch
 
-from models.quantization.arithmetic import balance, divide_by_mean, lift_small
+from models.quantization import balance, divide_by_mean, lift_small
 
 
 def layer() -> tuple[torch.Tensor, torch.Tensor]:

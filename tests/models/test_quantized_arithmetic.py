@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.quantization.arithmetic import (
+from models.quantization import (
+    ConvolutionCall,
+    ConvolutionCalls,
     ConvolutionGrid,
     bias_codes,
     codes,
@@ -14,7 +16,6 @@ from models.quantization.arithmetic import (
     quantized_convolution,
     weight_steps,
 )
-from models.quantization.convolution_calls import ConvolutionCall, ConvolutionCalls
 
 
 def captured(layer: nn.Module, x: Tensor) -> ConvolutionCall:
