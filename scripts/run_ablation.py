@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from studies.study import Budget, ReportOptions, Request, Runs, StudyFaces
+from studies.request import Budget, ReportOptions, Request, Runs, StudyFaces
 from system import command_line
 from system.live_progress import live_progress
 

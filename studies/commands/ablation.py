@@ -14,7 +14,8 @@ from studies.execution import Execution, Slot, share_machine
 from studies.measurement import MEASURING, Measurer
 from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.page import write_comparison
-from studies.study import Budget, Request, Study, StudyFaces, read_study
+from studies.request import Budget, Request, StudyFaces
+from studies.study import Study, read_study
 from system import command_line, machine
 from system.live_progress import live_progress
 from train.processes.strategy import OUT_OF_TIME_CODE
