@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,8 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
     """
     path = _existing(Path(path))
     device = _usable_device(device)
-    if path.suffix.lower() == ".onnx":
-        return _load_onnx(path, device)
-    if _is_torchscript(path):
-        return _load_torchscript(path, device)
+    if is_exported(path):
+        return (_load_onnx if path.suffix.lower() == ".onnx" else _load_torchscript)(path, device)
     stored = read_checkpoint(path)
     generator = build_generator(stored).to(device).requires_grad_(False)
     architecture = generator.architecture
@@ -135,8 +134,10 @@ def _usable_device(device: torch.device | str) -> torch.device:
     return device
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive; ordinary checkpoints are zip files too, but hold no code."""
+def is_exported(path: Path) -> bool:
+    """Whether a file is ONNX by its name, or a TorchScript archive; checkpoints are zip files too, but hold no code."""
+    if path.suffix.lower() == ".onnx":
+        return True
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -160,25 +161,42 @@ def _load_torchscript(path: Path, device: torch.device) -> Restorer:
     return Restorer(architecture.resolution, words, device, network, architecture)
 
 
+LARGEST_ONNX_BYTES = 2**33
+"""What the values of ONNX files may take in a process; a network of 2048 pixels stays below half of it."""
+
+
+@cache
+def _bound_memory() -> None:
+    """Gives all sessions one allocator that refuses what is beyond `LARGEST_ONNX_BYTES`."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({"max_mem": LARGEST_ONNX_BYTES}))
+
+
 def _load_onnx(path: Path, device: torch.device) -> Restorer:
     """An ONNX file, run on one image at a time; of several outputs the first counts."""
     if device.type != "cpu":
         raise ValueError(f"ONNX files run on the CPU only here, got device {device}; use the TorchScript file instead")
+    _bound_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what it has to say comes as an exception too
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no parent of their own
         raise ValueError(f"{path} is no ONNX file that onnxruntime can run ({str(error).splitlines()[0]})") from error
     resolution = _fixed_resolution(path, session)
-    name = session.get_inputs()[0].name
-
-    kind = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
-    first_output = session.get_outputs()[0].name
+    source, result = session.get_inputs()[0], session.get_outputs()[0]
+    kind = np.float16 if source.type == "tensor(float16)" else np.float32
 
     def run(degraded: Tensor) -> Tensor:
         faces = [np.ascontiguousarray(face, dtype=kind) for face in degraded.numpy()[:, None]]  # N of [1, 3, R, R]
-        restored = [session.run([first_output], {name: face})[0].astype(np.float32) for face in faces]
+        try:
+            restored = [session.run([result.name], {source.name: face})[0].astype(np.float32) for face in faces]
+        except Exception as error:  # values that are too large, or operators that fail on them
+            raise ValueError(f"{path} fails when it restores a face ({str(error).splitlines()[0][-200:]})") from error
         return torch.from_numpy(np.concatenate(restored)) if restored else degraded
 
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_NAME, "")
@@ -194,13 +212,12 @@ def _fixed_resolution(path: Path, session: onnxruntime.InferenceSession) -> int:
     problems = [] if len(inputs) == 1 else [f"{len(inputs)} inputs"]
     if not isinstance(resolution, int):
         problems.append(f"the size of its input is not fixed ({inputs[0].shape if inputs else 'no input'})")
-    for word, value in (("input", inputs[:1]), ("first output", outputs[:1])):
-        for one in value:
-            if one.type not in ("tensor(float)", "tensor(float16)"):
-                problems.append(f"its {word} is {one.type.removeprefix('tensor(').removesuffix(')')}")
-            is_one = len(one.shape) == 4 and (one.shape[0] == 1 or not isinstance(one.shape[0], int))
-            if not is_one or list(one.shape[1:]) != [3, resolution, resolution]:
-                problems.append(f"the shape of its {word} is {one.shape}")
+    for word, value in [*(("input", x) for x in inputs[:1]), *(("first output", x) for x in outputs[:1])]:
+        if value.type not in ("tensor(float)", "tensor(float16)"):
+            problems.append(f"its {word} is {value.type.removeprefix('tensor(').removesuffix(')')}")
+        is_single = len(value.shape) == 4 and (value.shape[0] == 1 or not isinstance(value.shape[0], int))
+        if not is_single or list(value.shape[1:]) != [3, resolution, resolution]:
+            problems.append(f"the shape of its {word} is {value.shape}")
     if problems or resolution is None:
         raise ValueError(
             f"{path} must map one float32 image [1, 3, R, R] (or float16) to another, but {'; '.join(problems)}; "

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.files.run_folder import sound_checkpoint
+from models.files.run_folder import read_config, sound_checkpoint
 from studies.measurement import MeasurementSettings
 from system.atomic_file import printable
-from train.run.record import read_config
 
 
 @dataclass(frozen=True)

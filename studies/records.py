@@ -8,10 +8,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from data.degradation.presets import load_preset
-from models.files.run_folder import NAME, checkpoints_in, images_of
+from models.files.run_folder import NAME, checkpoints_in, images_of, read_config, read_record
 from studies.comparison import Member
 from train.reporting.tracking import read_table
-from train.run.record import MAY_CHANGE, flat_settings, read_config, read_record
+from train.run.record import MAY_CHANGE, flat_settings
 
 
 @dataclass(frozen=True)

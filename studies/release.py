@@ -21,10 +21,9 @@ from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
 from inference.folders import check_output_folder
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
-from models.files.run_folder import find_checkpoint, images_of
+from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
 from system.atomic_file import write_atomically
 from system.command_line import say
-from train.run.record import read_config, read_record
 
 LARGEST_BYTES = 20_000_000
 SEED = 0

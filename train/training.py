@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from models.files.run_folder import recorded
 from system import machine
 from train.options import TrainerOptions
 from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
@@ -22,7 +23,7 @@ from train.run.checkpoints import RunCheckpoints
 from train.run.convolutions import kept_formulations
 from train.run.data_module import FacesDataModule
 from train.run.ending import ending_together
-from train.run.record import only_command, recorded, settle_precision
+from train.run.record import only_command, settle_precision
 from train.run.settings import RunSettings, has_all_images
 from train.stages.prior import PriorTraining
 from train.updates.parts import check_division

@@ -1,10 +1,10 @@
 """Faces of a bundle: to calibrate on, to measure on, and to compare with what comes back from a card."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.contents import ExportSettings, ImagesUsed
 from export.formats.artefacts import ParityFaces, parity_images
+from models.files.run_folder import read_record
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class BundleFaces:
 
 
 def choose_faces(
-    compare_on: ParityFaces, settings: ExportSettings, resolution: int, record: Mapping[str, str] | None = None
+    compare_on: ParityFaces, settings: ExportSettings, resolution: int, record: Mapping[str, Any] | None = None
 ) -> BundleFaces:
     """Reads, degrades and divides the faces that were given.
 
@@ -111,31 +112,25 @@ QUANTILES = (0.1, 0.5, 0.9)
 TRAINED_ON = "the network was trained on the faces that it is measured on"
 
 
-def training_record(checkpoint: Path) -> Mapping[str, str] | None:
+def training_record(checkpoint: Path) -> Mapping[str, Any] | None:
     """What the run that a checkpoint lies in says of its faces; None where no run's record is there.
 
     Raises:
         ValueError: The record is damaged.
     """
-    path = next((folder / "run.json" for folder in checkpoint.parents[:2] if (folder / "run.json").is_file()), None)
-    if path is None:
-        return None
-    try:
-        record: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8"))["data"]
-        return {name: record[name] for name in ("fingerprint", "validation_fingerprint", "num_validation_faces")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must be the record of a run, it is damaged ({error!r}); restore it") from error
+    run = next((folder for folder in checkpoint.parents[:2] if (folder / "run.json").is_file()), None)
+    return None if run is None else read_record(run)["data"]
 
 
-def known_to_training(faces: FaceFiles, record: Mapping[str, str] | None) -> tuple[int | None, str]:
+def known_to_training(faces: FaceFiles, record: Mapping[str, Any] | None) -> tuple[int | None, str]:
     """How many of the last faces by name training held out (None if it did not divide this set), and that in words."""
     if record is None:
         return None, "no record of the training lies beside the checkpoint, which says whether it saw these faces"
-    number = int(record["num_validation_faces"])
+    number = int(record.get("num_validation_faces", 0))
     parts = faces.take(slice(None, -number)), faces.take(slice(-number, None))
-    if [fingerprint(part) for part in parts] == [record["fingerprint"], record["validation_fingerprint"]]:
+    if number and [fingerprint(p) for p in parts] == [record.get("fingerprint"), record.get("validation_fingerprint")]:
         return number, "training held these faces out"
-    if fingerprint(faces) == record["fingerprint"]:
+    if fingerprint(faces) == record.get("fingerprint"):
         return None, TRAINED_ON
     return None, "other faces than the training's"
 

@@ -1,25 +1,28 @@
 """What a file of weights is, in a few lines: ours or foreign, checkpoint or exported model."""
 
 import csv
-import json
+import math
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from export.static.graph import count_cost
-from inference.restorers import load_restorer
-from models import GPEN, Prior, StoredNetworks, read_checkpoint
+from inference.restorers import is_exported, load_restorer
+from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
-from models.files.run_folder import find_checkpoint
-from system.plain_yaml import read_yaml
+from models.files.release_file import Kind
+from models.files.run_folder import CHECKPOINTS, find_checkpoint, read_config, read_record
 
 LICENCES = {
     "public GPEN checkpoint": "public GPEN weights come without a licence; ask their authors before you publish them",
     "StyleGAN2 checkpoint": "not in the file; conversions of NVIDIA's weights keep NVIDIA's non-commercial licence",
     "NVIDIA StyleGAN2 pickle": "NVIDIA's licence: research and evaluation only, not commercial",
     "Lightning checkpoint": "yours, as far as the terms of the training faces allow",
+    "exported model": "not in the file; that of the weights it was exported from",
 }
 
 
@@ -37,78 +40,85 @@ def describe_checkpoint(path: Path) -> dict[str, str]:
         ValueError: It is none that this project knows, or damaged.
     """
     path = find_checkpoint(path)
+    if is_exported(path):
+        return _describe_exported(path)
     try:
         stored = read_checkpoint(path)
     except ValueError as error:
-        found = _describe_other(path)
-        if found is None:
-            raise error
-        return found
-    facts = {"file": path.name, "kind": stored.card.get("origin", "release file of this project")}
-    facts |= {"network": {"gpen": "GPEN, a restorer", "prior": "prior, a generator of faces"}[stored.kind]}
-    facts |= _facts_of_network(stored)
+        return _describe_discriminator(path, error)
+    origin = stored.card.get("origin", "")
+    facts = {"file": path.name, "kind": origin or "release file of this project"}
+    facts["network"] = {"gpen": "GPEN, a restorer", "prior": "prior, a generator of faces"}[stored.kind]
+    facts |= _facts_of_network(stored.kind, stored.architecture)
+    broken = [name for name, tensor in stored.generator.items() if not torch.isfinite(tensor).all()]
+    values = f"values that are not finite in {broken[0]}" if broken else "all values finite"
+    facts["tensors"] = f"{len(stored.generator)}, complete, {values}"
     facts |= {name: text for name, text in stored.card.items() if name != "origin"}
     facts |= _facts_of_run(path)
     facts["discriminator"] = _word_for_discriminator(stored)
     if stored.notes:
         facts["read"] = "; ".join(stored.notes)
-    facts["licence"] = stored.card.get("licence", LICENCES.get(stored.card.get("origin", ""), "see the model card"))
+    facts["licence"] = stored.card.get("licence", LICENCES.get(origin, "what the data above allow; see the model card"))
     return facts
 
 
-def _describe_other(path: Path) -> dict[str, str] | None:
-    """An exported model or a discriminator alone; None where it is neither."""
-    if path.suffix.lower() == ".onnx" or path.name.endswith(".torchscript.pt"):
-        restorer = load_restorer(path)
-        facts = {"file": path.name, "kind": restorer.description, "resolution": f"{restorer.resolution} pixels"}
-        if restorer.architecture is not None:
-            facts["architecture"] = _words(asdict(restorer.architecture))
-        return facts
+def _describe_exported(path: Path) -> dict[str, str]:
+    restorer = load_restorer(path)
+    facts = {"file": path.name, "kind": restorer.description, "resolution": f"{restorer.resolution} pixels"}
+    if path.suffix.lower() == ".onnx":
+        model = onnx.load(path, load_external_data=False)
+        (opset,) = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+        facts["opset"] = f"{opset}, {batch.dim_value or 'any number of'} face{'s' * (batch.dim_value != 1)} at a time"
+        values: Counter[str] = Counter()
+        for tensor in model.graph.initializer:
+            values[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += math.prod(tensor.dims)
+        facts["constants"] = ", ".join(f"{number:,} {kind}" for kind, number in values.most_common())
+    if restorer.architecture is not None:
+        facts |= _facts_of_network("gpen", restorer.architecture)
+    return facts | {"licence": LICENCES["exported model"]}
+
+
+def _describe_discriminator(path: Path, error: ValueError) -> dict[str, str]:
+    """A discriminator alone; raises the error where the file is none."""
     try:
         judge = read_discriminator(path)
     except ValueError:
-        return None
+        raise error from None
     if judge is None:
-        return None
-    channels = _channels(judge)
-    return {"file": path.name, "kind": "a discriminator alone", "channels from 4×4 upwards": channels}
+        raise error
+    return {"file": path.name, "kind": "a discriminator alone", "channels from 4×4 upwards": _channels(judge)}
 
 
-def _facts_of_network(stored: StoredNetworks) -> dict[str, str]:
-    architecture = stored.architecture
-    with torch.device("meta"):
-        network = (GPEN if stored.kind == "gpen" else Prior)(architecture)
-    facts = {
+def _facts_of_network(kind: Kind, architecture: Architecture) -> dict[str, str]:
+    size = architecture.resolution
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if kind == "gpen":
+            network: GPEN | Prior = GPEN(architecture)
+            network(torch.empty(1, 3, size, size))
+        else:
+            network = Prior(architecture)
+            noises = [torch.empty(1, *shape) for shape in network.synthesis.noise_shapes()]
+            network(torch.empty(1, architecture.style_dim), noises)
+    return {
         "architecture": _words(asdict(architecture)),
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
+        "FLOPs": f"{counter.get_total_flops() / 1e9:.1f} G for one face",
     }
-    if stored.kind == "gpen" and architecture.encoder_resolution is None:
-        facts["FLOPs"] = f"{count_cost(architecture).flops / 1e9:.1f} G for one face"
-    broken = [name for name, tensor in stored.generator.items() if not torch.isfinite(tensor).all()]
-    facts["tensors"] = f"{len(stored.generator)}, complete, " + (
-        f"values that are not finite in {broken[0]}" if broken else "all values finite"
-    )
-    return facts
 
 
 def _facts_of_run(path: Path) -> dict[str, str]:
     """Recipe, data and last figures of the run whose checkpoint this is; nothing for a file that left its run."""
     run = path.parent.parent
-    if path.parent.name != "checkpoints" or not (run / "run.json").is_file() or not (run / "config.yaml").is_file():
+    if path.parent.name != CHECKPOINTS or not (run / "run.json").is_file():
         return {}
-    config = read_yaml(run / "config.yaml")
-    try:
-        data = _part(json.loads((run / "run.json").read_text(encoding="utf-8")), "data")
-    except ValueError as error:
-        raise ValueError(f"{run / 'run.json'} is no JSON ({error}); put a copy back") from error
-    options = _part(_part(config, "model"), "init_args")
-    recipe: dict[str, Any] = {
-        name: options[name] for name in ("degradation", "loss_weights", "optimization") if name in options
-    }
+    config, record = read_config(run), read_record(run)
+    options = config.get("model", {}).get("init_args", {})
+    recipe = {name: options[name] for name in ("degradation", "loss_weights", "optimization") if name in options}
     facts = {
         "recipe": _words(recipe),
-        "trained with": _words({n: _part(config, g).get(n) for g, n in (("run", "seed"), ("data", "batch_size"))}),
-        "data": _words(data),
+        "trained with": _words({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
+        "data": _words(record["data"]),
     }
     table = run / "validation.csv"
     if table.is_file():
@@ -118,12 +128,6 @@ def _facts_of_run(path: Path) -> dict[str, str]:
             facts["last validation"] = _words(rows[-1])
             facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
     return facts
-
-
-def _part(values: Any, name: str) -> dict[str, Any]:
-    """A group of values; an empty one where a file of a run has none."""
-    found = values.get(name) if isinstance(values, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _word_for_discriminator(stored: StoredNetworks) -> str:

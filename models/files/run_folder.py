@@ -1,14 +1,17 @@
-"""The checkpoints of a run: files with a checksum of themselves, their names, the one that a path stands for."""
+"""A run in its folder: checkpoints with a checksum of themselves, the one that a path stands for, and the records."""
 
 import hashlib
+import json
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from models.files.pickled_file import read_pickled
+from system.plain_yaml import read_yaml
 
 SEAL = b"sha256:"
 SEAL_BYTES = len(SEAL) + 64
@@ -191,3 +194,53 @@ def _problem_of(path: Path) -> str | None:
         return None if check_seal(path) else f"{path} is damaged: it does not end with a checksum"
     except ValueError as error:
         return str(error)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads the resolved configuration of a run.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+        ValueError: The file is damaged.
+    """
+    config: dict[str, Any] = _read(folder / "config.yaml", read_yaml)
+    try:
+        dict(config), config["run"]["log_every_images"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.yaml'} is damaged: it is no configuration of a run ({error})") from error
+    return config
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Reads what a run was: `data`, the fingerprints of its faces, and `sessions`, each time it was begun or continued.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+        ValueError: The file is damaged.
+    """
+    record: dict[str, Any] = _read(folder / "run.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
+    try:
+        dict(record["data"]), record["sessions"][-1]["num_processes"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'run.json'} is damaged: it is no record of a run ({error})") from error
+    return record
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What `read_record` gives; empty `data` and `sessions` where it gives nothing."""
+    try:
+        return read_record(folder)
+    except (FileNotFoundError, ValueError):
+        return {"data": {}, "sessions": []}
+
+
+def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
+    """A file of a record, with one line for whatever is wrong with it."""
+    try:
+        return parse(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"{path.parent} holds no run: there is no {path.name}; give the folder of a run"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from None

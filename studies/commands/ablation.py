@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from models.files.run_folder import recorded
 from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution, Slot, share_machine
 from studies.measurement import MEASURING, Measurer
@@ -19,7 +20,6 @@ from studies.study import Study, read_study
 from system import command_line, machine
 from system.live_progress import live_progress
 from train.processes.strategy import OUT_OF_TIME_CODE
-from train.run.record import recorded
 
 
 def carry_out_study(request: Request) -> None:

@@ -1,5 +1,6 @@
 """Whatever restores faces, loaded from files."""
 
+import resource
 import zipfile
 from pathlib import Path
 
@@ -125,6 +126,33 @@ def test_files_with_any_batch_half_precision_or_more_outputs_restore_by_their_fi
     half = kind == onnx.TensorProto.FLOAT16
     assert restored.dtype == torch.float32
     torch.testing.assert_close(restored, images.half().float() if half else images, rtol=0, atol=0)
+
+
+def write_large(path: Path, kind: str) -> None:
+    """A file of a few hundred bytes one of whose values has 2^36 elements, as constant or as the input repeated."""
+    names = ("x", "y")
+    source, result = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 64, 64]) for n in names)
+    shape = {"ConstantOfShape": [2**18, 2**18], "Expand": [2**36 // (3 * 64 * 64), 3, 64, 64]}[kind]
+    nodes = [
+        onnx.helper.make_node(kind, ["shape"] if kind == "ConstantOfShape" else ["x", "shape"], ["large"]),
+        onnx.helper.make_node("ReduceMax", ["large"], ["largest"], keepdims=0),
+        onnx.helper.make_node("Add", ["x", "largest"], ["y"]),
+    ]
+    constant = onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [len(shape)], shape)
+    graph = onnx.helper.make_graph(nodes, "g", [source], [result], [constant])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("kind", ["ConstantOfShape", "Expand"])
+def test_a_file_whose_values_have_2_to_the_36_elements_is_refused_in_one_line_and_little_memory(
+    images: Tensor, tmp_path: Path, kind: str
+) -> None:
+    write_large(tmp_path / "large.onnx", kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"large\.onnx fails when it restores a face.*memory") as caught:
+        load_restorer(tmp_path / "large.onnx")(images)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def test_devices_that_cannot_be_used_get_one_line(files: dict[str, Path]) -> None:

@@ -9,11 +9,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
-from models.files.run_folder import checkpoint_path
+from models.files.run_folder import checkpoint_path, read_record
 from system.atomic_file import replacing
 from train.run.checkpoints import RunCheckpoints
 from train.run.progress import Progress
-from train.run.record import read_record
 from train.run.settings import RunSettings, has_all_images
 
 if TYPE_CHECKING:

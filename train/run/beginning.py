@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from models.files.run_folder import checkpoints_in, images_of, sound_checkpoint
+from models.files.run_folder import checkpoints_in, images_of, read_config, recorded, sound_checkpoint
 from system import atomic_file
-from train.run.record import describe_session, find_difference, flat_settings, read_config, recorded, write_record
+from train.run.record import describe_session, find_difference, flat_settings, write_record
 from train.run.settings import has_all_images
 
 OUTPUTS = ("run.json", "config.yaml", "train.csv", "validation.csv", "broken_faces.jsonl",

@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
 
-from models.files.run_folder import latest_checkpoint
+from models.files.run_folder import latest_checkpoint, read_config, read_record, recorded
 from system import atomic_file, machine
 from train.run.settings import FaceSettings, RunSettings
 
@@ -36,56 +35,6 @@ FINGERPRINTS = {
 }
 """Which photographs an entry of the record identifies, and where their number stands."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pillow")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Reads the resolved configuration of a run.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: The file is damaged.
-    """
-    config: dict[str, Any] = _read(folder / "config.yaml", yaml.safe_load)
-    try:
-        dict(config), config["run"]["log_every_images"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'config.yaml'} is damaged: it is no configuration of a run ({error})") from error
-    return config
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Reads what a run was: `data`, the fingerprints of its faces, and `sessions`, each time it was begun or continued.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: The file is damaged.
-    """
-    record: dict[str, Any] = _read(folder / "run.json", json.loads)
-    try:
-        dict(record["data"]), record["sessions"][-1]["num_processes"]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'run.json'} is damaged: it is no record of a run ({error})") from error
-    return record
-
-
-def recorded(folder: Path) -> dict[str, Any]:
-    """What `read_record` gives; empty `data` and `sessions` where it gives nothing."""
-    try:
-        return read_record(folder)
-    except (FileNotFoundError, ValueError):
-        return {"data": {}, "sessions": []}
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    """A file of a record, with one line for whatever is wrong with it."""
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(
-            f"{path.parent} holds no run: there is no {path.name}; give the folder of a run"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from None
 
 
 def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_gpu: bool) -> machine.Precision:

@@ -13,11 +13,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from models.files.run_folder import checkpoint_path, images_of
+from models.files.run_folder import checkpoint_path, images_of, read_config, read_record
 from system.child_processes import Children
 from system.command_line import say
 from train.run.non_finite import BEFORE, REPORT, STATE
-from train.run.record import read_config, read_record
 from train.run.settings import WHOLE
 
 CLOCK = ("speed/", "memory/")

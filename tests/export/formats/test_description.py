@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from export.formats.artefacts import write_onnx
+from export.formats.artefacts import write_onnx, write_torchscript
 from export.formats.description import describe_checkpoint
 from export.static.network import StaticGPEN
 from models import GPEN, Discriminator, NoiseMode
@@ -51,7 +51,9 @@ def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
     config["model"]["init_args"] |= {"degradation": "small", "loss_weights": {"l1": 1.0}}
     config["data"] = {"batch_size": 8}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "run.json").write_text(json.dumps({"data": {"fingerprint": "0123abcd"}, "sessions": []}))
+    (folder / "run.json").write_text(
+        json.dumps({"data": {"fingerprint": "0123abcd"}, "sessions": [{"num_processes": 1}]})
+    )
     (folder / "validation.csv").write_text("images_seen,validation/psnr\n1000,20\n2000,21.5\n")
     code, out, _ = run(command.main, folder)
     lines = dict(line.split(": ", 1) for line in out.splitlines())
@@ -61,15 +63,21 @@ def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
     assert lines["last validation"] == "images seen 2000, validation/psnr 21.5" and "preset small" in lines["protocol"]
     (folder / "run.json").write_text("{")
     code, _, error = run(command.main, folder)
-    assert code == 2 and "run.json is no JSON" in error
+    assert code == 2 and "run.json is damaged" in error
 
 
 def test_an_exported_model_is_described_and_anything_else_refused(
-    generators: dict[NoiseMode, GPEN], tmp_path: Path
+    checkpoint: Path, generators: dict[NoiseMode, GPEN], tmp_path: Path
 ) -> None:
     write_onnx(tmp_path / "a.onnx", StaticGPEN(generators["concat"]))
     facts = describe_checkpoint(tmp_path / "a.onnx")
     assert facts["resolution"] == "64 pixels" and "ONNX a.onnx" in facts["kind"]
+    assert facts["opset"] == "20, 1 face at a time" and facts["constants"].endswith(" float")
+    assert facts["FLOPs"] == describe_checkpoint(checkpoint)["FLOPs"] and facts["licence"].startswith("not in the file")
+    write_onnx(tmp_path / "many.onnx", StaticGPEN(generators["concat"]), 17, dynamic_batch=True)
+    assert describe_checkpoint(tmp_path / "many.onnx")["opset"] == "17, any number of faces at a time"
+    write_torchscript(tmp_path / "trace.pt", StaticGPEN(generators["concat"]))
+    assert describe_checkpoint(tmp_path / "trace.pt")["parameters"] == facts["parameters"]
     (tmp_path / "b.pth").write_text("<html>")
     with pytest.raises(ValueError, match=r"b\.pth is a text file that begins with '<html>'"):
         describe_checkpoint(tmp_path / "b.pth")
