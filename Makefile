@@ -30,6 +30,8 @@ $(VENV)/.complete: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	# python -m scripts.NAME works in every folder, not only in this one
+	$(RUN) -c 'import site; open(site.getsitepackages()[0] + "/gpen_trainer.pth", "w").write("$(CURDIR)")'
 	touch $@
 
 clean:

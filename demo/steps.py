@@ -142,7 +142,7 @@ class Demo:
             **{f"--model.init_args.{name}": value for name, value in model.items()},
         }
         command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
-        command_line.say("$ " + " ".join(["python", *command]))
+        command_line.print_names("$ " + " ".join(["python", *command]))
         with Children() as children:
             code = children.run(command)
         if code != 0:
@@ -209,9 +209,9 @@ def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
     print(f"\nexport: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
           f"{exported.differences[ONNX_NAME].largest:.1e} (units of [-1, 1])")  # fmt: skip
-    command_line.say(f"{seconds / 60:.1f} minutes; report: {page}")
+    command_line.print_names(f"{seconds / 60:.1f} minutes; report: {page}")
 
 
 def say(text: str) -> None:
     """A heading between the steps."""
-    command_line.say(f"\n== {text}")
+    command_line.print_names(f"\n== {text}")

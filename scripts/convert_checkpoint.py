@@ -31,7 +31,7 @@ def main(
     from export.formats.conversion import ConversionSettings, convert_checkpoint
 
     command_line.refuse_existing(output, overwrite)
-    command_line.say(convert_checkpoint(checkpoint, to, output, ConversionSettings(dynamic_batch, half, faces)))
+    command_line.print_names(convert_checkpoint(checkpoint, to, output, ConversionSettings(dynamic_batch, half, faces)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main(file: Path, /) -> None:
     from export.formats.description import describe_checkpoint
 
     for name, text in describe_checkpoint(file).items():
-        command_line.say(f"{name}: {text}")
+        command_line.print_names(f"{name}: {text}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(
     shown = open_faces(faces).take(slice(num_faces))
     print_left_out(shown)
     write_atomically(output, preview_degradation(shown, degradation, resolution, seed))
-    command_line.say(f"{len(shown)} faces with the degradation {degradation} in {output}")
+    command_line.print_names(f"{len(shown)} faces with the degradation {degradation} in {output}")
 
 
 if __name__ == "__main__":

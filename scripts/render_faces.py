@@ -18,7 +18,7 @@ def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0) -> Non
 
     with command_line.progress_bar("drawing faces", number) as show:
         render_faces(checkpoint, output, number, seed, show)
-    command_line.say(f"{number} faces in {output}")
+    command_line.print_names(f"{number} faces in {output}")
 
 
 if __name__ == "__main__":

@@ -48,10 +48,10 @@ def main(
         failed = restore_folder(guard or network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
     for sentence in changes.sentences():
         print(printable(f"warning: {sentence}"), file=sys.stderr)
-    command_line.say(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
+    command_line.print_names(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
     if guard is not None:
         restored = [name for name in faces.names if name not in failed]
-        command_line.say(write_guarded(output / "identity.csv", restored, guard.faces))
+        command_line.print_names(write_guarded(output / "identity.csv", restored, guard.faces))
     for reason in failed.values():
         print(printable_line(f"not restored: {reason}"), file=sys.stderr)
     return 1 if failed else 0

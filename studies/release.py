@@ -23,7 +23,7 @@ from inference.folders import check_output_folder
 from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
 from system.atomic_file import write_atomically
-from system.command_line import say
+from system.command_line import print_names
 
 LARGEST_BYTES = 20_000_000
 SEED = 0
@@ -86,7 +86,7 @@ def publish(release: Release, overwrite: bool) -> None:
     lines += [_figures(files["gpen"], release.faces, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
     _write_pictures(release, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
-    say("\n".join(lines))
+    print_names("\n".join(lines))
 
 
 def _checkpoint(source: Path) -> Path:

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""After these a run finishes its iteration and saves. SIGUSR1 is the warning of SLURM's `--signal=USR1@120`."""
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""After these a run finishes its iteration and saves. SIGUSR1 is the warning of SLURM's `--signal=USR1@120`, SIGHUP
+the end of a terminal."""
 PARENT = "GPEN_PARENT"
 """Variable that names the process with which a command ends."""
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +38,7 @@ class Children:
 
     def __enter__(self) -> "Children":
         """Takes over the signals that end runs (in the main thread; elsewhere Python has none to take)."""
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._pass_on) for number in ENDING_SIGNALS}
+        self._handlers = take_signals(self._pass_on)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,6 +123,22 @@ class Children:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         self._running.discard(child)
+
+
+def take_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Lets a function handle the signals that end runs, in the main thread: elsewhere Python has none to take.
+
+    Args:
+        handler: Gets the number of the signal; not that of SIGHUP where `nohup` lets this process ignore it.
+
+    Returns:
+        What handled them before, by their numbers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    is_without_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    taken = (number for number in ENDING_SIGNALS if number != signal.SIGHUP or not is_without_terminal)
+    return {number: signal.signal(number, handler) for number in taken}
 
 
 def end_with_parent() -> None:

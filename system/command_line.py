@@ -81,7 +81,7 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
     sys.exit(code or 0)
 
 
-def say(text: str) -> None:
+def print_names(text: str) -> None:
     """Prints a text with names of files, of which a terminal obeys nothing.
 
     Args:
@@ -131,8 +131,8 @@ def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         A function that takes the steps done so far.
     """
-    with live_progress(words, total) as tell:
-        yield lambda done: tell(words, done, total)
+    with live_progress(words, total) as show:
+        yield lambda done: show(words, done, total)
 
 
 def underscored(words: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from train.run.settings import FaceSettings, RunSettings
 STAGES = ("train.stages.prior.PriorTraining", "train.stages.restoration.RestorationTraining")
 """Classes that `model.class_path` may name."""
 GROUPS = ("trainer", "model", "data", "run")
-"""Of config.yaml; `run` is the last, so that a file that was cut off is told by it."""
+"""Groups of options in config.yaml; `run` is the last, so that a file that was cut off is told by it."""
 USAGE = "python -m train fit --config FILE [--config FILE ...] [OPTION VALUE ...]"
 DESCRIPTION = """Trains a stage; the same command continues its run. Options come from YAML files and from the command
 line, the later ones win. With --config FILE --help the options of the model that it names are described as well. Exit

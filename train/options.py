@@ -114,8 +114,8 @@ class TrainerOptions:
             )
         if not is_gpu and (isinstance(devices, list) or self.devices in (-1, "-1")):
             raise ValueError(f"trainer.devices must be a number of processes where no GPU is used, got {self.devices}")
-        most = max(devices) + 1 if isinstance(devices, list) else devices
-        if is_gpu and most > num_gpus:
+        num_needed = max(devices) + 1 if isinstance(devices, list) else devices
+        if is_gpu and num_needed > num_gpus:
             raise ValueError(f"trainer.devices must be within the {num_gpus} GPUs of this machine, got {self.devices}")
         return is_gpu
 

@@ -1,6 +1,5 @@
 """What a user's run on this card would do: what the loader can give, and a training of some minutes with its curves."""
 
-import csv
 import io
 import os
 import time
@@ -14,6 +13,7 @@ from PIL import Image
 from benchmarks.gpu.iteration_rows import Card
 from benchmarks.iterations import Iterations, Size
 from evaluation.reports.charts import Curve, columns_of, curves_svg
+from evaluation.reports.tables import read_rows
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.atomic_file import write_atomically
@@ -75,19 +75,15 @@ def _curves(run: Path) -> bytes:
 
 
 def _summary(run: Path) -> dict[str, Any]:
-    rows, validations = (_read(run / name) for name in ("train.csv", "validation.csv"))
+    rows = read_rows(run / "train.csv")
+    validations = list(read_rows(run / "validation.csv").values())
     return {
-        "images_seen": int(rows[-1]["images_seen"]),
-        "images_per_second": median(float(row["speed/images_per_second"]) for row in rows),
-        "loader_share": median(float(row["speed/loader_share"]) for row in rows),
+        "images_seen": max(rows),
+        "images_per_second": median(float(row["speed/images_per_second"]) for row in rows.values()),
+        "loader_share": median(float(row["speed/loader_share"]) for row in rows.values()),
         "psnr": [float(validations[i]["validation/psnr"]) for i in (0, -1)],
         "degraded_psnr": float(validations[-1]["degraded/psnr"]),
     }
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 NUM_DRAWN = 256

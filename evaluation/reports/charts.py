@@ -1,6 +1,5 @@
 """Line charts, and differences with their intervals: readable in colour, by colour-blind people and in grey print."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from evaluation.reports.tables import read_rows
 
 # Okabe and Ito's palette (without yellow, which vanishes on white); line styles tell curves apart in grey print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -155,7 +156,7 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has none of the columns.
+        ValueError: If it is damaged or has none of the columns.
     """
     curves = columns_of(path, names)
     if not curves:
@@ -172,11 +173,12 @@ def in_words(column: str) -> str:
 
 def columns_of(path: Path, names: Sequence[str]) -> list[Curve]:
     """Like `run_curves`, but the list may be empty."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}; give the folder of a run that has written a row")
+    rows = read_rows(path)
     curves = []
     for name in names:
-        points = [(float(row["images_seen"]), float(row[name])) for row in rows if row.get(name)]
+        points = [(float(images_seen), float(row[name])) for images_seen, row in rows.items() if row.get(name)]
         if points:
             curves.append(Curve(name, [x for x, _ in points], [y for _, y in points]))
     return curves

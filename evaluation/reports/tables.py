@@ -1,8 +1,9 @@
-"""Results of an evaluation, or scores of a folder of results, as JSON, CSV and rows to print."""
+"""Tables: results of an evaluation or scores of a folder as JSON, CSV and rows to print; those of a run, read."""
 
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +69,38 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows([_cell_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return text.getvalue()
+
+
+def read_rows(path: Path) -> dict[int, dict[str, str]]:
+    """Reads train.csv or validation.csv of a run.
+
+    Args:
+        path: The file. A last line without an end counts as not written: it still is, or a full disk cut it off.
+
+    Returns:
+        The cells, numbers or empty, by images seen, in the order of the file; nothing where there is no file.
+
+    Raises:
+        ValueError: The file is damaged; names the line.
+    """
+    if not os.path.lexists(path):
+        return {}
+    rows: dict[int, dict[str, str]] = {}
+    reader: csv.DictReader[str] | None = None
+    try:
+        whole_lines = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        reader = csv.DictReader(io.StringIO(whole_lines), restval="")
+        if "images_seen" not in (reader.fieldnames or ()):
+            raise ValueError("there is no column images_seen")
+        for cells in reader:
+            rows[int(cells.pop("images_seen"))] = cells
+            [float(cell) for cell in cells.values() if cell]
+    except (ValueError, TypeError, csv.Error) as error:
+        where = f" in line {reader.line_num}" if reader else ""
+        raise ValueError(
+            f"{path} is damaged{where} ({str(error)[:100]}); mend it, or move it away: the run goes on without its rows"
+        ) from error
+    return rows
 
 
 def _cell_text(text: str) -> str:

@@ -1,6 +1,5 @@
 """What a file of weights is, in a few lines: ours or foreign, checkpoint or exported model."""
 
-import csv
 import math
 from collections import Counter
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from evaluation.reports.tables import read_rows
 from inference.restorers import is_exported, load_restorer
 from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
@@ -120,13 +120,9 @@ def _facts_of_run(path: Path) -> dict[str, str]:
         "trained with": _words({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
         "data": _words(record["data"]),
     }
-    table = run / "validation.csv"
-    if table.is_file():
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if rows:
-            facts["last validation"] = _words(rows[-1])
-            facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
+    for images_seen, cells in list(read_rows(run / "validation.csv").items())[-1:]:
+        facts["last validation"] = _words({"images_seen": images_seen, **cells})
+        facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
     return facts
 
 

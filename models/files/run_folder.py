@@ -220,7 +220,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     record: dict[str, Any] = _read(folder / "run.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
     try:
-        dict(record["data"]), record["sessions"][-1]["num_processes"]
+        dict(record["data"]), record["sessions"][-1]
+        [session[name] for session in record["sessions"] for name in ("num_processes", "num_threads", "precision")]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'run.json'} is damaged: it is no record of a run ({error})") from error
     return record

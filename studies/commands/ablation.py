@@ -46,7 +46,7 @@ def carry_out_study(request: Request) -> None:
     with live_progress("planning the runs"):
         members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
-        command_line.say(describe_plan(members))
+        command_line.print_names(describe_plan(members))
         return
     slots = share_machine(runs.at_once)
     failed = {} if request.report.report_only else carry_out(members, slots)
@@ -186,4 +186,4 @@ def repeating_command(request: Request) -> str:
 
 def say(text: str) -> None:
     """A line with the time."""
-    command_line.say(f"{datetime.now():%H:%M:%S} {text}")
+    command_line.print_names(f"{datetime.now():%H:%M:%S} {text}")

@@ -58,6 +58,11 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
     assert {k: repeated[k] for k in ("degraded", "restored")} == {k: figures[k] for k in ("degraded", "restored")}
 
 
+def hear_the_terminal() -> None:
+    """Tests under nohup have SIGHUP ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def children_of(folder: Path) -> list[int]:
     """Numbers of the processes whose command line names a folder."""
     commands = {int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.is_file()}
@@ -66,7 +71,7 @@ def children_of(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_demo_that_is_stopped_leaves_no_process_behind_and_its_training_has_saved(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -75,7 +80,8 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind_and_its_training_has_sa
     assert drawn.returncode == 0, drawn.stderr
     options = ["--faces", str(faces), "--output", str(output), "--prior-images", "64000"]
     with (tmp_path / "log").open("wb") as log:
-        demo = subprocess.Popen([sys.executable, "-m", "scripts.run_demo", *options], cwd=ROOT, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "scripts.run_demo", *options]
+        demo = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=hear_the_terminal)
         deadline = time.monotonic() + 240
         while not any((output / "prior").glob("samples/*.png")):
             assert demo.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()

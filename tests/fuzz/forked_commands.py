@@ -38,7 +38,7 @@ class Outcome:
     """None where it was ended since it was at work for long."""
     output: bytes
     seconds: float
-    """Of the processor."""
+    """Processor time it took."""
     mebibytes: float = 0.0
 
 
@@ -60,7 +60,7 @@ def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float) 
         _carry_out(action)
     code, usage = _wait(process, time.monotonic() + 10 * seconds)
     used = usage.ru_utime + usage.ru_stime
-    code = None if used >= seconds and code == -signal.SIGXCPU else code
+    code = None if code == -signal.SIGXCPU else code
     return Outcome(code, log.read_bytes(), used, max(usage.ru_maxrss - own, 0) / 1024)
 
 

@@ -31,7 +31,7 @@ KINDS = ("value", "value", "value", "value", "drop", "repeat", "option", "option
 
 @dataclass
 class Tally:
-    """Of all command lines of a command."""
+    """How all tried command lines of a command ended."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)

@@ -68,7 +68,8 @@ def test_a_folder_without_a_run_and_images_out_of_range_are_refused(run: Run, tm
     code, _, errors = run(verify_run.main, tmp_path)
     assert code == 2 and "holds no run: there is no config.yaml" in errors
     (tmp_path / "config.yaml").write_text("data: {batch_size: 4}\nrun: {log_every_images: 8, total_images: 24}\n")
-    (tmp_path / "run.json").write_text(json.dumps({"data": {}, "sessions": [{"num_processes": 1}]}))
+    session = {"num_processes": 1, "num_threads": 1, "precision": "32-true"}
+    (tmp_path / "run.json").write_text(json.dumps({"data": {}, "sessions": [session]}))
     code, _, errors = run(verify_run.main, tmp_path, "--images", 100)
     assert code == 2 and "--images must lie between one batch of 4 and the 24 of the run, got 100" in errors
 

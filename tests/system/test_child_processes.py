@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from system.child_processes import PARENT, Children
+from system.child_processes import ENDING_SIGNALS, PARENT, Children
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
@@ -22,7 +22,7 @@ def main():
     def end(number, frame):
         Path(sys.argv[1]).write_text(f"ended by {number}")
         sys.exit(7)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, end)
     Path(sys.argv[1]).write_text("ready")
     while True:
@@ -31,9 +31,10 @@ def main():
 command_line.conclude(main)
 """
 WRAPPER = """
-import sys
+import signal, sys
 from system.child_processes import Children
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup have it ignored
 with Children() as children:
     children.run([sys.argv[1], sys.argv[2]])
 """
@@ -62,7 +63,7 @@ def note(folder: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", list(ENDING_SIGNALS))
 def test_a_signal_is_passed_on_and_told_by_the_exit_code_after_the_child_has_ended(
     number: signal.Signals, wrapper: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
@@ -102,6 +103,17 @@ def test_signals_mean_again_what_they_meant_before() -> None:
         assert signal.getsignal(signal.SIGTERM) is not before
         assert children.run(["-c", "import sys; sys.exit(3)"]) == 3
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_that_nohup_has_started_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Children() as children:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert children.stopped_by == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert children.run(["-c", "import os, signal; os.kill(os.getpid(), signal.SIGHUP)"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_a_child_starts_has_no_parent_of_the_wrapper_to_end_with(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import threading
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor
 
-from system.child_processes import ENDING_SIGNALS, SECONDS_TO_END
+from system.child_processes import ENDING_SIGNALS, SECONDS_TO_END, take_signals
 from train.processes.peer_watch import PeerWatch
 
 
@@ -141,9 +140,7 @@ class EndingSignals:
 
     def listen(self) -> None:
         """Takes the signals over from Python; Ctrl-C twice still interrupts at once."""
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING_SIGNALS:
-                signal.signal(number, self._receive)
+        take_signals(self._receive)
 
     def should_end(self, trainer: Trainer, iteration: int) -> bool:
         """Tells whether a process got a signal; several ask each other now and then, as that waits for the GPU."""

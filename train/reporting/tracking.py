@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
+from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoint_path, read_record
 from system.atomic_file import replacing
 from train.run.checkpoints import RunCheckpoints
@@ -28,45 +29,38 @@ class CsvLog:
         path: File to continue or to begin.
         images_seen: Progress of the run at its start; rows beyond it, of a run that got further before it was killed,
             are removed.
+
+    Raises:
+        ValueError: The file is damaged.
     """
 
     def __init__(self, path: Path, images_seen: int) -> None:
         self.path = path
-        self._columns = ["images_seen"]
-        rows: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or self._columns)
-                rows = [row for row in reader if int(row["images_seen"]) <= images_seen]
-        self._rewrite(rows)
+        rows = read_rows(path)
+        self._columns = ["images_seen", *next(iter(rows.values()), {})]
+        self._rewrite({images: cells for images, cells in rows.items() if images <= images_seen})
 
     def append(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Adds a row."""
         new = [name for name in values if name not in self._columns]
         if new:
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
             self._columns += new
-            self._rewrite(rows)
+            self._rewrite(read_rows(self.path))
         with self.path.open("a", newline="") as file:
             row = {"images_seen": images_seen, **{name: f"{value:.6g}" for name, value in values.items()}}
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+    def _rewrite(self, rows: Mapping[int, Mapping[str, str]]) -> None:
         with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({"images_seen": images_seen, **cells} for images_seen, cells in rows.items())
 
 
 def read_table(path: Path) -> dict[int, dict[str, float]]:
-    """The values of a table by images seen, in the order of the file; empty where there is no file."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {int(row.pop("images_seen")): {name: float(value) for name, value in row.items() if value} for row in rows}
+    """The values of a table by images seen, without empty cells; see `evaluation.reports.tables.read_rows`."""
+    rows = read_rows(path)
+    return {images: {name: float(cell) for name, cell in cells.items() if cell} for images, cells in rows.items()}
 
 
 class Tracking(Callback):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of, read_config, recorded, sound_checkpoint
 from system import atomic_file
 from train.run.record import describe_session, find_difference, flat_settings, write_record
@@ -31,7 +32,7 @@ class Start:
 
     @property
     def images_seen(self) -> int:
-        """Of the checkpoint."""
+        """Images that the run has seen up to the checkpoint; 0 where it begins."""
         return images_of(self.checkpoint) if self.checkpoint else 0
 
 
@@ -163,25 +164,18 @@ def _is_run(folder: Path) -> bool:
 
 def _check_nothing_is_lost(folder: Path) -> None:
     """Refuses to begin anew where a run had got beyond its first checkpoint; before it there is nothing to lose."""
-    sessions = recorded(folder)["sessions"]
-    images_seen = max([_last_row(folder / "train.csv"), *(int(one.get("images_seen", 0)) for one in sessions)])
+    begun_at = [session.get("images_seen", 0) for session in recorded(folder)["sessions"]]
+    images_seen = max([*read_rows(folder / "train.csv"), *begun_at], default=0)
     try:
         settings = read_config(folder)
         first = settings["run"]["checkpoint_every_images"] + settings["data"]["batch_size"]
     except (FileNotFoundError, ValueError, KeyError):
         first = 0
-    if images_seen > first or any(one.get("images_seen", 0) for one in sessions):
+    if images_seen > first or any(begun_at):
         raise ValueError(
             f"{folder} holds the record of a run up to image {images_seen:,} but none of its checkpoints; put one back "
             f"into {folder / 'checkpoints'} to continue, choose another --run.folder or begin again with {OVERWRITE}"
         )
-
-
-def _last_row(table: Path) -> int:
-    """Images seen at the end of a table, 0 where there is no row."""
-    rows = table.read_text(errors="replace").splitlines()[1:] if table.is_file() else []
-    first_cells = [row.partition(",")[0] for row in rows]
-    return max((int(cell) for cell in first_cells if cell.isdecimal()), default=0)
 
 
 def _check_removable(folder: Path, config: dict[str, Any]) -> None:

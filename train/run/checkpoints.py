@@ -101,6 +101,6 @@ class RunCheckpoints(Callback):
     def _remove_old(self, images_seen: int) -> None:
         """Keeps the latest and the best ones; what lies beyond the run's progress is damaged and stays."""
         paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen and path.is_file()]
-        best = {checkpoint_path(self.folder, one[1]) for one in (self.best, self._best_on_rhythm) if one}
+        best = {checkpoint_path(self.folder, best[1]) for best in (self.best, self._best_on_rhythm) if best}
         for path in set(paths[: -self.settings.keep_checkpoints]) - best:
             path.unlink()

@@ -39,7 +39,7 @@ class Photographs:
         """Every folder or archive once."""
         degraded = None if self.pairs is None else self.pairs.degraded
         sets = (self.faces, self.validation_faces, degraded, self.validation_degraded, self.real)
-        return list({one.path: one for one in sets if one is not None}.values())
+        return list({faces.path: faces for faces in sets if faces is not None}.values())
 
     def describe(self) -> str:
         """What a run trains on, in one line."""
@@ -59,19 +59,19 @@ def open_photographs(settings: FaceSettings) -> Photographs:
         FileNotFoundError: A folder is missing.
         ValueError: A set cannot be used, or a face has no degraded version.
     """
-    faces, most, names = open_faces(settings.faces), settings.num_validation_faces, settings.names
+    faces, num_held_out, names = open_faces(settings.faces), settings.num_validation_faces, settings.names
     real = None if settings.real_faces is None else open_faces(settings.real_faces)
     degraded = None
     if settings.degraded is not None:
         degraded = match_degraded(open_faces(settings.degraded), faces, names, may_be_more=True)
     validation_degraded = None
     if settings.validation_faces is None:
-        faces, validation_faces = hold_out(faces, most)
+        faces, validation_faces = hold_out(faces, num_held_out)
         if degraded is not None:
             number = len(faces)
             degraded, validation_degraded = degraded.take(slice(number)), degraded.take(slice(number, None))
     else:
-        validation_faces = open_faces(settings.validation_faces).take(slice(most))
+        validation_faces = open_faces(settings.validation_faces).take(slice(num_held_out))
         if settings.validation_degraded is not None:
             stored = open_faces(settings.validation_degraded)
             validation_degraded = match_degraded(stored, validation_faces, names, may_be_more=True)

@@ -18,7 +18,7 @@ REPORT, STATE, BEFORE = "report.json", "state.ckpt", "before.ckpt"
 
 
 LARGEST_SENSIBLE = 1e6
-"""Of losses and scores, which stay below a hundred where training works: beyond it nothing is learned any more."""
+"""Losses and scores stay below a hundred where training works: beyond it nothing is learned any more."""
 
 
 class Divergence:

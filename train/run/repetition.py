@@ -1,6 +1,5 @@
 """Repeating a part of a run in another folder, with the settings of its record, and comparing it bit for bit."""
 
-import csv
 import json
 import os
 import shutil
@@ -13,14 +12,16 @@ import torch
 import yaml
 from torch import Tensor
 
+from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoint_path, images_of, read_config, read_record
 from system.child_processes import Children
-from system.command_line import say
+from system.command_line import print_names
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.settings import WHOLE
 
 CLOCK = ("speed/", "memory/")
 """Columns that depend on the clock and the machine."""
+TABLES = ("train.csv", "validation.csv")
 
 
 def verify(run: Path, num_images: int | None = None) -> bool:
@@ -44,6 +45,8 @@ def verify(run: Path, num_images: int | None = None) -> bool:
         raise ValueError(
             f"--images must lie between one batch of {batch_size} and the {total_images} of the run, got {num_images}"
         )
+    for name in TABLES:
+        read_rows(run / name)  # a damaged one is told before the work
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         if config["run"].get("convolutions") != WHOLE:
@@ -53,14 +56,14 @@ def verify(run: Path, num_images: int | None = None) -> bool:
             raise ValueError(f"the run cannot be repeated: {problem}")
         repetition = read_record(folder)
         compared, different = compare_runs(run, folder, wanted)
-    say(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
+    print_names(f"{run}: the first {wanted:,} images repeated; compared: {', '.join(compared) or 'nothing'}")
     if not compared:
         raise ValueError(f"nothing of {run} can be compared before image {wanted}; give more --images")
     if not different:
         print("equal bit for bit")
         return True
-    say("\n".join(["different:", *different[:20]]))
-    say("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
+    print_names("\n".join(["different:", *different[:20]]))
+    print_names("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
     return False
 
 
@@ -93,7 +96,7 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
         start = _place_start(source, images_seen, folder, config, record)
         print(f"training from {start} to image {total_images:,}", flush=True)
         problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)
-        say("\n".join(_findings(folder / "train.csv", total_images, problem)))
+        print_names("\n".join(_findings(folder / "train.csv", total_images, problem)))
 
 
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:
@@ -139,33 +142,35 @@ def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str
         What was compared, and where it differs.
     """
     compared, different = [], []
-    for name in ("train.csv", "validation.csv"):
-        one, other = (_rows(folder / name, num_images) for folder in (run, repetition))
-        if one and other:
-            compared.append(f"{len(one)} rows of {name}")
-            ended = {num_images} - set(one)  # the repetition ends there, with a row of its own
-            for image in sorted((set(one) | set(other)) - ended):
-                before, now = one.get(image, {}), other.get(image, {})
-                names = [n for n in sorted({*before, *now} - {"images_seen"}) if before.get(n, "") != now.get(n, "")]
+    for name in TABLES:
+        rows, repeated = (_rows(folder / name, num_images) for folder in (run, repetition))
+        if rows and repeated:
+            compared.append(f"{len(rows)} rows of {name}")
+            ended = {num_images} - set(rows)  # the repetition ends there, with a row of its own
+            for image in sorted((set(rows) | set(repeated)) - ended):
+                before, now = rows.get(image, {}), repeated.get(image, {})
+                names = [n for n in sorted({*before, *now}) if before.get(n, "") != now.get(n, "")]
                 different += [f"{name} at image {image}: {n} {before.get(n)} was, {now.get(n)} now" for n in names]
     paths = [checkpoint_path(folder / "checkpoints", num_images) for folder in (run, repetition)]
     if all(path.is_file() for path in paths):
         compared.append(f"{paths[0].name}")
-        one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+        stored, again = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
         for name in ("state_dict", "optimizer_states", "images_seen"):
-            different += [f"{paths[0].name}: {place}" for place in differences(one[name], other[name], name)]
+            different += [f"{paths[0].name}: {place}" for place in differences(stored[name], again[name], name)]
     return compared, different
 
 
-def differences(one: Any, other: Any, name: str) -> list[str]:
+def differences(before: Any, now: Any, name: str) -> list[str]:
     """Where two nested structures of tensors and plain values differ in any bit."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return [] if torch.equal(one, other) else [name]
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [d for key in one for d in differences(one[key], other[key], f"{name}.{key}")]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [d for i, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{name}.{i}")]
-    return [] if one == other else [name]
+    if isinstance(before, Tensor) and isinstance(now, Tensor):
+        return [] if torch.equal(before, now) else [name]
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        pairs = [(key, before[key], now[key]) for key in before]
+    elif isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
+        pairs = list(zip(range(len(now)), before, now, strict=True))
+    else:
+        return [] if before == now else [name]
+    return [place for key, was, is_now in pairs for place in differences(was, is_now, f"{name}.{key}")]
 
 
 def changes(record: dict[str, Any], repetition: dict[str, Any]) -> list[str]:
@@ -185,11 +190,8 @@ def _at(record: dict[str, Any], place: str) -> Any:
 
 
 def _rows(path: Path, num_images: int) -> dict[int, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) <= num_images]
-    return {int(row["images_seen"]): {n: v for n, v in row.items() if not n.startswith(CLOCK)} for row in rows}
+    rows = {images: cells for images, cells in read_rows(path).items() if images <= num_images}
+    return {images: {n: v for n, v in cells.items() if not n.startswith(CLOCK)} for images, cells in rows.items()}
 
 
 def _place_start(source: Path, images_seen: int, folder: Path, config: dict[str, Any], record: dict[str, Any]) -> str:
@@ -208,11 +210,10 @@ def _findings(table: Path, images_seen: int, problem: str) -> list[str]:
     """What the iteration logged, and which of it is not finite."""
     if not table.is_file():
         return [f"training ended before a row was written: {problem}"]
-    with table.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["images_seen"]) == images_seen]
-    if not rows:
+    row = read_rows(table).get(images_seen)
+    if row is None:
         return [f"training ended before the iteration was done: {problem}"]
-    values = {name: float(value) for name, value in rows[-1].items() if value}
+    values = {name: float(value) for name, value in row.items() if value}
     skipped = [name.partition("/")[0] for name in ("generator/skipped", "discriminator/skipped") if values[name] > 0]
     terms = [name for name, value in values.items() if value != value]
     lines = [f"{name} is not finite" for name in terms]

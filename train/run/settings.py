@@ -99,21 +99,21 @@ class FaceSettings:
     """How names of degraded versions differ from those of faces, such as ['{}x4'], or of both, such as
     ['{}_lq','{}_hq']; suffixes may differ anyway."""
     synthetic_share: float | None = None
-    """Of the images, that are degraded by the preset although there are degraded versions, from 0 to 1; null: none."""
+    """Share of the images that are degraded by the preset although there are degraded versions, 0 to 1; null: none."""
     validation_degraded: Path | None = None
     """Degraded versions of `validation_faces`; null degrades them by the preset. Held-out faces of `faces` take theirs
     from `degraded`."""
     real_faces: Path | None = None
     """Stage 2: low-quality faces without targets; the first ones are restored for a picture at each validation."""
     flip_probability: float = 0.5
-    """Of mirroring a training face."""
+    """Probability of mirroring a training face."""
     num_workers: int = 2
     """Processes that read photographs, per training process; 0 reads in the training process."""
     cache_mebibytes: int = 256
     """Memory for resized photographs, per worker."""
     max_broken_share: float = 0.01
-    """Of the faces may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first; else one is
-    always allowed."""
+    """Share of the faces that may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first
+    one; else one is always allowed."""
 
     def __post_init__(self) -> None:
         problems = []

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of
 from system import machine
 from system.child_processes import Children
@@ -46,7 +47,7 @@ class Soak:
     images_between: int = 256
     """Images a run gets on, on average, before a kill."""
     seed: int = 0
-    """Of the moments of the kills."""
+    """Root of the moments of the kills."""
 
     def __post_init__(self) -> None:
         if self.folder.exists():
@@ -64,7 +65,7 @@ class Soak:
 
     @property
     def faces(self) -> Path:
-        """Of all runs."""
+        """Folder of the faces that all runs train on."""
         return self.folder / "faces"
 
 
@@ -179,10 +180,8 @@ def compare_stage(stage: str, whole: Path, killed: Path, total_images: int) -> t
 
 def _progress(folder: Path) -> int:
     """Images of the last row or checkpoint."""
-    table = folder / "train.csv"
-    rows = table.read_text().splitlines()[1:] if table.is_file() else []
-    logged = [int(row.partition(",")[0]) for row in rows[-1:] if row.partition(",")[0].isdigit()]
-    return max([0, *logged, *(images_of(path) for path in checkpoints_in(folder / "checkpoints"))])
+    saved = [images_of(path) for path in checkpoints_in(folder / "checkpoints")]
+    return max([0, *read_rows(folder / "train.csv"), *saved])
 
 
 def _half_written(folder: Path) -> list[Path]:

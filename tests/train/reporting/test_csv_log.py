@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from evaluation.reports.charts import columns_of
 from train.reporting.tracking import CsvLog, read_table
 
 
@@ -52,3 +55,35 @@ def test_a_table_is_read_as_numbers_by_images_seen_without_empty_cells(tmp_path:
     log.append(16, {"loss": -2.0, "penalty": 1e-9})
     assert read_table(tmp_path / "train.csv") == {8: {"loss": 0.5}, 16: {"loss": -2.0, "penalty": 1e-9}}
     assert read_table(tmp_path / "validation.csv") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"images_seen,loss\n8,0.5\neight,0.5\n", "in line 3 (invalid literal for int"),
+        (b"images_seen,loss\n8,half\n", "in line 2 (could not convert string to float: 'half')"),
+        (b"images_seen,loss\n8,0.5,0.25\n", "in line 2 ("),
+        (b"loss\n0.5\n", "in line 1 (there is no column images_seen)"),
+        (b"images_seen,loss\n8,0.5\n\0\0\0\0\n", "in line 3 ("),
+        (b"", "(there is no column images_seen)"),
+        (b"\0\0\0\n", "(there is no column images_seen)"),
+        (b"\xff\xfe\n", "('utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_line_whoever_reads_it(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes(content)
+    for read in (lambda: read_table(path), lambda: CsvLog(path, 8), lambda: columns_of(path, ["loss"])):
+        with pytest.raises(ValueError, match="damaged") as raised:
+            read()  # type: ignore[no-untyped-call]
+        assert str(raised.value).startswith(f"{path} is damaged")
+        assert reason in str(raised.value) and "\n" not in str(raised.value)
+    assert path.read_bytes() == content
+
+
+def test_a_row_that_a_full_disk_cut_off_counts_as_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("images_seen,loss\n8,0.5\n1")
+    assert read_table(path) == {8: {"loss": 0.5}}
+    CsvLog(path, 8).append(16, {"loss": 0.25})
+    assert path.read_text().split() == ["images_seen,loss", "8,0.5", "16,0.25"]
