@@ -283,7 +283,9 @@ def test_faces_that_training_held_out_are_the_ones_measured_on(
     run = tmp_path / "run" / "checkpoints"
     run.mkdir(parents=True)
     (run / "trained.safetensors").write_bytes(checkpoint.read_bytes())
-    (run.parent / "run.json").write_text(json.dumps({"data": data, "sessions": [{"num_processes": 1}]}))
+    (run.parent / "run.json").write_text(
+        json.dumps({"data": data, "sessions": [{"num_processes": 1, "num_threads": 1, "precision": "32-true"}]})
+    )
     report = export_bundle(run / "trained.safetensors", tmp_path / "bundle", ParityFaces(faces, num_images=3))
     page = (tmp_path / "bundle" / "report.html").read_text()
     if is_training:

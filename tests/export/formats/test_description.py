@@ -52,7 +52,12 @@ def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
     config["data"] = {"batch_size": 8}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "run.json").write_text(
-        json.dumps({"data": {"fingerprint": "0123abcd"}, "sessions": [{"num_processes": 1}]})
+        json.dumps(
+            {
+                "data": {"fingerprint": "0123abcd"},
+                "sessions": [{"num_processes": 1, "num_threads": 1, "precision": "32-true"}],
+            }
+        )
     )
     (folder / "validation.csv").write_text("images_seen,validation/psnr\n1000,20\n2000,21.5\n")
     code, out, _ = run(command.main, folder)
