@@ -18,6 +18,7 @@ from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch
 from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, ParityFaces, parity_images, write_onnx
 from export.formats.integer_engine import write_integer_onnx
+from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, quantize
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
@@ -78,9 +79,7 @@ def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
     """
     smooth = model_to_uint8(parity_images(ParityFaces(num_images=1), network.architecture.resolution))
     faces = PairBatch(["smooth"], smooth, smooth)
-    settings = QuantizationSettings(
-        "max", "onnxruntime", None, largest_float_flops=0.0, equalize=False, correct_biases=False
-    )
+    settings = QuantizationSettings("max", "onnxruntime", NO_BUDGET, equalize=False, correct_biases=False)
     quantized = quantize(network, map_layers(network), faces, settings, say_nothing)
     write_integer_onnx(path, quantized.network, quantized.grids)
 

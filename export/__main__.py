@@ -89,6 +89,7 @@ def main(
 def _settings(forms: Forms, integers: Integers, has_faces: bool, console: Console) -> "ExportSettings":
     """What was asked for; without --precision, all that can be measured."""
     from export.bundle.contents import ExportSettings
+    from export.int8.layer_selection import Budget
     from export.int8.quantization import QuantizationSettings
 
     precisions = forms.precision
@@ -105,8 +106,7 @@ def _settings(forms: Forms, integers: Integers, has_faces: bool, console: Consol
         num_evaluation=integers.evaluation_faces,
         quantization=QuantizationSettings(
             calibration=integers.calibration_mode,
-            largest_drop_db=integers.largest_drop,
-            largest_float_flops=integers.largest_float_flops,
+            budget=Budget(integers.largest_drop, largest_float_flops=integers.largest_float_flops),
             rounding_iterations=integers.rounding_iterations,
         ),
     )

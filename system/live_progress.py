@@ -3,13 +3,14 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, repeat
 from typing import TextIO
 
-SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 10.0, 30.0
-"""Where there is no terminal."""
+SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 9.0, 30.0
+"""Where there is no terminal; the second line comes as early as the first."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -17,14 +18,39 @@ Tell = Callable[..., None]
 """What gets to know how far a command is: called like `say_nothing`, whose docstring says what its arguments are."""
 
 
-def say_nothing(words: str, done: int = 0, total: int = 0) -> None:
+def say_nothing(words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
     """A `Tell` that does not listen.
 
     Args:
         words: What goes on; other ones than before begin a step of their own, whose time is counted from then on.
         done: Parts of the step.
         total: Of these parts; 0 where they are not counted.
+        share: Of the work of all steps that is done, 0 to 1; 0 where it is not known.
     """
+
+
+def sharing(tell: Tell, steps: Sequence[tuple[str, float]]) -> Tell:
+    """A `Tell` without shares that passes on to one with shares.
+
+    Args:
+        tell: Gets to know what goes on, and how much of all is done.
+        steps: How the words of each step begin, in the order in which the steps come, and about what it costs, in any
+            unit; words of no step cost nothing.
+    """
+    all_costs = sum(cost for _, cost in steps)
+    current, following, before, its_cost = "", 0, 0.0, 0.0
+
+    def listen(words: str, done: int = 0, total: int = 0) -> None:
+        nonlocal current, following, before, its_cost
+        if words != current:
+            current, before, its_cost = words, before + its_cost, 0.0
+            for place in range(following, len(steps)):
+                if words.startswith(steps[place][0]):
+                    following, before, its_cost = place + 1, sum(cost for _, cost in steps[:place]), steps[place][1]
+                    break
+        tell(words, done, total, (before + (its_cost * done / total if total else 0.0)) / all_costs)
+
+    return listen
 
 
 def duration(seconds: float) -> str:
@@ -35,31 +61,40 @@ def duration(seconds: float) -> str:
 
 
 class StepClock:
-    """What is being done, and when it will be done at the speed so far."""
+    """What is being done, and when it and everything will be done at the speed so far.
 
-    def __init__(self, words: str, total: int = 0) -> None:
-        """Args:
+    Args:
         words: Of the first step.
         total: Of its parts; 0 where they are not counted.
-        """
+    """
+
+    def __init__(self, words: str, total: int = 0) -> None:
         self.words, self.done, self.total = words, 0, total
         self.begun = time.monotonic()
+        self._shares_begun: float | None = None
+        self._end: float | None = None
 
-    def tell(self, words: str, done: int = 0, total: int = 0) -> None:
+    def tell(self, words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
         """See `say_nothing`."""
+        now = time.monotonic()
         if words != self.words:
-            self.begun = time.monotonic()
+            self.begun = now
         self.words, self.done, self.total = words, done, total
+        if self._shares_begun is None and total:
+            self._shares_begun = now
+        elif self._shares_begun is not None and share > 0:
+            self._end = now + (now - self._shares_begun) * (1 - share) / share
 
     def line(self) -> str:
-        """The step in one line: parts done and time left, or where these are not known the time it has taken."""
-        seconds = time.monotonic() - self.begun
+        """The step in one line: parts done and time left, where known also in all; else the time it has taken."""
+        now = time.monotonic()
+        in_all = "" if self._end is None else f"; {duration(max(self._end - now, 0.0))} left in all"
         if not self.total:
-            return f"{self.words}: {duration(seconds)} so far"
+            return f"{self.words}: {duration(now - self.begun)} so far{in_all}"
         counted = f"{self.words}: {self.done:,} of {self.total:,}"
         if not self.done:
-            return f"{counted}, {duration(seconds)} so far"
-        return f"{counted}, {duration(seconds * (self.total - self.done) / self.done)} left"
+            return f"{counted}, {duration(now - self.begun)} so far{in_all}"
+        return f"{counted}, {duration((now - self.begun) * (self.total - self.done) / self.done)} left{in_all}"
 
 
 @contextmanager
@@ -90,10 +125,9 @@ def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterato
 
 def _print_lines(clock: StepClock, ended: threading.Event, file: TextIO) -> None:
     """Prints a line after a while, and then now and then."""
-    seconds = SECONDS_TO_FIRST_LINE
-    while not ended.wait(seconds):
+    waits = chain((SECONDS_TO_FIRST_LINE, SECONDS_TO_FIRST_LINE), repeat(SECONDS_BETWEEN_LINES))
+    while not ended.wait(next(waits)):
         print(clock.line(), file=file, flush=True)
-        seconds = SECONDS_BETWEEN_LINES
 
 
 def _draw_bar(clock: StepClock, ended: threading.Event) -> None:

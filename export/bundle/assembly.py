@@ -32,7 +32,8 @@ from export.formats.artefacts import (
     ParityFaces,
     check_difference,
     check_opset,
-    compare_networks,
+    compare_images,
+    restore_one_by_one,
     write_onnx,
     write_safetensors,
     write_torchscript,
@@ -40,10 +41,10 @@ from export.formats.artefacts import (
 from export.static.graph import Cost, count_cost
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
-from models import GPEN, build_generator, read_checkpoint
+from models import GPEN, Architecture, build_generator, read_checkpoint
 from system import machine
 from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
-from system.live_progress import Tell, say_nothing
+from system.live_progress import Tell, say_nothing, sharing
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def export_bundle(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         folder = Path(temporary)
+        tell = sharing(on_step, _costs(faces, settings, generator.architecture))
         network = _write_artefacts(folder, generator, card, settings, tell)
         differences = _compare(folder, generator, uint8_to_model(faces.golden.degraded), tell)
         forms = make_forms(folder, generator, network, faces, settings, tell)
@@ -135,6 +137,30 @@ def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:
     check_apart(found, inputs, "--overwrite")
 
 
+def _costs(faces: BundleFaces, settings: ExportSettings, architecture: Architecture) -> list[tuple[str, float]]:
+    """The steps of an export, and about what each costs, measured in passes of one face through the network."""
+    golden, evaluation = len(faces.golden.names), len(faces.evaluation.names)
+    steps: list[tuple[str, float]] = [
+        ("restoring what", golden),
+        *[("comparing", golden)] * len(FLOAT_ARTEFACTS),
+        ("restoring in", evaluation),
+    ]
+    if "fp16" in settings.precisions:
+        steps.append(("restoring in fp16", 2 * evaluation))
+    if faces.calibration is not None and faces.calibrated_on is not None:
+        number, convolutions = len(faces.calibrated_on.names), 7 * len(architecture.resolutions) - 4
+        prepare: list[tuple[str, float]] = [("rescaling", 2 * number), ("calibrating", 3 * number)]
+        correct: list[tuple[str, float]] = [("correcting", 2 * number)]
+        if iterations := settings.quantization.rounding_iterations:
+            correct.insert(0, ("learning", convolutions * (iterations + 2 * number)))
+        measured = min(settings.quantization.num_sensitivity_faces, len(faces.calibration.names)) * convolutions
+        if settings.quantization.budget.largest_float_flops == 0:
+            measured = 0
+        steps += [*prepare, ("measuring what", 1.5 * measured), *correct, ("restoring in int8, as", 2 * evaluation)]
+        steps += [*prepare, *correct, ("restoring in int8 by", 2 * evaluation)]
+    return steps
+
+
 def _write_artefacts(
     folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, tell: Tell
 ) -> StaticGPEN:
@@ -152,10 +178,10 @@ def _write_artefacts(
 
 def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Tell) -> dict[str, ImageDifference]:
     """Runs every float artefact as its users will."""
-    differences = {}
+    differences, expected = {}, restore_one_by_one(generator, images, tell)
     for name in FLOAT_ARTEFACTS:
-        tell(f"comparing {name} with the network on {len(images)} images")
-        differences[name] = compare_networks(generator, load_restorer(folder / name), images)
+        restorer = load_restorer(folder / name)
+        differences[name] = compare_images(expected, restorer, images, f"comparing {name} with the network", tell)
         check_difference(name, differences[name])
     return differences
 

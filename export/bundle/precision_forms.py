@@ -19,8 +19,15 @@ from export.bundle.contents import (
     LayerEntry,
 )
 from export.bundle.faces import BundleFaces
-from export.formats.artefacts import ImageDifference, check_difference, compare_networks, write_torchscript
+from export.formats.artefacts import (
+    ImageDifference,
+    check_difference,
+    compare_images,
+    restore_one_by_one,
+    write_torchscript,
+)
 from export.formats.integer_engine import write_integer_onnx
+from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.simulation import BATCH_SIZE, quality
 from export.static.graph import Layer, map_layers
@@ -129,7 +136,8 @@ def _quantize_for_card(
     tell("tracing what int8 is compiled from")
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
-    difference = compare_networks(card.network, restorer, uint8_to_model(faces.golden.degraded))
+    images = uint8_to_model(faces.golden.degraded)
+    difference = compare_images(restore_one_by_one(card.network, images), restorer, images)
     check_difference(INTEGER_TORCHSCRIPT_NAME, difference)
     return card, difference
 
@@ -139,7 +147,7 @@ def _run_in_integers(folder: Path, generator: GPEN, faces: BundleFaces, settings
     assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
-    chosen = replace(settings.quantization, target="onnxruntime", largest_drop_db=None, largest_float_flops=0.0)
+    chosen = replace(settings.quantization, target="onnxruntime", budget=NO_BUDGET)
     engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, tell, faces.range_faces)
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)
@@ -158,20 +166,20 @@ def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormRe
 
 def missed_budgets(results: Sequence[FormResult], settings: QuantizationSettings) -> list[str]:
     """Names every form of int8 that costs more than was allowed."""
-    by_float, warnings = results[0].quality, []
+    by_float, budget, warnings = results[0].quality, settings.budget, []
     for result in results:
-        if not result.form.startswith("int8") or settings.largest_drop_db is None:
+        if not result.form.startswith("int8") or budget.largest_drop_db is None:
             continue
         assert by_float is not None and result.quality is not None  # int8 without faces was refused
-        if settings.budget.is_met(result.quality, by_float):
+        if budget.is_met(result.quality, by_float):
             continue
         where, advice = "", "--largest-float-flops, --rounding-iterations or quantization-aware fine-tuning"
         if result.form.endswith("onnxruntime"):
             where, advice = f", run on {processor()}", "another --calibration-mode or quantization-aware fine-tuning"
         warnings.append(
             f"{result.form}{where} misses its budget: {by_float.psnr - result.quality.psnr:.3f} dB below float and "
-            f"{result.psnr_to_float:.1f} dB from it, {settings.largest_drop_db:g} at most and at least "
-            f"{settings.least_psnr_to_float_db:g} are allowed; try {advice}"
+            f"{result.psnr_to_float:.1f} dB from it, {budget.largest_drop_db:g} at most and at least "
+            f"{budget.least_psnr_to_float_db:g} are allowed; try {advice}"
         )
     return warnings
 

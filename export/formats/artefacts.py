@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from export.static.network import StaticGPEN
 from inference.restorers import METADATA_NAME, accepted_deprecations
 from models import GPEN, Architecture, save_release
 from system.atomic_file import replacing
+from system.live_progress import Tell, say_nothing
 
 SAFETENSORS_NAME = "generator.safetensors"
 TORCHSCRIPT_NAME = "generator.torchscript.pt"
@@ -197,29 +197,42 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     return torch.cat([uint8_to_model(pair.degraded) for pair in pairs])
 
 
-def compare_networks(
-    reference: Callable[[Tensor], Tensor], candidate: Callable[[Tensor], Tensor], images: Tensor
+def compare_images(
+    expected: Tensor,
+    restore: Callable[[Tensor], Tensor],
+    images: Tensor,
+    words: str = "comparing",
+    on_step: Tell = say_nothing,
 ) -> ImageDifference:
-    """Compares two networks image by image.
+    """Compares what a network makes of images, one by one, with what it should make of them.
 
     Args:
-        reference: What the images should be; [1, 3, R, R] to [1, 3, R, R].
-        candidate: What an artefact makes of them.
+        expected: [N, 3, R, R].
+        restore: Maps [1, 3, R, R] to [1, 3, R, R].
         images: Inputs [N, 3, R, R] in [-1, 1].
+        words: What this is, for `on_step`.
+        on_step: Told how many images are done.
 
     Returns:
         Largest and mean absolute difference; not a number where one of the two is not.
     """
-    largest, total = 0.0, 0.0
+    differences = []
     with torch.no_grad():
-        for image in images.split(1):
-            difference = (reference(image).double() - candidate(image).double()).abs()
-            # `max` of Python would drop a NaN that comes second.
-            largest = (
-                math.nan if math.isnan(largest) or difference.isnan().any() else max(largest, float(difference.max()))
-            )
-            total += float(difference.mean())
-    return ImageDifference(largest, total / len(images))
+        for number, (image, wanted) in enumerate(zip(images.split(1), expected.split(1), strict=True)):
+            on_step(words, number, len(images))
+            differences.append((wanted.double() - restore(image).double()).abs())
+    difference = torch.cat(differences)
+    return ImageDifference(float(difference.max()), float(difference.mean()))  # of torch, where NaN is the largest
+
+
+def restore_one_by_one(network: Callable[[Tensor], Tensor], images: Tensor, on_step: Tell = say_nothing) -> Tensor:
+    """What a network makes of images [N, 3, R, R] in [-1, 1], each by itself, to compare with."""
+    restored = []
+    with torch.no_grad():
+        for number, image in enumerate(images.split(1)):
+            on_step("restoring what artefacts are compared with", number, len(images))
+            restored.append(network(image))
+    return torch.cat(restored)
 
 
 def check_difference(name: str, difference: ImageDifference) -> None:

@@ -59,6 +59,10 @@ class Budget:
         )
 
 
+NO_BUDGET = Budget(None, largest_float_flops=0.0)
+"""Everything in int8, whatever it costs."""
+
+
 def exclude_layers(
     measure: Measure,
     grids: Grids,

@@ -1,7 +1,7 @@
 """Post-training quantization of the static form, and what each remedy and each way of calibration is worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from evaluation.pairs import PairBatch
 from export.int8.adaptive_rounding import correct_biases, learn_rounding
 from export.int8.equalization import equalize, random_factors, rescale
 from export.int8.layer_selection import (
+    NO_BUDGET,
     Budget,
     LayerSensitivity,
     exclude_layers,
@@ -43,12 +44,8 @@ class QuantizationSettings:
     """Where the ranges of activations end: max, mse, percentile (99.99) or kl."""
     target: Target = "vacc"
     """Whose arithmetic is simulated."""
-    largest_drop_db: float | None = 0.10
-    """How much PSNR against the clean faces int8 may cost; None: as little as the FLOPs in float allow."""
-    least_psnr_to_float_db: float = 45.0
-    """Of the int8 images against the float network's; goes with `largest_drop_db`."""
-    largest_float_flops: float = 0.05
-    """Share of the FLOPs that may stay in float; 0 excludes no convolution and skips the sensitivity."""
+    budget: Budget = field(default_factory=Budget)
+    """What int8 may cost; no FLOPs in float exclude no convolution and skip the sensitivity."""
     equalize: bool = True
     """Rescale channels before calibration."""
     correct_biases: bool = True
@@ -62,12 +59,6 @@ class QuantizationSettings:
         for name, lowest in (("rounding_iterations", 0), ("num_sensitivity_faces", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"quantization: {name} must be at least {lowest}, got {getattr(self, name)}")
-        _ = self.budget
-
-    @property
-    def budget(self) -> Budget:
-        """What int8 may cost."""
-        return Budget(self.largest_drop_db, self.least_psnr_to_float_db, self.largest_float_flops)
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def _select(
     on_step: Tell,
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
     """Sensitivity of all convolutions, and which of them stay in float."""
-    if settings.largest_float_flops == 0:
+    if settings.budget.largest_float_flops == 0:
         return (), {}
     number = settings.num_sensitivity_faces
     names, degraded, target = calibration
@@ -227,7 +218,7 @@ def comparisons(
 
 def _ways(target: Target, rounding_iterations: int, float_flops: float) -> Iterator[tuple[str, QuantizationSettings]]:
     """From rounding alone to everything, then the other calibrations and the choice of layers."""
-    everything = QuantizationSettings(target=target, largest_drop_db=None, largest_float_flops=0.0)
+    everything = QuantizationSettings(target=target, budget=NO_BUDGET)
     plain = replace(everything, equalize=False, correct_biases=False)
     for calibration in CALIBRATIONS:
         yield f"{calibration} alone", replace(plain, calibration=calibration)
@@ -241,5 +232,5 @@ def _ways(target: Target, rounding_iterations: int, float_flops: float) -> Itera
     if float_flops:
         yield (
             f"the same as mse, up to {float_flops:.0%} of the FLOPs in float",
-            replace(everything, largest_float_flops=float_flops),
+            replace(everything, budget=Budget(None, largest_float_flops=float_flops)),
         )

@@ -25,7 +25,8 @@ from export.formats.artefacts import (
     ImageDifference,
     ParityFaces,
     check_difference,
-    compare_networks,
+    compare_images,
+    restore_one_by_one,
 )
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
@@ -84,7 +85,9 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     ranges, files = load_preset("released"), open_faces(faces)
     last = files.take(slice(-2, None))
     images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
-    fresh = compare_networks(generators["concat"], load_restorer(tmp_path / "bundle" / "generator.onnx"), images)
+    fresh = compare_images(
+        restore_one_by_one(generators["concat"], images), load_restorer(tmp_path / "bundle" / "generator.onnx"), images
+    )
     assert fresh == report.differences["generator.onnx"]
 
 
@@ -176,8 +179,8 @@ def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> 
     def broken_second(image: torch.Tensor) -> torch.Tensor:
         return image if torch.equal(image, images[:1]) else image * float("nan")
 
-    assert torch.isnan(torch.tensor(compare_networks(lambda image: image, broken_second, images).largest))
-    shifted = compare_networks(lambda image: image, lambda image: image + 0.5, images)
+    assert torch.isnan(torch.tensor(compare_images(images, broken_second, images).largest))
+    shifted = compare_images(images, lambda image: image + 0.5, images)
     assert (shifted.largest, shifted.mean) == (pytest.approx(0.5, abs=1e-6), pytest.approx(0.5, abs=1e-6))
 
 

@@ -16,7 +16,14 @@ from evaluation.pairs import PairBatch, degraded_pairs
 from export.bundle.page import sensitivity_plot
 from export.int8.adaptive_rounding import correct_biases, learn_rounding, rounding_up
 from export.int8.equalization import random_factors, rescale
-from export.int8.layer_selection import Budget, LayerSensitivity, exclude_layers, layer_sensitivity, measure_on
+from export.int8.layer_selection import (
+    NO_BUDGET,
+    Budget,
+    LayerSensitivity,
+    exclude_layers,
+    layer_sensitivity,
+    measure_on,
+)
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.simulation import Quality, calibration_ranges, choose_grids, quality, restore_with, simulate
 from export.static.graph import map_layers
@@ -192,9 +199,9 @@ def test_without_a_budget_in_decibels_the_flops_are_spent_as_long_as_it_helps() 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_budgets_that_cannot_be_are_refused(share: float) -> None:
     with pytest.raises(ValueError, match="must be from 0 to 1"):
-        QuantizationSettings(largest_float_flops=share)
+        QuantizationSettings(budget=Budget(largest_float_flops=share))
     with pytest.raises(ValueError, match="at least 0 dB"):
-        QuantizationSettings(largest_drop_db=share - 2)
+        QuantizationSettings(budget=Budget(share - 2))
     with pytest.raises(ValueError, match="num_sensitivity_faces must be at least 1"):
         QuantizationSettings(num_sensitivity_faces=0)
 
@@ -203,7 +210,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
     network: StaticGPEN, faces: PairBatch
 ) -> None:
     layers = map_layers(network)
-    settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
+    settings = QuantizationSettings(budget=NO_BUDGET)
     result = quantize(network, layers, faces, settings, say_nothing)
     by_float_images = simulate(network, {}, faces.degraded)
     by_float = model_to_uint8(by_float_images)
@@ -223,7 +230,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 
 
 def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticGPEN, faces: PairBatch) -> None:
-    settings = QuantizationSettings(least_psnr_to_float_db=200.0, largest_float_flops=0.03, num_sensitivity_faces=1)
+    settings = QuantizationSettings(budget=Budget(0.1, 200.0, 0.03), num_sensitivity_faces=1)
     layers = map_layers(network)
     result = quantize(network, layers, faces, settings, say_nothing)
     assert result.reasons
@@ -237,7 +244,7 @@ def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticG
 
 
 def test_ranges_may_come_from_other_faces(network: StaticGPEN, faces: PairBatch) -> None:
-    settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
+    settings = QuantizationSettings(budget=NO_BUDGET)
     dark = faces.degraded // 4
     result = quantize(network, map_layers(network), faces, settings, say_nothing, dark)
     assert result.input_ranges["encoder.from_rgb"] == (-1.0, pytest.approx(float(dark.max()) / 127.5 - 1))
@@ -263,7 +270,7 @@ def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photograp
     calibration, evaluation = pairs(photographs.parent / "train", 50, 1), pairs(photographs, 100, 0)
     network = StaticGPEN(load_generator(ROOT / "weights" / "gpen_64.safetensors"))
     layers = map_layers(network)
-    settings = QuantizationSettings(largest_drop_db=None, largest_float_flops=0.0)
+    settings = QuantizationSettings(budget=NO_BUDGET)
     for candidate, largest_drop in ((network, 0.10), (rescale(network, random_factors(network, 1.0)), 0.15)):
         result = quantize(candidate, layers, calibration, settings, say_nothing)
         by_float, by_int8 = measured(candidate, result)
