@@ -13,6 +13,7 @@ def main(
     output: Path,
     dynamic_batch: bool = False,
     half: bool = False,
+    unit_range: bool = False,
     faces: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -25,13 +26,16 @@ def main(
         output: File to write.
         dynamic_batch: ONNX takes any number of faces at once.
         half: ONNX computes in 16 bits, with float32 input and output.
+        unit_range: The network takes and gives [0, 1], as public Seg2face does; it is changed to [-1, 1], which all
+            commands and formats here mean.
         faces: Clean faces to record ranges and to compare on; smooth synthetic images without.
         overwrite: Replace the file.
     """
     from export.formats.conversion import ConversionSettings, convert_checkpoint
 
     command_line.refuse_existing(output, overwrite)
-    command_line.print_names(convert_checkpoint(checkpoint, to, output, ConversionSettings(dynamic_batch, half, faces)))
+    settings = ConversionSettings(dynamic_batch, half, unit_range, faces)
+    command_line.print_names(convert_checkpoint(checkpoint, to, output, settings))
 
 
 if __name__ == "__main__":

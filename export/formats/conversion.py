@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from export.formats.artefacts import (
 from export.static.half_precision import HEADROOM, LARGEST_HALF, SMALLEST_NORMAL_HALF, ValueRange, record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
-from models.files.public_format import public_discriminator_name, public_generator_name, to_public
+from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
 from system.atomic_file import replacing
 
 Target = Literal["public", "release", "facefusion"]
@@ -36,12 +36,14 @@ LOWEST_HALF_DB = 45.0
 
 @dataclass(frozen=True)
 class ConversionSettings:
-    """What the ONNX file is like."""
+    """What the file is like; all but the range concerns ONNX."""
 
     dynamic_batch: bool = False
     """It takes any number of faces; most tools give one."""
     half: bool = False
     """Compute in 16 bits, with float32 input and output."""
+    unit_range: bool = False
+    """The network takes and gives images in [0, 1], as public Seg2face: it becomes one between images in [-1, 1]."""
     faces: Path | None = None
     """Folder or zip of clean faces, degraded to record ranges and to compare; null draws smooth images instead."""
 
@@ -56,7 +58,7 @@ def convert_checkpoint(
         to: `public` is the bare state dict of the public code, with the discriminator in a file `…_D.pth` beside it
             where there is one; `release` is float32 safetensors of this project; `facefusion` is ONNX.
         output: File to write, replaced if it is there.
-        settings: Of ONNX.
+        settings: What it is like.
 
     Returns:
         What was written and how it compares, in one line.
@@ -68,6 +70,8 @@ def convert_checkpoint(
     if output.suffix != SUFFIXES[to]:
         raise ValueError(f"the output must end in {SUFFIXES[to]} for {to}, got {output}")
     stored = read_checkpoint(checkpoint)
+    if settings.unit_range and stored.kind == "gpen":
+        stored = replace(stored, generator=from_unit_range(stored.generator))
     generator = build_generator(stored)
     if to == "facefusion":
         return _write_facefusion(output, generator, settings)

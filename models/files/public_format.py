@@ -278,3 +278,23 @@ def _widen(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
     else:
         wide[: tensor.shape[0]] = tensor
     return wide
+
+
+def from_unit_range(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turns a GPEN between images in [0, 1] into one between images in [-1, 1], exactly but for rounding.
+
+    (x + 1) / 2 goes into the first convolution, whose kernel is 1×1, and 2 y - 1 into the layers that draw.
+
+    Args:
+        state: State dict of a `GPEN`.
+
+    Source: the demonstration of public GPEN feeds Seg2face with `is_norm=False`, all other models with [-1, 1].
+    """
+    first = state["encoder.from_rgb.weight"]  # [C, 3, 1, 1], scaled by 1/√3 when it is used
+    changed = {
+        name: 2 * tensor for name, tensor in state.items() if re.search(r"to_rgb\.(bias|convolution\.weight)$", name)
+    }
+    changed["encoder.from_rgb.weight"] = first / 2
+    changed["encoder.from_rgb.bias"] = state["encoder.from_rgb.bias"] + first.sum((1, 2, 3)) / (2 * math.sqrt(3))
+    last = [name for name in changed if name.endswith("to_rgb.bias")][-1]
+    return {**state, **changed, last: changed[last] - 1}

@@ -44,6 +44,17 @@ def test_weights_come_back_bit_for_bit(to: str, name: str, generators: dict[Nois
         assert found is not None and torch.equal(found.hidden.weight, judge.hidden.weight)
 
 
+def test_a_network_between_images_from_0_to_1_becomes_one_between_images_from_minus_1_to_1(
+    generators: dict[NoiseMode, GPEN], images: torch.Tensor, checkpoint: Path, tmp_path: Path
+) -> None:
+    convert_checkpoint(checkpoint, "release", tmp_path / "a.safetensors", ConversionSettings(unit_range=True))
+    with torch.no_grad():
+        of_unit_range = generators["concat"]((images + 1) / 2)
+        restored = load_generator(tmp_path / "a.safetensors")(images)
+    assert (restored - generators["concat"](images)).abs().max() > 0.1
+    torch.testing.assert_close(restored, 2 * of_unit_range - 1, rtol=0, atol=2e-5)
+
+
 def test_what_the_public_code_lacks_is_not_converted_to_it(generators: dict[NoiseMode, GPEN], tmp_path: Path) -> None:
     save_release(tmp_path / "x.safetensors", generators["none"])
     with pytest.raises(ValueError, match=r"the public code knows noise concat and add.+ got none"):
