@@ -135,7 +135,7 @@ def _print_summary(report: "ExportReport", output: Path) -> None:
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if report.precisions != ("float32",):
         console.print(NOT_RUN, markup=False, highlight=False)
-    console.print(f"The bundle is in {output}; its README says how to run it.", markup=False, highlight=False)
+    command_line.print_names(f"The bundle is in {output}; its README says how to run it.")
 
 
 def _table(first: str, *others: str) -> Table:

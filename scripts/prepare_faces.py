@@ -54,9 +54,11 @@ def main(
     sheet = write_contact_sheet(output, kept)
     for line in lines:
         if line.problem:
-            print(f"skipped: {printable_line(line.source)}: {printable_line(line.problem)}", file=sys.stderr)
+            print(printable_line(f"skipped: {line.source}: {line.problem}"), file=sys.stderr)
     print("\n".join(told(numbers)))
-    print(f"{manifest.file} names every face" + ("" if sheet is None else f", {sheet} shows kept ones"))
+    command_line.print_names(
+        f"{manifest.file} names every face" + ("" if sheet is None else f", {sheet} shows kept ones")
+    )
     return 0 if kept else 1
 
 

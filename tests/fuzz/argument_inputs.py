@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
@@ -40,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "scripts.describe_checkpoint": "{restorer}",
     "scripts.evaluate": "--checkpoint {restorer} --faces {faces} --max_faces 2 --metrics psnr ssim --output {out}",
     "scripts.evaluate_bundle": "{bundle} --outputs {outputs} --precision float32 --json {out}.json",
+    "scripts.prepare_faces": "{photos} --output {out} --resolution 64",
     "scripts.preview_degradation": "--faces {faces} --output {out}.png --resolution 32 --num_faces 2",
     "scripts.publish_weights": (
         "--prior {prior_run} --restoration_run {restoration_run} --faces {faces} --data drawn --degradations small "
@@ -48,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "scripts.render_faces": "--checkpoint {prior} --output {out} --number 2",
     "scripts.replay_update": "{dump}",
     "scripts.restore_faces": "--checkpoint {restorer} --input {faces} --output {out}",
+    "scripts.restore_photos": "{photos} --checkpoint {restorer} --output {out}",
     "scripts.run_ablation": (
         "{study} --faces {faces} --validation_faces {faces} --output {out} --plan --prior_images 64 "
         "--restoration_images 64"
@@ -78,7 +81,8 @@ def words_of(module: str) -> list[str]:
         return COMMANDS[module].split()
     words = []
     for name, parameter in signature(main_of(module)).parameters.items():
-        if parameter.default is Parameter.empty and parameter.kind is not Parameter.VAR_POSITIONAL:
+        is_needed = parameter.default is Parameter.empty and not is_dataclass(parameter.annotation)
+        if is_needed and parameter.kind is not Parameter.VAR_POSITIONAL:
             value = "{out}" if name == "output" else "{faces}" if parameter.annotation is Path else "1"
             words += [value] if parameter.kind is Parameter.POSITIONAL_ONLY else [f"--{name}", value]
     return words
@@ -96,6 +100,9 @@ def make_inputs(folder: Path, in_another_process: Callable[[Callable[[], Any]], 
     """
     folder.mkdir(parents=True)
     _draw_faces(folder / "faces")
+    (folder / "photos").mkdir()
+    with Image.open(ROOT / "weights" / "restored.png") as faces:
+        faces.convert("RGB").crop((0, 0, 256, 128)).resize((768, 384)).save(folder / "photos" / "two.png")
     _write_strange(folder)
     torch.manual_seed(0)
     architecture = Architecture(**TINY)  # type: ignore[arg-type]

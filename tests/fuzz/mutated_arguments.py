@@ -107,7 +107,8 @@ def try_command(
         if index % 50 == 25:
             outcome = in_process(module, tried, place, 6 * seconds)
         else:
-            outcome = in_fork(lambda tried=tried: call(module, tried), place, place / "log", seconds)  # type: ignore[misc]
+            limit = seconds if index else 30 * seconds  # the correct line has to end
+            outcome = in_fork(lambda tried=tried: call(module, tried), place, place / "log", limit)  # type: ignore[misc]
             tally.seconds = max(tally.seconds, outcome.seconds)
             tally.mebibytes = max(tally.mebibytes, outcome.mebibytes)
         name = "still at work" if outcome.code is None else EXIT_CODES.get(outcome.code, f"exit code {outcome.code}")
