@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -136,9 +137,24 @@ def take_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    is_without_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    taken = (number for number in ENDING_SIGNALS if number != signal.SIGHUP or not is_without_terminal)
-    return {number: signal.signal(number, handler) for number in taken}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        handler(number, frame)
+
+    is_under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    taken = (number for number in ENDING_SIGNALS if number != signal.SIGHUP or not is_under_nohup)
+    return {number: signal.signal(number, receive) for number in taken}
+
+
+def _leave_terminal() -> None:
+    """Lets what is printed from now on go nowhere: to print to a terminal that is gone would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        if stat.S_ISCHR(os.fstat(standard).st_mode):
+            os.dup2(nowhere, standard)
+    os.close(nowhere)
 
 
 def end_with_parent() -> None:

@@ -23,8 +23,8 @@ GROUPS = ("trainer", "model", "data", "run")
 USAGE = "python -m train fit --config FILE [--config FILE ...] [OPTION VALUE ...]"
 DESCRIPTION = """Trains a stage; the same command continues its run. Options come from YAML files and from the command
 line, the later ones win. With --config FILE --help the options of the model that it names are described as well. Exit
-codes: 0 the run is complete; 2 a wrong option, file or folder; 75 run.max_minutes are over; 130, 138 and 143 it was
-interrupted. After 75, 130, 138 and 143 the same command goes on."""
+codes: 0 the run is complete; 2 a wrong option, file or folder; 75 run.max_minutes are over; 129, 130, 138 and 143
+it was interrupted. After 75, 129, 130, 138 and 143 the same command goes on."""
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Processes that a command starts end with it, whichever way it ends."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -103,6 +104,28 @@ def test_signals_mean_again_what_they_meant_before() -> None:
         assert signal.getsignal(signal.SIGTERM) is not before
         assert children.run(["-c", "import sys; sys.exit(3)"]) == 3
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_end_of_a_terminal_is_no_error_for_what_is_printed_afterwards(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time; from system.child_processes import take_signals; from pathlib import Path\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "def end(number, frame):\n"
+        "    print('ending after this iteration', flush=True)\n"
+        "    Path(sys.argv[1]).write_text('saved')\n"
+        "    sys.exit(128 + number)\n"
+        "take_signals(end)\n"
+        "Path(sys.argv[1]).write_text('ready')\n"
+        "time.sleep(60)\n"
+    )
+    terminal, end_of_process = pty.openpty()
+    command = [sys.executable, "-c", code, str(tmp_path / "child.txt")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=end_of_process, stderr=end_of_process)
+    os.close(end_of_process)
+    wait_for(lambda: note(tmp_path) == "ready")
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 128 + signal.SIGHUP and note(tmp_path) == "saved"
 
 
 def test_a_command_that_nohup_has_started_outlives_its_terminal() -> None:
