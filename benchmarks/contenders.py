@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from system.child_processes import end_with
-from system.live_progress import Tell
+from system.live_progress import OnStep
 from system.machine import give_back_freed_memory, keep_freed_memory
 
 WARM_UP_RUNS = 2
@@ -67,7 +67,7 @@ class Timing(NamedTuple):
         return (max(self.seconds) - min(self.seconds)) / 2 / self.median
 
 
-def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: Tell) -> list[Timing]:
+def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: OnStep) -> list[Timing]:
     """Runs all contenders once per round, so that slow spells of a shared machine meet them all.
 
     Args:

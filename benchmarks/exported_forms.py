@@ -24,7 +24,7 @@ from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
 from models import GPEN
-from system.live_progress import say_nothing
+from system.live_progress import ignore_step
 
 Runner = Callable[[], object]
 """Restores one face."""
@@ -80,7 +80,7 @@ def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
     smooth = model_to_uint8(parity_images(ParityFaces(num_images=1), network.architecture.resolution))
     faces = PairBatch(["smooth"], smooth, smooth)
     settings = QuantizationSettings("max", "onnxruntime", NO_BUDGET, equalize=False, correct_biases=False)
-    quantized = quantize(network, map_layers(network), faces, settings, say_nothing)
+    quantized = quantize(network, map_layers(network), faces, settings, ignore_step)
     write_integer_onnx(path, quantized.network, quantized.grids)
 
 

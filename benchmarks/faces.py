@@ -51,15 +51,15 @@ def degrading_with_opencv(size: Size, preset: str) -> list[Part]:
 def degrade_with_opencv(target: np.ndarray, parameters: DegradationParameters) -> np.ndarray:
     """One image float32 [R, R, 3], BGR in [0, 1], through blur, downscaling, noise, JPEG and resizing back."""
     image, size = target, parameters.resolution
-    for one in parameters.rounds:
-        if one.blur is not None:
-            image = cv2.filter2D(image, -1, _gaussian_kernel(one.blur), borderType=cv2.BORDER_REFLECT_101)
-        small = int(size / one.downscale)
+    for step in parameters.rounds:
+        if step.blur is not None:
+            image = cv2.filter2D(image, -1, _gaussian_kernel(step.blur), borderType=cv2.BORDER_REFLECT_101)
+        small = int(size / step.downscale)
         image = cv2.resize(image, (small, small), interpolation=cv2.INTER_LINEAR)
-        noise = np.random.default_rng(one.noise_seed).standard_normal(image.shape, dtype=np.float32)
-        image = np.clip(image + noise * (one.noise_sigma / 255), 0, 1)
-        if one.jpeg_quality is not None:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, one.jpeg_quality]
+        noise = np.random.default_rng(step.noise_seed).standard_normal(image.shape, dtype=np.float32)
+        image = np.clip(image + noise * (step.noise_sigma / 255), 0, 1)
+        if step.jpeg_quality is not None:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, step.jpeg_quality]
             _, encoded = cv2.imencode(".jpg", (image * 255).round().astype(np.uint8), quality)
             image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)).astype(np.float32) / 255
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)

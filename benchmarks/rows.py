@@ -211,7 +211,7 @@ def show(console: Console, name: str, timings: list[Timing]) -> None:
 
 def time_row(console: Console, row: Row, num_rounds: int) -> list[Timing]:
     """Times the contenders of a row and prints them."""
-    with live_progress(row.name) as tell:
-        timings = time_in_turns(row.contenders, num_rounds, tell)
+    with live_progress(row.name) as on_step:
+        timings = time_in_turns(row.contenders, num_rounds, on_step)
     show(console, row.name, timings)
     return timings

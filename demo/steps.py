@@ -157,8 +157,8 @@ class Demo:
         evaluation = measure(checkpoint, held_out)
         say("Export, compared with the trained network")
         parity = ParityFaces(faces, DEGRADATION, SEED)
-        with live_progress("exporting") as tell:
-            exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=tell)
+        with live_progress("exporting") as on_step:
+            exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=on_step)
         seconds = time.perf_counter() - self._start
         figures = metrics(evaluation, exported, seconds)
         write_atomically(self.output / "metrics.json", json.dumps(figures, indent=2) + "\n")

@@ -75,14 +75,14 @@ def main(
         overwrite: Replace the files of a bundle that is there already.
     """
     console = Console(stderr=True)
-    with live_progress("starting") as tell:
+    with live_progress("starting") as on_step:
         from export.bundle.assembly import export_bundle
         from export.formats.artefacts import ParityFaces
 
         compare_on = ParityFaces(images.faces, images.degradation, images.seed, images.images)
         settings = _settings(forms, integers, images.faces is not None, console)
-        tell("reading the checkpoint")
-        report = export_bundle(checkpoint, output, compare_on, settings, overwrite, tell)
+        on_step("reading the checkpoint")
+        report = export_bundle(checkpoint, output, compare_on, settings, overwrite, on_step)
     _print_summary(report, output)
 
 

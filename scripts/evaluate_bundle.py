@@ -52,8 +52,8 @@ def main(
     _print_evaluation(console, evaluation)
     suspects: list[Suspect] = []
     if evaluation.is_different and not no_fault_location:
-        with live_progress("looking for the layer at fault") as tell:
-            suspects = likely_faults(contents, precision, faces, tell)
+        with live_progress("looking for the layer at fault") as on_step:
+            suspects = likely_faults(contents, precision, faces, on_step)
         _print_suspects(console, suspects)
     if json is not None:
         write_atomically(json, dumps(evaluation.as_json(suspects), indent=2) + "\n")

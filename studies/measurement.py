@@ -20,7 +20,7 @@ from evaluation.pairs import open_degradation
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
-from system.live_progress import Tell, say_nothing
+from system.live_progress import OnStep, ignore_step
 
 MEASURING = "measuring faces"
 MOST_KEPT_BYTES = 2**30
@@ -106,16 +106,16 @@ class Measurer:
     Args:
         faces: Folder or zip of clean aligned faces.
         settings: How to measure.
-        tell: Told how many faces are done of those that were expected.
+        on_step: Told how many faces are done of those that were expected.
 
     Raises:
         FileNotFoundError: There are no such faces or presets.
         ValueError: They are damaged.
     """
 
-    def __init__(self, faces: Path, settings: MeasurementSettings, tell: Tell = say_nothing) -> None:
+    def __init__(self, faces: Path, settings: MeasurementSettings, on_step: OnStep = ignore_step) -> None:
         self.settings = settings
-        self._tell = tell
+        self._tell = on_step
         self._num_done = self._num_expected = 0
         self._faces = open_faces(faces.resolve())
         print_left_out(self._faces)

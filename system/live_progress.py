@@ -14,12 +14,12 @@ SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 9.0, 30.0
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-Tell = Callable[..., None]
-"""What gets to know how far a command is: called like `say_nothing`, whose docstring says what its arguments are."""
+OnStep = Callable[..., None]
+"""What gets to know how far a command is: called like `ignore_step`, whose docstring says what its arguments are."""
 
 
-def say_nothing(words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
-    """A `Tell` that does not listen.
+def ignore_step(words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
+    """An `OnStep` that does nothing.
 
     Args:
         words: What goes on; other ones than before begin a step of their own, whose time is counted from then on.
@@ -29,11 +29,11 @@ def say_nothing(words: str, done: int = 0, total: int = 0, share: float = 0.0) -
     """
 
 
-def sharing(tell: Tell, steps: Sequence[tuple[str, float]]) -> Tell:
-    """A `Tell` without shares that passes on to one with shares.
+def sharing(on_step: OnStep, steps: Sequence[tuple[str, float]]) -> OnStep:
+    """An `OnStep` without shares that passes on to one with shares.
 
     Args:
-        tell: Gets to know what goes on, and how much of all is done.
+        on_step: Gets to know what goes on, and how much of all is done.
         steps: How the words of each step begin, in the order in which the steps come, and about what it costs, in any
             unit; words of no step cost nothing.
     """
@@ -48,7 +48,7 @@ def sharing(tell: Tell, steps: Sequence[tuple[str, float]]) -> Tell:
                 if words.startswith(steps[place][0]):
                     following, before, its_cost = place + 1, sum(cost for _, cost in steps[:place]), steps[place][1]
                     break
-        tell(words, done, total, (before + (its_cost * done / total if total else 0.0)) / all_costs)
+        on_step(words, done, total, (before + (its_cost * done / total if total else 0.0)) / all_costs)
 
     return listen
 
@@ -74,8 +74,8 @@ class StepClock:
         self._shares_begun: float | None = None
         self._end: float | None = None
 
-    def tell(self, words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
-        """See `say_nothing`."""
+    def on_step(self, words: str, done: int = 0, total: int = 0, share: float = 0.0) -> None:
+        """See `ignore_step`."""
         now = time.monotonic()
         if words != self.words:
             self.begun = now
@@ -98,7 +98,7 @@ class StepClock:
 
 
 @contextmanager
-def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterator[Tell]:
+def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterator[OnStep]:
     """Shows what is going on and how long it still takes, also while nobody tells anything; on stderr.
 
     Args:
@@ -117,7 +117,7 @@ def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterato
     thread = threading.Thread(target=show, name="live progress", daemon=True)
     thread.start()
     try:
-        yield clock.tell
+        yield clock.on_step
     finally:
         ended.set()
         thread.join()

@@ -4,7 +4,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -38,25 +37,13 @@ from export.formats.artefacts import (
     write_safetensors,
     write_torchscript,
 )
-from export.static.graph import Cost, count_cost
+from export.static.graph import count_cost
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
-from models import GPEN, Architecture, build_generator, read_checkpoint
+from models import GPEN, Architecture, StoredNetworks, build_generator, read_checkpoint
 from system import machine
 from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
-from system.live_progress import Tell, say_nothing, sharing
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """What is known once all forms have run."""
-
-    generator: GPEN
-    card: Mapping[str, str]
-    faces: BundleFaces
-    forms: PrecisionForms
-    differences: Mapping[str, ImageDifference]
-    cost: Cost
+from system.live_progress import OnStep, ignore_step, sharing
 
 
 def export_bundle(
@@ -65,7 +52,7 @@ def export_bundle(
     compare_on: ParityFaces | None = None,
     settings: ExportSettings | None = None,
     overwrite: bool = False,
-    on_step: Tell = say_nothing,
+    on_step: OnStep = ignore_step,
 ) -> ExportReport:
     """Writes a bundle of a checkpoint's EMA weights; every artefact in it was run and compared with the network.
 
@@ -85,7 +72,7 @@ def export_bundle(
     Raises:
         ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
     """
-    output, tell, settings = Path(output), on_step, settings or ExportSettings()
+    output, settings = Path(output), settings or ExportSettings()
     compare_on = compare_on or ParityFaces()
     _check_request(output, overwrite, settings.opset)
     read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
@@ -94,20 +81,18 @@ def export_bundle(
     _check_replaceable(output, inputs)
     stored = read_checkpoint(checkpoint)
     generator, card = build_generator(stored), stored.card
-    tell("reading and degrading faces")
+    on_step("reading and degrading faces")
     record = training_record(Path(checkpoint).resolve())
     faces = choose_faces(compare_on, settings, generator.architecture.resolution, record)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
         folder = Path(temporary)
-        tell = sharing(on_step, _costs(faces, settings, generator.architecture))
-        network = _write_artefacts(folder, generator, card, settings, tell)
-        differences = _compare(folder, generator, uint8_to_model(faces.golden.degraded), tell)
-        forms = make_forms(folder, generator, network, faces, settings, tell)
-        cost = count_cost(generator.architecture, settings.upsampling)
-        exported = _Exported(generator, card, faces, forms, differences, cost)
-        report = _report(folder, Path(checkpoint).name, exported, settings)
-        tell("writing settings, faces and reports")
+        on_step = sharing(on_step, _costs(faces, settings, generator.architecture))
+        network = _write_artefacts(folder, generator, card, settings, on_step)
+        differences = _compare(folder, generator, uint8_to_model(faces.golden.degraded), on_step)
+        forms = make_forms(folder, generator, network, faces, settings, on_step)
+        report = _report(folder, stored, faces, forms, differences, settings)
+        on_step("writing settings, faces and reports")
         write_bundle_files(folder, report, faces, forms, settings)
         _write_checksums(folder)
         _move_in(folder, output)
@@ -162,38 +147,44 @@ def _costs(faces: BundleFaces, settings: ExportSettings, architecture: Architect
 
 
 def _write_artefacts(
-    folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, tell: Tell
+    folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, on_step: OnStep
 ) -> StaticGPEN:
     """Writes the float artefacts and returns the static form they hold."""
-    tell("writing safetensors")
+    on_step("writing safetensors")
     write_safetensors(folder / SAFETENSORS_NAME, generator, card)
     network = StaticGPEN(generator, settings.upsampling)
-    tell("tracing for TorchScript")
+    on_step("tracing for TorchScript")
     write_torchscript(folder / TORCHSCRIPT_NAME, network)
-    tell("writing ONNX")
+    on_step("writing ONNX")
     write_onnx(folder / ONNX_NAME, network, settings.opset)
     write_onnx(folder / COMPILER_ONNX_NAME, network, COMPILER_OPSET)
     return network
 
 
-def _compare(folder: Path, generator: GPEN, images: Tensor, tell: Tell) -> dict[str, ImageDifference]:
+def _compare(folder: Path, generator: GPEN, images: Tensor, on_step: OnStep) -> dict[str, ImageDifference]:
     """Runs every float artefact as its users will."""
-    differences, expected = {}, restore_one_by_one(generator, images, tell)
+    differences, expected = {}, restore_one_by_one(generator, images, on_step)
     for name in FLOAT_ARTEFACTS:
         restorer = load_restorer(folder / name)
-        differences[name] = compare_images(expected, restorer, images, f"comparing {name} with the network", tell)
+        differences[name] = compare_images(expected, restorer, images, f"comparing {name} with the network", on_step)
         check_difference(name, differences[name])
     return differences
 
 
-def _report(folder: Path, checkpoint: str, exported: _Exported, settings: ExportSettings) -> ExportReport:
-    faces, forms, cost = exported.faces, exported.forms, exported.cost
-    calibrated_on = faces.calibrated_on
+def _report(
+    folder: Path,
+    stored: StoredNetworks,
+    faces: BundleFaces,
+    forms: PrecisionForms,
+    differences: Mapping[str, ImageDifference],
+    settings: ExportSettings,
+) -> ExportReport:
+    cost, calibrated_on = count_cost(stored.architecture, settings.upsampling), faces.calibrated_on
     return ExportReport(
-        checkpoint=checkpoint,
-        card=exported.card,
-        architecture=exported.generator.architecture,
-        resolution=exported.generator.architecture.resolution,
+        checkpoint=stored.path.name,
+        card=stored.card,
+        architecture=stored.architecture,
+        resolution=stored.architecture.resolution,
         precisions=settings.precisions,
         upsampling=settings.upsampling,
         opset=settings.opset,
@@ -201,7 +192,7 @@ def _report(folder: Path, checkpoint: str, exported: _Exported, settings: Export
         parameters=cost.parameters,
         cost_by_kind=cost.kinds,
         images=faces.used,
-        differences={**exported.differences, **forms.differences},
+        differences={**differences, **forms.differences},
         num_calibration=0 if calibrated_on is None else len(calibrated_on.names),
         num_evaluation=len(faces.evaluation.names),
         evaluated_on=faces.evaluated_on,

@@ -15,7 +15,7 @@ from export.formats.artefacts import (
 )
 from export.int8.quantization import QuantizationSettings
 from export.int8.simulation import Quality
-from export.static.graph import KindCost
+from export.static.graph import KindCost, Layer
 from export.static.half_precision import ValueRange
 from export.static.network import Upsampling
 from models import Architecture
@@ -105,22 +105,10 @@ class FormResult:
 class LayerEntry:
     """A line of the layer map."""
 
-    name: str
-    """Of the module in the traces, such as `blocks.0.up.convolution.transposed`."""
-    kind: str
-    """What it computes: `convolution`, `depthwise convolution`, `transposed convolution` or `linear`."""
-    conv2d_index: int | None
-    """What `exclude_layers` means; None for what the compiler does not count."""
-    inputs: tuple[str, ...]
-    """Layers whose outputs it computes with, directly or through operations without a weight; `input` is the face."""
+    layer: Layer
+    """What it computes; `conv2d_index` is what `exclude_layers` means."""
     outputs: tuple[str, ...]
-    """Layers that compute with its output in the same way; `output` is the restored face."""
-    weight_shape: tuple[int, ...]
-    """As PyTorch stores it."""
-    output_shape: tuple[int, ...]
-    """For one image."""
-    flops: int
-    """For one image; a multiplication and an addition are two."""
+    """Layers that compute with its output, as those of `Layer.inputs` do; `output` is the restored face."""
     precision: str
     """`int8`, or `fp16` for what stays in floating point beside it; `float32` in a bundle without int8."""
     reason: str

@@ -316,5 +316,5 @@ def unique_stems(names: Sequence[str]) -> list[str]:
 def join_pairs(batches: Sequence[PairBatch]) -> PairBatch:
     """Several batches as one."""
     names = [name for batch in batches for name in batch.names]
-    degraded, target = torch.cat([one.degraded for one in batches]), torch.cat([one.target for one in batches])
+    degraded, target = (torch.cat(parts) for parts in zip(*((b.degraded, b.target) for b in batches), strict=True))
     return PairBatch(names, degraded, target)

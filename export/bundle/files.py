@@ -69,10 +69,12 @@ def write_bundle_files(
         write_inputs(folder, CALIBRATION_NAME, calibrated_on)
     _write_vacc(folder, report, forms, settings)
     (folder / PATHS_SCRIPT_NAME).write_bytes(Path(absolute_paths.__file__).read_bytes())
-    layer_map = {"counting": COUNTING, "layers": [asdict(layer) for layer in forms.layers]}
+    entries = [asdict(entry) for entry in forms.layers]
+    layers = [{**entry.pop("layer"), **entry} for entry in entries]
+    layer_map = {"counting": COUNTING, "layers": layers}
     _write_text(folder / LAYER_MAP_NAME, json.dumps(layer_map, indent=1) + "\n")
     _write_text(
-        folder / README_NAME, readme_text(report, sum(layer.conv2d_index is not None for layer in forms.layers))
+        folder / README_NAME, readme_text(report, sum(entry.layer.conv2d_index is not None for entry in forms.layers))
     )
     bundle_page(report, faces, forms).write(folder / PAGE_NAME)
     _write_text(folder / REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
@@ -99,7 +101,9 @@ def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, setti
         _write_text(folder / VACC_NAME / "fp16.yaml", text)
     if "int8" in settings.precisions:
         excluded = [
-            layer.conv2d_index for layer in forms.layers if layer.precision != "int8" and layer.conv2d_index is not None
+            entry.layer.conv2d_index
+            for entry in forms.layers
+            if entry.precision != "int8" and entry.layer.conv2d_index is not None
         ]
         text = compile_settings(
             f"{name}_int8",

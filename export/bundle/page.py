@@ -17,6 +17,7 @@ from export.bundle.faces import BundleFaces
 from export.bundle.precision_forms import PrecisionForms
 from export.formats.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
 from export.int8.layer_selection import LayerSensitivity
+from export.static.graph import KindCost
 from export.static.half_precision import LARGEST_HALF
 
 NUM_PICTURES = 6
@@ -79,7 +80,7 @@ def difference_rows(report: ExportReport) -> list[tuple[str, str, str, str]]:
         COMPILER_ONNX_NAME: f"ONNX, opset {COMPILER_OPSET}",
         INTEGER_TORCHSCRIPT_NAME: "TorchScript trace, float32, that int8 is compiled from",
     }
-    return [(n, what[n], f"{one.largest:.1e}", f"{one.mean:.1e}") for n, one in report.differences.items()]
+    return [(n, what[n], f"{found.largest:.1e}", f"{found.mean:.1e}") for n, found in report.differences.items()]
 
 
 def _add_warnings(page: Report, report: ExportReport) -> None:
@@ -173,35 +174,29 @@ def _add_integers(page: Report, report: ExportReport, forms: PrecisionForms) -> 
 
 def _add_layers(page: Report, forms: PrecisionForms) -> None:
     page.add_heading("Layers")
-    rows = [
-        (
-            layer.name,
-            "–" if layer.conv2d_index is None else layer.conv2d_index,
-            layer.kind,
-            "×".join(map(str, layer.weight_shape)),
-            f"{layer.flops / 1e9:.4f}",
-            layer.precision,
-        )
-        for layer in forms.layers
-    ]
+    rows = []
+    for entry in forms.layers:
+        layer, number = entry.layer, "–" if entry.layer.conv2d_index is None else entry.layer.conv2d_index
+        shape, cost = "×".join(map(str, layer.weight_shape)), f"{layer.flops / 1e9:.4f}"
+        rows.append((layer.name, number, layer.kind, shape, cost, entry.precision))
     header = ("layer", "number", "kind", "weight", "GFLOPs", "precision")
     page.add_table(header, rows, "Numbers as exclude_layers means them: nn.conv2d calls only, from 0")
 
 
 def _add_cost(page: Report, report: ExportReport) -> None:
     page.add_heading("Cost of one image")
+    costs = [*report.cost_by_kind]
+    costs.append(KindCost("all", sum(cost.num_layers for cost in costs), report.flops, report.parameters))
     rows = [
         (
-            kind.kind,
-            kind.num_layers,
-            f"{kind.flops / 1e9:.4f}",
-            f"{kind.flops / report.flops:.1%}",
-            f"{kind.parameters:,}",
+            cost.kind,
+            cost.num_layers,
+            f"{cost.flops / 1e9:.4f}",
+            f"{cost.flops / report.flops:.1%}",
+            f"{cost.parameters:,}",
         )
-        for kind in report.cost_by_kind
+        for cost in costs
     ]
-    rows.append(("all", sum(k.num_layers for k in report.cost_by_kind), f"{report.flops / 1e9:.4f}", "100.0%",
-                 f"{report.parameters:,}"))  # fmt: skip
     header = ("layers", "number", "GFLOPs", "share", "trained parameters")
     page.add_table(header, rows, "A multiplication and an addition are two FLOPs")
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
@@ -221,15 +216,9 @@ def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
     places = range(len(names))
     figure = Figure(figsize=(9, 1.2 + 0.19 * len(names)), layout="constrained")
     drops, distances = figure.subplots(1, 2, sharey=True)
-    pairs = (
-        ("alone in int8", ALONE, "o", [(row.drop_alone_db, row.psnr_to_float_alone_db) for row in sensitivity]),
-        (
-            "all but this in int8",
-            ALL_BUT,
-            "s",
-            [(row.drop_all_but_db, row.psnr_to_float_all_but_db) for row in sensitivity],
-        ),
-    )
+    alone = [(row.drop_alone_db, row.psnr_to_float_alone_db) for row in sensitivity]
+    all_but = [(row.drop_all_but_db, row.psnr_to_float_all_but_db) for row in sensitivity]
+    pairs = (("alone in int8", ALONE, "o", alone), ("all but this in int8", ALL_BUT, "s", all_but))
     for label, colour, marker, values in pairs:
         for axes, column in ((drops, 0), (distances, 1)):
             axes.plot([value[column] for value in values], places, marker, color=colour, label=label, markersize=4)

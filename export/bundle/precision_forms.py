@@ -35,7 +35,7 @@ from export.static.half_precision import ValueRange, half_risks, record_ranges, 
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN
-from system.live_progress import Tell
+from system.live_progress import OnStep
 from system.machine import processor
 
 
@@ -67,7 +67,7 @@ def make_forms(
     network: StaticGPEN,
     faces: BundleFaces,
     settings: ExportSettings,
-    tell: Tell,
+    on_step: OnStep,
 ) -> PrecisionForms:
     """Restores the evaluation faces in every precision and writes the artefacts of int8.
 
@@ -77,46 +77,48 @@ def make_forms(
         network: Its static form.
         faces: Of the bundle.
         settings: Precisions and how int8 is chosen.
-        tell: Told what goes on and how far it is.
+        on_step: Told what goes on and how far it is.
 
     Raises:
         ValueError: An artefact of int8 differs from what was simulated.
     """
     degraded, layers = faces.evaluation.degraded, map_layers(network)
-    restored = {"float32": restore_all(network, degraded, "restoring in float32", tell)}
+    restored = {"float32": restore_all(network, degraded, "restoring in float32", on_step)}
     golden_forms = {"float32": "float32"}
     ranges: Mapping[str, ValueRange] = {}
     differences: dict[str, ImageDifference] = {}
     card: QuantizedNetwork | None = None
     if "fp16" in settings.precisions:
         golden_forms["fp16"] = "fp16, simulated"
-        restored["fp16, simulated"] = restore_all(simulate_half(network), degraded, "restoring in fp16", tell)
+        restored["fp16, simulated"] = restore_all(simulate_half(network), degraded, "restoring in fp16", on_step)
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
     if "int8" in settings.precisions:
         name = f"int8 ({settings.quantization.calibration})"
         golden_forms["int8"] = f"{name}, simulated"
-        card, differences[INTEGER_TORCHSCRIPT_NAME] = _quantize_for_card(folder, network, layers, faces, settings, tell)
-        tell("restoring in int8, as the card")
+        card, differences[INTEGER_TORCHSCRIPT_NAME] = _quantize_for_card(
+            folder, network, layers, faces, settings, on_step
+        )
+        on_step("restoring in int8, as the card")
         restored[f"{name}, simulated"] = card.simulate(degraded)
-        restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, tell)
+        restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
     results = _measure(restored, faces)
     warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
 
 
-def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, words: str, tell: Tell) -> Tensor:
+def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, words: str, on_step: OnStep) -> Tensor:
     """Restores faces, uint8 [N, 3, R, R] to float32 [N, 3, R, R], a few at a time.
 
     Args:
         restore: float32 [N, 3, R, R] in [-1, 1] to the same shape.
         degraded: uint8 [N, 3, R, R].
-        words: What this is, for `tell`.
-        tell: Told how many faces are done.
+        words: What this is, for `on_step`.
+        on_step: Told how many faces are done.
     """
     restored = []
     for index, batch in enumerate(degraded.split(BATCH_SIZE)):
-        tell(words, index * BATCH_SIZE, len(degraded))
+        on_step(words, index * BATCH_SIZE, len(degraded))
         with torch.no_grad():
             restored.append(restore(uint8_to_model(batch)))
     return torch.cat(restored)
@@ -128,12 +130,12 @@ def _quantize_for_card(
     layers: Sequence[Layer],
     faces: BundleFaces,
     settings: ExportSettings,
-    tell: Tell,
+    on_step: OnStep,
 ) -> tuple[QuantizedNetwork, ImageDifference]:
     """int8 as the card computes it, and how far the trace that it is compiled from is from what was traced."""
     assert faces.calibration is not None  # int8 without faces was refused
-    card = quantize(network, layers, faces.calibration, settings.quantization, tell, faces.range_faces)
-    tell("tracing what int8 is compiled from")
+    card = quantize(network, layers, faces.calibration, settings.quantization, on_step, faces.range_faces)
+    on_step("tracing what int8 is compiled from")
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
     images = uint8_to_model(faces.golden.degraded)
@@ -142,16 +144,18 @@ def _quantize_for_card(
     return card, difference
 
 
-def _run_in_integers(folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, tell: Tell) -> Tensor:
+def _run_in_integers(
+    folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, on_step: OnStep
+) -> Tensor:
     """Writes int8 for onnxruntime and restores the evaluation faces with it."""
     assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
     chosen = replace(settings.quantization, target="onnxruntime", budget=NO_BUDGET)
-    engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, tell, faces.range_faces)
+    engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, on_step, faces.range_faces)
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)
-    return restore_all(restorer, faces.evaluation.degraded, "restoring in int8 by onnxruntime", tell)
+    return restore_all(restorer, faces.evaluation.degraded, "restoring in int8 by onnxruntime", on_step)
 
 
 def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormResult, ...]:
@@ -197,27 +201,12 @@ def _unreachable(layers: Sequence[Layer], quantized: QuantizedNetwork | None) ->
 
 
 def _entry(layer: Layer, layers: Sequence[Layer], quantized: QuantizedNetwork | None) -> LayerEntry:
-    """The line of one layer."""
-    precision, reason = "float32", "int8 was not asked for"
-    if quantized is not None:
-        precision, reason = (
-            quantized.precisions[layer.name],
-            "a convolution; nothing is gained that the budget asks for by leaving it in float",
-        )
-        if layer.kind == "linear":
-            reason = "linear layers stay in floating point, as TVM's relay.quantize leaves dense layers by default"
-        reason = quantized.reasons.get(layer.name, reason)
-    return LayerEntry(
-        name=layer.name,
-        kind=layer.kind,
-        conv2d_index=layer.conv2d_index,
-        inputs=layer.inputs,
-        outputs=tuple(other.name for other in layers if layer.name in other.inputs) or ("output",),
-        weight_shape=layer.weight_shape,
-        output_shape=layer.output_shape,
-        flops=layer.flops,
-        precision=precision,
-        reason=reason,
-        input_range=None if quantized is None else quantized.input_ranges.get(layer.name),
-        output_range=None if quantized is None else quantized.output_ranges.get(layer.name),
-    )
+    outputs = tuple(other.name for other in layers if layer.name in other.inputs) or ("output",)
+    if quantized is None:
+        return LayerEntry(layer, outputs, "float32", "int8 was not asked for", None, None)
+    reason = "a convolution; nothing is gained that the budget asks for by leaving it in float"
+    if layer.kind == "linear":
+        reason = "linear layers stay in floating point, as TVM's relay.quantize leaves dense layers by default"
+    name = layer.name
+    ranges = quantized.input_ranges.get(name), quantized.output_ranges.get(name)
+    return LayerEntry(layer, outputs, quantized.precisions[name], quantized.reasons.get(name, reason), *ranges)

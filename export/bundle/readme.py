@@ -163,6 +163,6 @@ def _card_text(report: ExportReport, num_convolutions: int) -> str:
     on_card = [precision for precision in report.precisions if precision != "float32"]
     if not on_card:
         return ""
-    commands = "".join(_COMMANDS.format(precision=one, resolution=report.resolution) for one in on_card)
+    commands = "".join(_COMMANDS.format(precision=precision, resolution=report.resolution) for precision in on_card)
     text = _CARD.format(precisions=" and ".join(on_card), script=PATHS_SCRIPT_NAME, commands=commands)
     return text + (_LAYERS.format(num_convolutions=num_convolutions) if "int8" in on_card else "")

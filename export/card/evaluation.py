@@ -31,7 +31,7 @@ from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import load_generator
-from system.live_progress import Tell
+from system.live_progress import OnStep
 
 TOLERANCE_DB = 1.0
 """How much further from the float images than the simulation a card may be: it adds and rounds in another order."""
@@ -108,10 +108,10 @@ def read_bundle(folder: Path) -> GoldenBundle:
     golden = folder / GOLDEN_NAME
     stems = tuple(Path(line).stem for line in (golden / LIST_NAME).read_text(encoding="utf-8").splitlines() if line)
     everything: tuple[Precision, ...] = ("float32", "fp16", "int8")
-    precisions = tuple(one for one in everything if one == "float32" or one in asked)
+    precisions = tuple(name for name in everything if name == "float32" or name in asked)
     outputs = {
-        one: torch.cat([_tensor(golden / OUTPUTS_NAME / one / f"{stem}.npz", OUTPUT_KEY) for stem in stems])
-        for one in precisions
+        name: torch.cat([_tensor(golden / OUTPUTS_NAME / name / f"{stem}.npz", OUTPUT_KEY) for stem in stems])
+        for name in precisions
     }
     degraded = torch.stack([_tensor(golden / INPUTS_NAME / f"{stem}.npz", INPUT_KEY) for stem in stems])
     targets = None
@@ -156,7 +156,7 @@ def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -
     return CardEvaluation(precision, faces, mean, is_different, verdict)
 
 
-def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: Tell) -> list[Suspect]:
+def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: OnStep) -> list[Suspect]:
     """Ranks the layers of the bundle's network by how much of a card's error each explains alone.
 
     Args:
@@ -181,7 +181,7 @@ def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, o
 
 
 def _quantization_errors(
-    network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: Tell
+    network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: OnStep
 ) -> dict[str, Tensor]:
     """The error of the network with one convolution in int8, for each convolution."""
     words = "simulating each convolution in int8"

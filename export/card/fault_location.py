@@ -23,7 +23,7 @@ from torch.func import functional_call, jvp, vjp
 
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
-from system.live_progress import Tell, say_nothing
+from system.live_progress import OnStep, ignore_step
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
 """A layer is named with confidence if it explains half of the error or more, and so much more than the next."""
@@ -52,7 +52,7 @@ def locate_fault(
     degraded: Tensor,
     error: Tensor,
     signatures: Mapping[str, Tensor] | None = None,
-    on_step: Tell = say_nothing,
+    on_step: OnStep = ignore_step,
 ) -> list[Suspect]:
     """Ranks the layers by how much of an error each explains alone.
 

@@ -20,7 +20,7 @@ from export.static.network import StaticGPEN
 from inference.restorers import METADATA_NAME, accepted_deprecations
 from models import GPEN, Architecture, save_release
 from system.atomic_file import replacing
-from system.live_progress import Tell, say_nothing
+from system.live_progress import OnStep, ignore_step
 
 SAFETENSORS_NAME = "generator.safetensors"
 TORCHSCRIPT_NAME = "generator.torchscript.pt"
@@ -202,7 +202,7 @@ def compare_images(
     restore: Callable[[Tensor], Tensor],
     images: Tensor,
     words: str = "comparing",
-    on_step: Tell = say_nothing,
+    on_step: OnStep = ignore_step,
 ) -> ImageDifference:
     """Compares what a network makes of images, one by one, with what it should make of them.
 
@@ -225,7 +225,7 @@ def compare_images(
     return ImageDifference(float(difference.max()), float(difference.mean()))  # of torch, where NaN is the largest
 
 
-def restore_one_by_one(network: Callable[[Tensor], Tensor], images: Tensor, on_step: Tell = say_nothing) -> Tensor:
+def restore_one_by_one(network: Callable[[Tensor], Tensor], images: Tensor, on_step: OnStep = ignore_step) -> Tensor:
     """What a network makes of images [N, 3, R, R] in [-1, 1], each by itself, to compare with."""
     restored = []
     with torch.no_grad():

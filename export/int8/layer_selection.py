@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evaluation.pairs import PairBatch
 from export.int8.simulation import Grids, Quality, quality, simulate
 from export.static.network import StaticGPEN
-from system.live_progress import Tell
+from system.live_progress import OnStep
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def exclude_layers(
     sensitivity: Sequence[LayerSensitivity],
     flops: Mapping[str, int],
     budget: Budget,
-    on_step: Tell,
+    on_step: OnStep,
 ) -> dict[str, str]:
     """Chooses convolutions to leave in float, greedily.
 
@@ -118,7 +118,7 @@ def measure_on(network: StaticGPEN, faces: PairBatch) -> Measure:
     return measure
 
 
-def layer_sensitivity(measure: Measure, grids: Grids, on_step: Tell) -> tuple[LayerSensitivity, ...]:
+def layer_sensitivity(measure: Measure, grids: Grids, on_step: OnStep) -> tuple[LayerSensitivity, ...]:
     """Measures every convolution by itself.
 
     Args:

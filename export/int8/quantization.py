@@ -31,7 +31,7 @@ from export.int8.simulation import (
 from export.static.graph import Layer, map_layers
 from export.static.network import StaticGPEN
 from models.quantization import CALIBRATIONS, Calibration
-from system.live_progress import Tell, say_nothing
+from system.live_progress import OnStep, ignore_step
 
 LayerPrecision = Literal["int8", "fp16"]
 
@@ -92,7 +92,7 @@ def quantize(
     layers: Sequence[Layer],
     calibration: PairBatch,
     settings: QuantizationSettings,
-    on_step: Tell,
+    on_step: OnStep,
     range_faces: Tensor | None = None,
 ) -> QuantizedNetwork:
     """Quantizes a network after training.
@@ -132,7 +132,7 @@ def quantize(
 
 
 def _calibrate(
-    network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: Tell
+    network: StaticGPEN, faces: Tensor, settings: QuantizationSettings, on_step: OnStep
 ) -> tuple[StaticGPEN, Grids, dict[str, ConvolutionRanges]]:
     """The rescaled network, steps of all its convolutions and the ranges that they were chosen from."""
     if settings.equalize:
@@ -150,7 +150,7 @@ def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "outpu
 
 
 def _correct(
-    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: Tell
+    network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: OnStep
 ) -> StaticGPEN:
     """Fits weights and biases to the steps of those convolutions that become int8."""
     if settings.rounding_iterations > 0:
@@ -168,7 +168,7 @@ def _select(
     layers: Sequence[Layer],
     calibration: PairBatch,
     settings: QuantizationSettings,
-    on_step: Tell,
+    on_step: OnStep,
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
     """Sensitivity of all convolutions, and which of them stay in float."""
     if settings.budget.largest_float_flops == 0:
@@ -211,7 +211,7 @@ def comparisons(
         float_quality = quality(by_float, evaluation.target, by_float)
         which = f"uneven, σ = {deviation:g}" if deviation else "as trained"
         for words, settings in _ways(target, rounding_iterations, float_flops):
-            result = quantize(candidate, layers, calibration, settings, say_nothing)
+            result = quantize(candidate, layers, calibration, settings, ignore_step)
             measured = quality(result.simulate(evaluation.degraded), evaluation.target, by_float)
             yield f"{which}, {words}", float_quality, measured, result.integer_flops
 

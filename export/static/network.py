@@ -234,8 +234,8 @@ class StaticGPEN(nn.Module):
 def _joint_modulation(layers: Sequence[ModulatedConvolution]) -> nn.Linear:
     """One linear layer for the modulations of all layers, one after the other."""
     affine = [layer.modulation for layer in layers]
-    weight = torch.cat([one.weight.double() * one.weight_scale for one in affine])
-    return linear(weight, torch.cat([one.bias.double() * one.bias_scale for one in affine]))
+    weight = torch.cat([layer.weight.double() * layer.weight_scale for layer in affine])
+    return linear(weight, torch.cat([layer.bias.double() * layer.bias_scale for layer in affine]))
 
 
 def _upsampling_convolution(weight: Tensor, filtering: LowPass, upsampling: Upsampling) -> nn.Sequential:

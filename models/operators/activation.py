@@ -109,4 +109,4 @@ class _Halves(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Tensor:
         (used, *_) = (gradient for gradient in gradients if gradient is not None)
-        return torch.cat([torch.zeros_like(used) if one is None else one for one in gradients], dim=1)
+        return torch.cat([torch.zeros_like(used) if half is None else half for half in gradients], dim=1)

@@ -115,8 +115,8 @@ def measure_members(
     networks = {folder / m.restoration.name: checkpoint for m, checkpoint in finished.items() if checkpoint is not None}
     measured = {}
     folder.mkdir(parents=True, exist_ok=True)
-    with live_progress(MEASURING) as tell:
-        measurer = Measurer(faces, study.measurement, tell)
+    with live_progress(MEASURING) as on_step:
+        measurer = Measurer(faces, study.measurement, on_step)
         measurer.expect(networks)
         for index, member in enumerate(finished):
             say(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")

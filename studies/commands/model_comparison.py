@@ -93,8 +93,8 @@ def measure(
     networks = [(name, one) for name, members in models.items() for one in members]
     folders = {(name, one.name): folder / file_name(name) / file_name(one.name) for name, one in networks}
     variants = []
-    with live_progress(MEASURING) as tell:
-        measurer = Measurer(faces, settings, tell)
+    with live_progress(MEASURING) as on_step:
+        measurer = Measurer(faces, settings, on_step)
         measurer.expect({folders[name, one.name]: one.checkpoint for name, one in networks})
         for name, members in models.items():
             measured = []

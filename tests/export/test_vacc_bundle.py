@@ -30,7 +30,7 @@ from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations, load_restorer
 from models import load_generator
-from system.live_progress import say_nothing
+from system.live_progress import ignore_step
 from system.machine import processor
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "gpen_64.safetensors"
@@ -83,7 +83,7 @@ def test_int8_figures_in_the_report_are_those_a_fresh_evaluation_gives(
     faces = choose_faces(ParityFaces(photographs, num_images=4), SETTINGS, 64)
     network = StaticGPEN(load_generator(SHIPPED))
     assert faces.calibration is not None
-    fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization, say_nothing)
+    fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization, ignore_step)
     stored = {result.form: result for result in report.results}
     with torch.no_grad():
         exact = model_to_uint8(network(uint8_to_model(faces.evaluation.degraded)))

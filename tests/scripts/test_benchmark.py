@@ -21,7 +21,7 @@ from data.degradation.synthesis import degrade
 from models import Architecture
 from scripts.benchmark import main
 from system import command_line
-from system.live_progress import say_nothing
+from system.live_progress import ignore_step
 
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
 
@@ -69,7 +69,7 @@ def test_contenders_are_timed_in_turns_with_the_shares_of_their_parts() -> None:
 
 def test_a_contender_that_fails_is_named() -> None:
     with pytest.raises(ChildProcessError, match="broken failed"):
-        time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, say_nothing)
+        time_in_turns([Contender("broken", list, ([Part(partial(int, "x"))],), 1)], 1, ignore_step)
 
 
 def test_the_opencv_chain_degrades_as_the_projects_own() -> None:

@@ -20,10 +20,10 @@ def test_the_time_left_is_that_of_the_parts_left_at_the_speed_of_the_step(monkey
     clock = StepClock("reading")
     now += 7
     assert clock.line() == "reading: 0:00:07 so far"
-    clock.tell("restoring", 0, 2000)
+    clock.on_step("restoring", 0, 2000)
     now += 30
     assert clock.line() == "restoring: 0 of 2,000, 0:00:30 so far"
-    clock.tell("restoring", 500, 2000)
+    clock.on_step("restoring", 500, 2000)
     assert clock.line() == "restoring: 500 of 2,000, 0:01:30 left"
 
 
@@ -33,18 +33,18 @@ def test_the_time_left_in_all_is_that_of_the_costs_left_at_the_speed_since_the_f
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = StepClock("starting")
-    tell = sharing(clock.tell, [("comparing", 10), ("skipped", 20), ("restoring", 30), ("restoring again", 40)])
+    on_step = sharing(clock.on_step, [("comparing", 10), ("skipped", 20), ("restoring", 30), ("restoring again", 40)])
     now += 100
-    tell("comparing a", 0, 4)
+    on_step("comparing a", 0, 4)
     now += 5
-    tell("comparing a", 2, 4)  # 5 of 100 in 5 s
+    on_step("comparing a", 2, 4)  # 5 of 100 in 5 s
     assert clock.line() == "comparing a: 2 of 4, 0:00:05 left; 0:01:35 left in all"
     now += 5
-    tell("tracing")
+    on_step("tracing")
     assert clock.line() == "tracing: 0:00:00 so far; 0:01:30 left in all"
     now += 10
     assert clock.line().endswith("0:01:20 left in all")
-    tell("restoring b", 15, 30)  # 45 of 100 in 20 s, with what was skipped
+    on_step("restoring b", 15, 30)  # 45 of 100 in 20 s, with what was skipped
     assert clock.line().endswith("; 0:00:24 left in all")
 
 
@@ -63,6 +63,6 @@ def test_two_lines_come_within_twenty_seconds() -> None:
 
 
 def test_a_step_that_is_over_soon_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with live_progress.live_progress("thinking", 3) as tell:
-        tell("thinking", 3, 3)
+    with live_progress.live_progress("thinking", 3) as on_step:
+        on_step("thinking", 3, 3)
     assert capfd.readouterr() == ("", "")

@@ -11,7 +11,7 @@ from evaluation.metrics.choice import SetMetric, fid_metric, lite0_metric
 from evaluation.metrics.perceptual import Lite0, load_inception
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
-from system.live_progress import live_progress, say_nothing
+from system.live_progress import ignore_step, live_progress
 from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
 from train.reporting.tracking import CsvLog, read_table
@@ -122,9 +122,9 @@ class PriorPictures(Callback):
         rank, num_processes = rank_and_count()
         own = range(rank, total, num_processes)
         title = "measuring the prior"
-        with live_progress(title, len(own), as_lines=True) if rank == 0 else nullcontext(say_nothing) as tell:
+        with live_progress(title, len(own), as_lines=True) if rank == 0 else nullcontext(ignore_step) as on_step:
             for first in range(0, len(own), 32):
-                tell(title, first, len(own))
+                on_step(title, first, len(own))
                 indices = own[first : first + 32]
                 drawn = model_to_uint8(sample(self.training.ema, self.settings.seed, indices, "fid"))
                 real = torch.stack([faces[index].target for index in indices]).to(drawn.device)

@@ -128,12 +128,12 @@ class RestorationValidation(Callback):
     def _validate(self) -> None:
         assert self._evaluator is not None and self._log is not None  # set by on_train_start
         images_seen, number = self.training.progress.images_seen, len(self._evaluator.pairs)
-        with live_progress("validating", number, as_lines=True) as tell:
+        with live_progress("validating", number, as_lines=True) as on_step:
             evaluation = self._evaluator.evaluate(
                 self._restore,
                 num_extremes=0,
                 num_first=NUM_PICTURED,
-                on_progress=lambda done: tell("validating", done, number),
+                on_progress=lambda done: on_step("validating", done, number),
             )
         values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}

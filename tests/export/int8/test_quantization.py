@@ -30,7 +30,7 @@ from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode, load_generator
 from models.quantization import ConvolutionCall, ConvolutionGrid, along, quantized_convolution
-from system.live_progress import say_nothing
+from system.live_progress import ignore_step
 
 ROOT = Path(__file__).resolve().parents[3]
 BAD = "blocks.2.plain.convolution"
@@ -57,7 +57,7 @@ def grids(network: StaticGPEN, faces: PairBatch) -> dict[str, ConvolutionGrid]:
 @pytest.fixture(scope="module")
 def bad_rows(network: StaticGPEN, faces: PairBatch, grids: dict[str, ConvolutionGrid]) -> tuple[LayerSensitivity, ...]:
     """Sensitivity with one layer that has a sixteenth of its codes."""
-    return layer_sensitivity(measure_on(network, faces), coarse(grids, BAD, 16), say_nothing)
+    return layer_sensitivity(measure_on(network, faces), coarse(grids, BAD, 16), ignore_step)
 
 
 def coarse(grids: Mapping[str, ConvolutionGrid], name: str, factor: float) -> dict[str, ConvolutionGrid]:
@@ -145,7 +145,7 @@ def test_what_sensitivity_says_is_what_a_measurement_gives(
 ) -> None:
     some = {name: grids[name] for name in list(grids)[:2]}
     first, second = some
-    rows = layer_sensitivity(measure_on(network, faces), some, say_nothing)
+    rows = layer_sensitivity(measure_on(network, faces), some, ignore_step)
     by_float = simulate(network, {}, faces.degraded)
     alone = simulate(network, {first: grids[first]}, faces.degraded)
     expected = psnr(model_to_uint8(by_float), faces.target).mean() - psnr(model_to_uint8(alone), faces.target).mean()
@@ -165,12 +165,12 @@ def test_the_bad_layer_is_excluded_and_no_other_if_that_meets_the_budget(
     flops = {layer.name: layer.flops for layer in map_layers(network)}
     goal = measure({n: g for n, g in bad.items() if n != BAD}).psnr_to_float - 0.01
     budget = Budget(largest_drop_db=10, least_psnr_to_float_db=goal, largest_float_flops=1.0)
-    reasons = exclude_layers(measure, bad, rows, flops, budget, say_nothing)
+    reasons = exclude_layers(measure, bad, rows, flops, budget, ignore_step)
     assert list(reasons) == [BAD]
     assert f"{flops[BAD] / sum(flops.values()):.2%}" in reasons[BAD]
     # Too large for a small budget of FLOPs; what fits then is measured and kept only if it helps.
     small = replace(budget, largest_float_flops=flops[BAD] / sum(flops.values()) / 2)
-    others = exclude_layers(measure, bad, rows, flops, small, say_nothing)
+    others = exclude_layers(measure, bad, rows, flops, small, ignore_step)
     assert BAD not in others
     linear = sum(number for name, number in flops.items() if name not in grids)
     assert linear + sum(flops[name] for name in others) <= small.largest_float_flops * sum(flops.values())
@@ -188,7 +188,7 @@ def test_without_a_budget_in_decibels_the_flops_are_spent_as_long_as_it_helps() 
 
     def excluded(share: float) -> list[str]:
         budget = Budget(largest_drop_db=None, largest_float_flops=share)
-        return list(exclude_layers(measure, grids, rows, sizes, budget, say_nothing))  # type: ignore[arg-type]
+        return list(exclude_layers(measure, grids, rows, sizes, budget, ignore_step))  # type: ignore[arg-type]
 
     assert excluded(0.05) == []
     assert excluded(0.35) == ["b"]
@@ -211,7 +211,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 ) -> None:
     layers = map_layers(network)
     settings = QuantizationSettings(budget=NO_BUDGET)
-    result = quantize(network, layers, faces, settings, say_nothing)
+    result = quantize(network, layers, faces, settings, ignore_step)
     by_float_images = simulate(network, {}, faces.degraded)
     by_float = model_to_uint8(by_float_images)
     by_int8 = model_to_uint8(result.simulate(faces.degraded))
@@ -232,7 +232,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(budget=Budget(0.1, 200.0, 0.03), num_sensitivity_faces=1)
     layers = map_layers(network)
-    result = quantize(network, layers, faces, settings, say_nothing)
+    result = quantize(network, layers, faces, settings, ignore_step)
     assert result.reasons
     reached = measure_on(network, faces)
     assert not settings.budget.is_met(reached(result.grids), reached({}))
@@ -246,10 +246,10 @@ def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticG
 def test_ranges_may_come_from_other_faces(network: StaticGPEN, faces: PairBatch) -> None:
     settings = QuantizationSettings(budget=NO_BUDGET)
     dark = faces.degraded // 4
-    result = quantize(network, map_layers(network), faces, settings, say_nothing, dark)
+    result = quantize(network, map_layers(network), faces, settings, ignore_step, dark)
     assert result.input_ranges["encoder.from_rgb"] == (-1.0, pytest.approx(float(dark.max()) / 127.5 - 1))
     with pytest.raises(ValueError, match="calibration needs degraded faces"):
-        quantize(network, map_layers(network), faces, settings, say_nothing, dark[:0])
+        quantize(network, map_layers(network), faces, settings, ignore_step, dark[:0])
 
 
 @pytest.mark.slow
@@ -272,12 +272,12 @@ def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photograp
     layers = map_layers(network)
     settings = QuantizationSettings(budget=NO_BUDGET)
     for candidate, largest_drop in ((network, 0.10), (rescale(network, random_factors(network, 1.0)), 0.15)):
-        result = quantize(candidate, layers, calibration, settings, say_nothing)
+        result = quantize(candidate, layers, calibration, settings, ignore_step)
         by_float, by_int8 = measured(candidate, result)
         assert by_float.psnr - by_int8.psnr <= largest_drop
         assert by_float.ssim - by_int8.ssim <= 0.005
         assert by_int8.psnr_to_float >= 45
         assert result.integer_flops >= 0.95
     plain = replace(settings, equalize=False, correct_biases=False)
-    uneven = quantize(candidate, layers, calibration, plain, say_nothing)
+    uneven = quantize(candidate, layers, calibration, plain, ignore_step)
     assert measured(candidate, uneven)[1].psnr_to_float < 40  # the rescalings are what keeps it
