@@ -178,7 +178,8 @@ class _Planner:
         try:
             start = self._start(variant, seed)
             stage = self.study.restoration
-            stage = replace(stage, configs=[*stage.configs, *variant.restoration_configs])
+            images = max(round(stage.images * variant.restoration_share), 1)
+            stage = replace(stage, configs=[*stage.configs, *variant.restoration_configs], images=images)
             run = self._run(RESTORATION, stage, [variant.both, variant.restoration], seed, name, start)
         except ValueError as error:
             raise ValueError(f"variant {name}: {error}") from error

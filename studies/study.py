@@ -43,6 +43,8 @@ class Variant:
     """More config files of stage 2, before the overlay."""
     start: Literal["prior", "nothing"] = "prior"
     """What stage 2 starts from: the prior of stage 1, or new weights."""
+    restoration_share: float = 1.0
+    """Of the images of stage 2, for variants that are to take equal time, not equal images."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Study:
         files = [*self.prior.configs, *self.restoration.configs]
         files += [name for variant in self.variants.values() for name in variant.restoration_configs]
         problems += [f"there is no config {name}" for name in dict.fromkeys(files) if not (ROOT / name).is_file()]
+        problems += [
+            f"restoration_share must be above 0 and finite, got {variant.restoration_share:g} for {name}"
+            for name, variant in self.variants.items()
+            if not 0 < variant.restoration_share < float("inf")
+        ]
         for degradation in self.measurement.degradations:
             try:
                 open_degradation(degradation)
