@@ -121,6 +121,25 @@ def open_degradation(given: str) -> str | FaceFiles:
     return given
 
 
+def reduction_warning(targets: FaceFiles, resolution: int) -> str:
+    """Says that targets are made smaller before they are compared; empty where the first one is not.
+
+    Args:
+        targets: Of any size.
+        resolution: R in pixels, at which they are compared.
+
+    Raises:
+        ValueError: The face cannot be read.
+    """
+    width, height = targets.read(0).size
+    if max(width, height) <= resolution:
+        return ""
+    return (
+        f"warning: targets of {width} x {height} pixels are reduced to {resolution}; figures of papers hold at the "
+        "targets' own size"
+    )
+
+
 def _batches(num_faces: int, batch_size: int, max_faces: int | None) -> Iterator[list[int]]:
     """Positions of the faces, batch by batch."""
     if batch_size < 1 or (max_faces is not None and max_faces < 1):

@@ -15,6 +15,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import Metrics
 from evaluation.metrics.set_distance import SetDistance
 from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
+from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
 from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
 from system import machine
 
@@ -145,23 +146,35 @@ class Evaluation:
     """Faces of highest restored PSNR, the highest first."""
     first: list[FacePictures]
     """The first faces by name: the same at every evaluation."""
+    conventions: list[ConventionMeans] = field(default_factory=list)
+    """The restored images under each convention, where that was asked for."""
 
     def summary(self) -> dict[str, Any]:
         """All but rows and pictures as what JSON can hold."""
         tables = {"degraded": self.degraded, "restored": self.restored, "difference": self.difference}
         means = {name: {metric: asdict(value) for metric, value in table.items()} for name, table in tables.items()}
-        return means | {"unavailable": self.unavailable, "protocol": asdict(self.protocol)}
+        conventions = {"conventions": [asdict(c) for c in self.conventions]} if self.conventions else {}
+        return means | conventions | {"unavailable": self.unavailable, "protocol": asdict(self.protocol)}
 
 
 class Evaluator:
     """Compares restorers on the same pairs; what concerns the pairs alone is measured in the first pass only."""
 
-    def __init__(self, pairs: FacePairs, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        pairs: FacePairs,
+        metrics: Metrics,
+        crop_border: int | None = None,
+        reference: FaceFiles | None = None,
+    ) -> None:
         """Args:
         pairs: Degraded and target faces.
         metrics: What to measure, from `evaluation.metrics.choice.choose_metrics`.
+        crop_border: Pixels cut from every side before PSNR and SSIM under each convention; None computes none.
+        reference: Faces that distances of sets are measured to; None for the targets.
         """
         self.pairs, self.metrics = pairs, metrics
+        self._crop_border, self._reference = crop_border, reference
         self._degraded: list[list[dict[str, float]]] = []  # values of every face of the batches seen so far
         self._degraded_means: dict[str, MeanInterval] = {}
         self._digest = hashlib.sha256()
@@ -193,6 +206,9 @@ class Evaluator:
         best: list[FacePictures] = []
         first: list[FacePictures] = []
         distances = [metric.begin() for metric in self.metrics.per_set]
+        conventions = None if self._crop_border is None else ConventionScores(self._crop_border)
+        if self._reference is not None and not self._degraded:
+            add_reference(self._distances, self._reference, self.pairs.resolution)
         for index, batch in enumerate(self.pairs):
             if index == len(self._degraded):
                 self._measure_pairs(batch)
@@ -201,6 +217,8 @@ class Evaluator:
             rows += [FaceRow(*row) for row in zip(batch.names, self._degraded[index], values, strict=True)]
             for distance in distances:
                 distance.add_images(restored)
+            if conventions is not None:
+                conventions.add(restored, batch.target)
             new = rows[-len(batch.names) :]
             faces = [FacePictures(*face) for face in zip(new, batch.degraded, restored, batch.target, strict=True)]
             worst = sorted(worst + faces, key=_restored_psnr)[:num_extremes]
@@ -208,12 +226,16 @@ class Evaluator:
             first = (first + faces)[:num_first]
             if on_progress is not None:
                 on_progress(len(rows))
-        protocol = replace(
-            self.pairs.protocol(), images_fingerprint=self._digest.hexdigest(), metrics=self.metrics.definitions()
-        )
-        return Evaluation(
-            protocol, rows, *self._means(rows, distances), dict(self.metrics.unavailable), worst, best, first
-        )
+        means, unavailable = self._means(rows, distances), dict(self.metrics.unavailable)
+        under = [] if conventions is None else conventions.means()
+        return Evaluation(self._protocol(), rows, *means, unavailable, worst, best, first, under)
+
+    def _protocol(self) -> Protocol:
+        definitions = self.metrics.definitions()
+        if self._reference is not None:
+            to = f"; to the {len(self._reference)} faces of {self._reference.path} in place of the targets"
+            definitions |= {n: text + to for m in self.metrics.per_set for n, text in m.definitions.items()}
+        return replace(self.pairs.protocol(), images_fingerprint=self._digest.hexdigest(), metrics=definitions)
 
     def _measure_pairs(self, batch: PairBatch) -> None:
         """All that does not depend on a restorer; names and pixels are hashed face by face, whatever the batch size."""
@@ -222,7 +244,9 @@ class Evaluator:
             self._digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
             self._digest.update(degraded.contiguous().numpy().tobytes() + target.contiguous().numpy().tobytes())
         for distance in self._distances:
-            distance.add(batch.degraded, batch.target)
+            distance.add_images(batch.degraded)
+            if self._reference is None:
+                distance.add_targets(batch.target)
 
     def _measure(self, images: Tensor, targets: Tensor) -> list[dict[str, float]]:
         """All metrics of a batch, face by face."""

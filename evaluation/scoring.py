@@ -1,6 +1,6 @@
-"""A folder of results beside their targets, whatever made them: no network runs but those of the metrics."""
+"""Images under published conventions, and folders of results beside their targets, whatever made them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles
 from data.faces.pairing import match_degraded
 from evaluation.metrics.choice import Metrics
-from evaluation.metrics.image_metrics import CONVENTIONS, Convention
+from evaluation.metrics.image_metrics import CONVENTIONS
+from evaluation.metrics.set_distance import SetDistance
 from evaluation.statistics import MeanInterval, mean_interval
 
 
@@ -27,6 +28,51 @@ class ConventionMeans:
     """dB."""
     ssim: MeanInterval
     """Mean over faces."""
+
+
+class ConventionScores:
+    """PSNR and SSIM of growing sets of images under each convention.
+
+    Args:
+        crop_border: Pixels cut from every side before.
+    """
+
+    def __init__(self, crop_border: int = 0) -> None:
+        self.crop_border = crop_border
+        self._values: list[list[tuple[float, float]]] = [[] for _ in CONVENTIONS]
+
+    def add(self, images: Tensor, targets: Tensor) -> None:
+        """Measures images uint8 [N, 3, H, W] against as many targets.
+
+        Raises:
+            ValueError: The border leaves nothing of them, or not the window of SSIM.
+        """
+        images, targets = (_cropped(pixels, self.crop_border) for pixels in (images, targets))
+        for convention, values in zip(CONVENTIONS, self._values, strict=True):
+            pairs = convention.psnr(images, targets).tolist(), convention.ssim(images, targets).tolist()
+            values += zip(*pairs, strict=True)
+
+    def means(self) -> list[ConventionMeans]:
+        """Over all images, one for each convention."""
+        found = []
+        for convention, values in zip(CONVENTIONS, self._values, strict=True):
+            psnr, ssim = zip(*values, strict=True)
+            found.append(ConventionMeans(convention.name, convention.used_by, mean_interval(psnr), mean_interval(ssim)))
+        return found
+
+
+def add_reference(distances: Sequence[SetDistance], reference: FaceFiles, resolution: int) -> None:
+    """Makes the faces of a folder, resized to [R, R] pixels, what distances of sets are measured to.
+
+    Raises:
+        ValueError: A face cannot be read.
+    """
+    if not distances:
+        return
+    images = FaceImages(reference, resolution)
+    for index in range(len(images)):
+        for distance in distances:
+            distance.add_targets(images[index][None])
 
 
 @dataclass(frozen=True)
@@ -109,34 +155,24 @@ def score_folder(
     """
     rows: dict[str, dict[str, float]] = {}
     sizes: dict[str, int] = {}
-    under: list[list[tuple[float, float]]] = [[] for _ in CONVENTIONS]
+    conventions = ConventionScores(crop_border)
     distances = [metric.begin() for metric in metrics.per_set]
     for name, result, target in pairs:
         rows[name] = {metric.name: float(metric.measure(result, target)) for metric in metrics.per_face}
         sizes[_size(target)] = sizes.get(_size(target), 0) + 1
-        inner = [_cropped(image, crop_border) for image in (result, target)]
-        for convention, values in zip(CONVENTIONS, under, strict=True):
-            values.append((float(convention.psnr(*inner)), float(convention.ssim(*inner))))
+        conventions.add(result, target)
         for distance in distances:
             distance.add_images(result)
             if reference is None:
                 distance.add_targets(target)
         if on_progress is not None:
             on_progress(len(rows))
-    if reference is not None and distances:
-        images = FaceImages(reference, result.shape[-1])
-        for index in range(len(images)):
-            for distance in distances:
-                distance.add_targets(images[index][None])
+    if reference is not None:
+        add_reference(distances, reference, result.shape[-1])
     means = {name: mean_interval([row[name] for row in rows.values()]) for name in next(iter(rows.values()))}
     for distance in distances:
         means |= {name: MeanInterval(value, None, None) for name, value in distance.values().items()}
-    return FolderScores(rows, means, [_means(*pair) for pair in zip(CONVENTIONS, under, strict=True)], sizes)
-
-
-def _means(convention: Convention, values: list[tuple[float, float]]) -> ConventionMeans:
-    psnr, ssim = zip(*values, strict=True)
-    return ConventionMeans(convention.name, convention.used_by, mean_interval(psnr), mean_interval(ssim))
+    return FolderScores(rows, means, conventions.means(), sizes)
 
 
 def _size(image: Tensor) -> str:

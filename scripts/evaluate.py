@@ -15,7 +15,10 @@ from system import command_line
 from system.atomic_file import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evaluation.protocol import Evaluation
+    from evaluation.scoring import ConventionMeans
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ class Figures:
     inception_weights: Path | None = None
     """File of torch-fidelity, found likewise."""
     crop_border: int = 0
-    """Pixels cut from every side before PSNR and SSIM of --results_folder under each convention."""
+    """Pixels cut from every side before PSNR and SSIM under each convention."""
     reference: Path | None = None
-    """Faces that Fréchet and kernel distances of --results_folder are measured to; null takes the targets."""
+    """Faces that Fréchet and kernel distances are measured to; null takes the targets."""
 
 
 def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path, overwrite: bool = False) -> None:
@@ -89,6 +92,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
         overwrite: Replace results of an earlier evaluation in --output.
     """
     from evaluation.metrics.choice import choose_metrics
+    from evaluation.pairs import reduction_warning
     from evaluation.protocol import Evaluator, FacePairs
     from inference.folders import check_output_folder
     from studies.measurement import evaluate_restorer
@@ -107,15 +111,21 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
         target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces, faces.names
     )
     metrics = choose_metrics(figures.metrics, network.device, figures.lpips_weights, figures.inception_weights)
+    reference = None if figures.reference is None else open_faces(figures.reference)
+    evaluator = Evaluator(pairs, metrics, figures.crop_border, reference)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
-        evaluation = evaluate_restorer(network, restorer.checkpoint, Evaluator(pairs, metrics), output, show)
+        evaluation = evaluate_restorer(network, restorer.checkpoint, evaluator, output, show)
     print_results(evaluation, output)
+    print_conventions(evaluation.conventions)
+    if warning := reduction_warning(target_faces, network.resolution):
+        print(printable(warning))
 
 
 def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     """Scores a folder of results and prints two tables: all metrics, and PSNR and SSIM under each convention."""
     from evaluation.metrics.choice import choose_metrics
-    from evaluation.reports.tables import convention_rows, score_rows, write_scores
+    from evaluation.pairs import reduction_warning
+    from evaluation.reports.tables import score_rows, write_scores
     from evaluation.scoring import ResultPairs, score_folder
 
     assert faces.results_folder is not None and faces.target_folder is not None  # checked by Faces
@@ -132,37 +142,40 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
     write_scores(output, scores, metrics)
     sizes = ", ".join(f"{number} faces at {size}" for size, number in scores.sizes.items())
-    for title, rows in (
-        (sizes, score_rows(scores)),
-        ("the same images under each convention", convention_rows(scores)),
-    ):
-        table = Table(title=escape(printable(title)))
-        for name in rows[0]:
-            table.add_column(name)
-        for row in rows[1:]:
-            table.add_row(*row, end_section=True)
-        Console().print(table)
-    if faces.resolution is not None:
-        print("warning: results and targets were resized; figures of papers hold at the targets' own size")
+    print_table(sizes, score_rows(scores))
+    print_conventions(scores.conventions)
+    if faces.resolution is not None and (warning := reduction_warning(pairs.targets, faces.resolution)):
+        print(printable(warning))
     for name, reason in metrics.unavailable.items():
         print(printable(f"{name} unavailable: {reason}"))
+
+
+def print_conventions(conventions: "Sequence[ConventionMeans]") -> None:
+    """Prints the restored images under each convention."""
+    from evaluation.reports.tables import convention_rows
+
+    print_table("the same images under each convention", convention_rows(conventions))
+
+
+def print_table(title: str, rows: "Sequence[Sequence[str]]") -> None:
+    """Prints rows, the first of which is the head."""
+    table = Table(title=escape(printable(title)))
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows[1:]:
+        table.add_row(*row, end_section=True)
+    Console().print(table)
 
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
     """Prints the means and what is needed to read them."""
     from evaluation.reports.tables import harm_sentence, identity_sentence, summary_rows
 
-    console = Console()
     header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
     degradation = protocol.degradation if protocol.seed is None else f"{protocol.degradation}, seed {protocol.seed}"
     title = f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}"
-    table = Table(title=escape(printable(title)))
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*(cell.replace(" [", "\n[") for cell in row), end_section=True)
-    console.print(table)
+    print_table(title, [header, *([cell.replace(" [", "\n[") for cell in row] for row in rows)])
     if sentence := harm_sentence(evaluation):
         print(sentence)
     if sentence := identity_sentence(evaluation):

@@ -14,7 +14,7 @@ from evaluation.metrics.choice import Metrics
 from evaluation.metrics.forms import METRIC_FORMS, MetricForm
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
-from evaluation.scoring import FolderScores
+from evaluation.scoring import ConventionMeans, FolderScores
 from evaluation.statistics import MeanInterval
 from system.atomic_file import printable, write_atomically
 
@@ -198,11 +198,11 @@ def score_rows(scores: FolderScores) -> list[list[str]]:
     return [head, [_score_cell(METRIC_FORMS[name], scores.means[name]) for name in names]]
 
 
-def convention_rows(scores: FolderScores) -> list[list[str]]:
+def convention_rows(conventions: Sequence[ConventionMeans]) -> list[list[str]]:
     """Head and a row for each convention."""
     psnr, ssim = METRIC_FORMS["psnr"], METRIC_FORMS["ssim"]
     rows = [["convention", "used by", psnr.heading, ssim.heading]]
-    for means in scores.conventions:
+    for means in conventions:
         rows.append([means.name, means.used_by, _score_cell(psnr, means.psnr), _score_cell(ssim, means.ssim)])
     return rows
 

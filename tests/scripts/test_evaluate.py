@@ -64,6 +64,25 @@ def test_stored_pairs_give_the_degraded_row_of_the_preset(
     assert stored["protocol"]["seed"] is None and directly["protocol"]["seed"] == 0
 
 
+def test_a_network_is_scored_under_every_convention_and_against_other_faces_with_a_warning_of_reduced_targets(
+    run: Run, options: list[object], faces_folder: Path, tmp_path: Path
+) -> None:
+    for index in range(3):
+        write_png(tmp_path / "other" / f"{index}.png", np.full((40, 40, 3), 80 * index, dtype=np.uint8))
+    given = ["--faces", faces_folder, "--degradation", "small", "--crop_border", 2, "--metrics", "psnr", "fd_lite0"]
+    code, out, _ = run(main, *options, *given, "--reference", tmp_path / "other")
+    size = open_faces(faces_folder).read(0).size
+    assert code == 0 and "BasicSR with" in out and "torchmetrics" in out
+    assert (f"targets of {size[0]} x {size[1]} pixels are reduced to 32" in " ".join(out.split())) == (size[0] > 32)
+    summary = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert [len(summary["conventions"]), "faces of" in summary["protocol"]["metrics"]["fd_lite0"]] == [4, True]
+    assert summary["conventions"][0]["psnr"]["mean"] != summary["restored"]["psnr"]["mean"]  # without the border
+    assert run(main, *options, *given, "--overwrite")[0] == 0
+    beside_targets = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert beside_targets["degraded"]["psnr"] == summary["degraded"]["psnr"]
+    assert beside_targets["degraded"]["fd_lite0"]["mean"] < summary["degraded"]["fd_lite0"]["mean"]
+
+
 @pytest.mark.parametrize(
     "case",
     ["used output", "output among the faces", "no preset", "unequal names", "unknown metric", "no faces", "no number"],

@@ -81,6 +81,24 @@ def test_a_run_with_schedules_and_components_cut_within_them_equals_the_whole_ru
         assert [row["loss_weight/adversarial"] for row in rows] == ["0", "0.333333", "0.666667"]
 
 
+def test_a_run_whose_augmentation_adapts_cut_within_an_interval_equals_the_whole_run_bit_for_bit(
+    train: Train,
+    tmp_path: Path,
+    check_same_run: Callable[..., None],
+    read_checkpoint_file: Callable[[Path], dict[str, Any]],
+) -> None:
+    options = [
+        "--model.init_args.augmentation",
+        "{target: 0.6, initial_probability: 0.5, rise_images: 160, interval: 2}",
+    ]
+    train("prior", tmp_path / "whole", "--run.total_images", 24, *options)
+    train("prior", tmp_path / "cut", "--run.total_images", 12, *options)  # after three iterations
+    train("prior", tmp_path / "cut", "--run.total_images", 24, *options)
+    check_same_run("prior", tmp_path / "whole", tmp_path / "cut")
+    probability = read_checkpoint_file(tmp_path / "whole")["state_dict"]["augmentation.probability"]
+    assert float(probability) in (pytest.approx(0.5 + change) for change in (-0.15, -0.05, 0.05, 0.15))
+
+
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
 def test_reading_in_a_worker_changes_nothing_also_when_only_one_half_does(
     stage: str, train: Train, tmp_path: Path, check_same_run: Callable[..., None]

@@ -23,6 +23,7 @@ from train.stages.embedding import describe_start, start_prior
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
+from train.updates.augmentation import AdaptiveAugmentation, Augmentation
 from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, frozen
 from train.updates.parts import split
 
@@ -73,6 +74,7 @@ class PriorTraining(LightningModule):
         computation: How the batch of an iteration is computed.
         fid_num_images: Faces drawn and read for FID; fd_lite0, which stands in for it without Inception weights, takes
             at most 256; 0 for none.
+        augmentation: Of what the discriminator sees, for sets of few faces.
 
     Source: StyleGAN2 (arXiv 1912.04958); GPEN (arXiv 2105.06070) section 3.2, stage 1.
     """
@@ -88,6 +90,7 @@ class PriorTraining(LightningModule):
         average: MovingAverage = MovingAverage(),
         computation: Computation = Computation(),
         fid_num_images: int = 10_000,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -97,7 +100,16 @@ class PriorTraining(LightningModule):
         self.transfers = start_prior(start, self.generator, self.discriminator, optimization.take_discriminator)
         self.ema = deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("mean_path_length", torch.zeros([]))
-        self.stage = Stage(self.generator, self.discriminator, self.ema, regularization, average, computation)
+        self.augmentation = AdaptiveAugmentation(augmentation) if augmentation.target > 0 else None
+        self.stage = Stage(
+            self.generator,
+            self.discriminator,
+            self.ema,
+            regularization,
+            average,
+            computation,
+            augmentation=self.augmentation,
+        )
         self.progress = self.stage.progress
         self.architecture = architecture
         self.optimization = optimization
@@ -128,11 +140,19 @@ class PriorTraining(LightningModule):
         indices = batch.image_indices
         styled_indices = indices[:: self.stage.regularization.path_length_batch_shrink]
         return Part(
-            real=uint8_to_model(batch.target),
+            real=self._augment(uint8_to_model(batch.target), "augmentation of real", indices),
             generate=partial(self.draw, indices),
-            loss=self._generator_loss,
+            loss=partial(self._generator_loss, image_indices=indices),
             generate_styled=partial(self._draw_styled, styled_indices),
+            show=lambda generated: self._augment(generated.detach(), "augmentation of generated", indices),
         )
+
+    def _augment(self, images: Tensor, purpose: str, image_indices: Sequence[int]) -> Tensor:
+        """What the discriminator sees of images: themselves, or augmented with a strength that does not leak."""
+        if self.augmentation is None:
+            return images
+        augmented: Tensor = self.augmentation(images, self.progress.seed, purpose, image_indices)
+        return augmented
 
     def draw(self, image_indices: Sequence[int]) -> Tensor:
         """Draws images [N, 3, R, R] that belong to the images of the run, with the trained generator."""
@@ -149,9 +169,10 @@ class PriorTraining(LightningModule):
         shapes = self.generator.synthesis.noise_shapes()
         return styles, draw_noises(shapes, seed, f"{purpose} noise", image_indices, self.device)
 
-    def _generator_loss(self, generated: Tensor) -> PartLoss:
+    def _generator_loss(self, generated: Tensor, image_indices: Sequence[int]) -> PartLoss:
+        shown = self._augment(generated, "augmentation for the generator", image_indices)
         with frozen(self.discriminator):
-            loss = generator_logistic_loss(self.discriminator(generated).logits)
+            loss = generator_logistic_loss(self.discriminator(shown).logits)
         return PartLoss(loss, {"adversarial": loss})
 
     def _draw_styled(self, image_indices: Sequence[int]) -> StyledImages:

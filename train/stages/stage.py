@@ -20,6 +20,7 @@ from train.updates.adversarial import (
     regularize_generator,
     update_discriminator,
 )
+from train.updates.augmentation import AdaptiveAugmentation
 from train.updates.optimization import (
     ClipNorm,
     Groups,
@@ -62,6 +63,8 @@ class Part(NamedTuple):
     """The generator's loss of these images."""
     generate_styled: Callable[[], StyledImages]
     """Gives what the path length is computed from."""
+    show: Callable[[Tensor], Tensor] = torch.detach
+    """What the discriminator gets of generated images in its own update, without their graph."""
 
 
 class Stage:
@@ -77,6 +80,7 @@ class Stage:
         average: Moving average of the generator.
         computation: Whether activations are kept, and the seed.
         components: Discriminators of eyes and mouth, updated together with the discriminator.
+        augmentation: Whose strength follows the discriminator.
     """
 
     def __init__(
@@ -88,11 +92,12 @@ class Stage:
         average: MovingAverage,
         computation: Computation,
         components: ComponentDiscriminators | None = None,
+        augmentation: AdaptiveAugmentation | None = None,
     ) -> None:
         for network in (generator, discriminator, ema):
             network.to(memory_format=torch.channels_last)
         self.generator, self.discriminator, self.ema = generator, discriminator, ema
-        self.components = components
+        self.components, self.augmentation = components, augmentation
         decoder = generator.decoder if isinstance(generator, GPEN) else generator
         decoder.synthesis.recompute = discriminator.recompute = computation.recompute
         self.is_compiled = computation.compile
@@ -162,7 +167,7 @@ class Stage:
 
         if needs_discriminator:
             # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
-            pairs = ((part.real, images().detach()) for part, images in zip(parts, generated, strict=True))
+            pairs = ((part.real, part.show(images())) for part, images in zip(parts, generated, strict=True))
             updated = update_discriminator(
                 self.discriminator,
                 discriminator_optimizer,
@@ -171,6 +176,10 @@ class Stage:
                 self.components,
                 self._waits_below,
             )
+            real_sign = updated.logged.pop("real_sign")
+            if self.augmentation is not None:  # its strength follows the sign of real scores (arXiv 2006.06676)
+                updated.logged.update(real_sign=real_sign, augmentation=self.augmentation.probability.clone())
+                self.augmentation.follow(real_sign, iteration, num_images)
             log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
             if is_due(iteration, r.r1_interval):

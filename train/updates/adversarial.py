@@ -76,6 +76,7 @@ def update_discriminator(
         real_logits, generated_logits = discriminator(both, num_batches=2).logits.chunk(2)
         loss = discriminator_logistic_loss(real_logits, generated_logits)
         logged = {"adversarial": loss, "real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
+        logged["real_sign"] = real_logits.sign().mean()  # near 1 the discriminator knows the faces by heart
         if components is None:
             return PartLoss(loss, logged)
         judged = [discriminator_logistic_loss(*judgement.logits.chunk(2)) for judgement in components(both)]
