@@ -27,6 +27,7 @@ from train.updates.optimization import (
     MovingAverage,
     PartLoss,
     RateSchedule,
+    Updated,
     follow,
     is_due,
     lazy_adam,
@@ -176,10 +177,7 @@ class Stage:
                 self.components,
                 self._waits_below,
             )
-            real_sign = updated.logged.pop("real_sign")
-            if self.augmentation is not None:  # its strength follows the sign of real scores (arXiv 2006.06676)
-                updated.logged.update(real_sign=real_sign, augmentation=self.augmentation.probability.clone())
-                self.augmentation.follow(real_sign, iteration, num_images)
+            self._adapt_augmentation(updated, iteration, num_images)
             log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
             if is_due(iteration, r.r1_interval):
@@ -201,6 +199,13 @@ class Stage:
         # The average that is validated and exported follows (ProGAN, arXiv 1710.10196, section 6).
         self.progress.advance(num_images)
         follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, num_images))
+
+    def _adapt_augmentation(self, updated: Updated, iteration: int, num_images: int) -> None:
+        """Lets the strength follow the sign of real scores (arXiv 2006.06676, section 3.1), and logs both."""
+        real_sign = updated.logged.pop("real_sign")
+        if self.augmentation is not None:
+            updated.logged.update(real_sign=real_sign, augmentation=self.augmentation.probability.clone())
+            self.augmentation.follow(real_sign, iteration, num_images)
 
     def _without_compiler(self) -> AbstractContextManager[object]:
         """Inside, compiled networks are computed as they are written, so that they can be differentiated twice."""
