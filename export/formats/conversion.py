@@ -1,5 +1,6 @@
 """A trained network in the files that other programs expect, each read back and compared before it stands."""
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from export.static.half_precision import HEADROOM, LARGEST_HALF, SMALLEST_NORMAL
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
 from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
-from system.atomic_file import replacing
+from system.atomic_file import replacing, write_atomically
 
 Target = Literal["public", "release", "facefusion"]
 SUFFIXES: Mapping[Target, str] = {"public": ".pth", "release": ".safetensors", "facefusion": ".onnx"}
@@ -80,7 +81,7 @@ def convert_checkpoint(
             save_release(temporary, generator, card=stored.card, half=False)
         else:
             _check_public(generator)
-            torch.save(to_public(generator.state_dict(), public_generator_name), temporary)
+            temporary.write_bytes(_saved(to_public(generator.state_dict(), public_generator_name)))
         _check_equal(temporary, generator)
     words = f"{output}: equal bit for bit when it is read back"
     return words if to == "release" else words + _write_judge(output, stored)
@@ -104,14 +105,20 @@ def _check_equal(path: Path, generator: GPEN) -> None:
         raise ValueError(f"{path} differs from the network in {different[0]} when it is read back")
 
 
+def _saved(content: Mapping[str, Tensor]) -> bytes:
+    """What `torch.save` writes; of a full disk it would say nothing but an error of its own."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
 def _write_judge(output: Path, stored: StoredNetworks) -> str:
     """Writes the discriminator, where there is one, as public GPEN is released: in a file of its own."""
     judge = stored.discriminator
     if judge is None:
         return "; the checkpoint holds no discriminator"
     path = output.with_name(f"{output.stem}_D{output.suffix}")
-    with replacing(path) as temporary:
-        torch.save(to_public(judge.read(), public_discriminator_name), temporary)
+    write_atomically(path, _saved(to_public(judge.read(), public_discriminator_name)))
     return f"; its discriminator is {path.name}"
 
 

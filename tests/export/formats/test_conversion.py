@@ -1,6 +1,7 @@
 """What leaves for other programs is read back equal, and works as they use it."""
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,21 @@ def test_public_files_have_the_names_and_shapes_of_the_released_ones(size: str, 
     assert {name: list(tensor.shape) for name, tensor in generator.items()} == expected["generator"]
     judge = to_public(Discriminator(architecture).state_dict(), public_discriminator_name)
     assert {name: list(tensor.shape) for name, tensor in judge.items()} == expected["discriminator"]
+
+
+@pytest.mark.parametrize(("to", "name"), [("public", "GPEN.pth"), ("release", "gpen.safetensors")])
+def test_a_file_that_cannot_be_written_whole_is_named_and_not_left_behind(
+    to: str, name: str, generators: dict[NoiseMode, GPEN], tmp_path: Path
+) -> None:
+    save_release(tmp_path / "x.safetensors", generators["add"], half=False)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))  # as a full disk
+    try:
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path}/{name}'"):
+            convert_checkpoint(tmp_path / "x.safetensors", to, tmp_path / name)  # type: ignore[arg-type]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
 
 @pytest.mark.parametrize(("to", "name"), [("public", "GPEN.pth"), ("release", "gpen.safetensors")])
