@@ -48,7 +48,7 @@ class Contender:
 
 
 class Timing(NamedTuple):
-    """Of one contender."""
+    """Times and memory of one contender."""
 
     name: str
     seconds: list[float]
@@ -104,7 +104,6 @@ def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: OnS
 
 
 def _ask(contender: Contender, pipe: Connection) -> tuple[float, int]:
-    """One run of a contender: seconds and bytes."""
     try:
         pipe.send(None)
         answer: tuple[float, int] = pipe.recv()
@@ -137,7 +136,6 @@ def _serve(contender: Contender, pipe: Connection) -> None:
 
 
 def _run(parts: Sequence[Part]) -> float:
-    """Seconds of all parts, each weighted with its share."""
     total = 0.0
     for part in parts:
         start = time.perf_counter()

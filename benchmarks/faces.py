@@ -1,7 +1,9 @@
 """Degradation of ready faces, and a training run that has to read its faces."""
 
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +11,6 @@ import torch
 
 from benchmarks.contenders import Part
 from benchmarks.iterations import Iterations, Precision, Size, images
-from data.dataset import FaceBatch
 from data.degradation.blur import gaussian_kernels
 from data.degradation.parameters import BlurKernel, DegradationParameters
 from data.degradation.presets import load_preset
@@ -73,29 +74,20 @@ def _gaussian_kernel(blur: BlurKernel) -> np.ndarray:
     return gaussian_kernels(sigma_x, sigma_y, angle, blur.kernel_size_pixels)[0].numpy()
 
 
-def training_on_read_faces(
-    size: Size, precision: Precision, faces: Path, num_workers: int, num_iterations: int
+def training(
+    size: Size, precision: Precision, num_iterations: int, faces: Path | None = None, num_workers: int = 0
 ) -> list[Part]:
-    """Stage 2 on the batches of a data loader with worker processes; seconds per iteration."""
+    """Stage 2 on one ready batch or, with faces, on the batches of a data loader; seconds per iteration."""
     iterations = Iterations(2, size, precision)
-    settings = FaceSettings(faces, size.batch_size, num_workers=num_workers, num_validation_faces=1)
-    data = FacesDataModule(settings, RunSettings(total_images=10**9))
-    data.trainer = iterations.trainer
-    batches = iter(data.train_dataloader())
+    batches: Iterator[Any] = repeat(None)
+    if faces is not None:
+        settings = FaceSettings(faces, size.batch_size, num_workers=num_workers, num_validation_faces=1)
+        data = FacesDataModule(settings, RunSettings(total_images=10**9))
+        data.trainer = iterations.trainer
+        batches = iter(data.train_dataloader())
 
     def run() -> None:
         for _ in range(num_iterations):
-            iterations.run(batch=cast(FaceBatch, next(batches)))
-
-    return [Part(run, 1 / num_iterations)]
-
-
-def training_on_ready_faces(size: Size, precision: Precision, num_iterations: int) -> list[Part]:
-    """The same on one batch that is there from the beginning."""
-    iterations = Iterations(2, size, precision)
-
-    def run() -> None:
-        for _ in range(num_iterations):
-            iterations.run()
+            iterations.run(batch=next(batches))
 
     return [Part(run, 1 / num_iterations)]

@@ -84,7 +84,6 @@ def plot(points: Sequence[Point]) -> bytes:
 
 
 def _label(axis: Axes, x_label: str, y_label: str, ticks: Sequence[int]) -> None:
-    """Logarithmic axes with plain numbers."""
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=10)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])

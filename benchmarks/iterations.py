@@ -111,7 +111,6 @@ def _describe(argument: Any) -> Any:
 
 
 def _instantiate(argument: Any) -> Any:
-    """The inverse of `_describe`, tensors with random values."""
     if isinstance(argument, tuple) and argument and argument[0] == "tensor":
         _, shape, strides, dtype = argument
         return torch.empty_strided(shape, strides, dtype=dtype).normal_()
@@ -125,7 +124,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Size:
-    """Of a network and its batch."""
+    """Size of a network and its batch."""
 
     architecture: Architecture
     batch_size: int

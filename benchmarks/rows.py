@@ -81,14 +81,12 @@ def degradation_rows(machine: Machine) -> Iterator[Row]:
 def loading_rows(machine: Machine) -> Iterator[Row]:
     """Training at 64 pixels on faces that have to be read, beside ready tensors."""
     with _photographs(machine) as folder:
-        precision = native_precisions()[-1]
-        ready = (SMALL, precision, LOADER_ITERATIONS)
-        read = (SMALL, precision, folder, 2, LOADER_ITERATIONS)
+        work, threads = (SMALL, native_precisions()[-1], LOADER_ITERATIONS), machine.num_threads
         yield Row(
             f"stage 2 iteration without lazy terms, {SMALL}",
             [
-                Contender("ready tensors", faces.training_on_ready_faces, ready, machine.num_threads),
-                Contender("data loader, 2 workers", faces.training_on_read_faces, read, machine.num_threads),
+                Contender("ready tensors", faces.training, work, threads),
+                Contender("data loader, 2 workers", faces.training, (*work, folder, 2), threads),
             ],
         )
 
@@ -128,7 +126,6 @@ def _forms(machine: Machine, package: object, arguments: tuple[object, ...]) -> 
 
 @contextmanager
 def _photographs(machine: Machine) -> Iterator[Path]:
-    """The user's, or faces that the shipped prior draws."""
     if machine.faces is not None:
         open_faces(machine.faces)  # complains here rather than in a contender's process
         yield machine.faces
@@ -175,21 +172,17 @@ def draw_growth(num_threads: int, num_rounds: int, output: Path) -> None:
 
 def begin(num_threads: int) -> tuple[Console, dict[str, Any]]:
     """Prints what the figures depend on, and what is left out."""
-    console, here = Console(), describe_machine(num_threads)
+    console = Console()
     if machine.BF16 not in machine.native_precisions():
         console.print("this processor would emulate bf16: rows in bf16 are left out")
-    console.print(f"{here['processor']}, {here['threads']} threads, {here['versions']}")
-    return console, here
-
-
-def describe_machine(num_threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
+    here = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": machine.processor(),
         "threads": num_threads,
         "versions": machine.versions(PACKAGES),
     }
+    console.print(f"{here['processor']}, {here['threads']} threads, {here['versions']}")
+    return console, here
 
 
 def show(console: Console, name: str, timings: list[Timing]) -> None:

@@ -24,14 +24,14 @@ class Faces:
     degradation: str = "released"
     """Preset or YAML file that degrades them."""
     seed: int = 0
-    """Of the degradation."""
+    """Seed of the degradation."""
     images: int = 8
     """Golden faces, to compare on and to travel along."""
 
 
 @dataclass(frozen=True)
 class Integers:
-    """int8."""
+    """Options of int8."""
 
     calibration: Path | None = None
     """Folder of degraded faces of the model's size to take the ranges from."""
@@ -56,7 +56,7 @@ class Forms:
     precision: tuple[Literal["float32", "fp16", "int8"], ...] = ()
     """What to prepare and measure; all if none is named, without --faces no int8."""
     opset: int = 20
-    """Of the ONNX file for onnxruntime, 11 to 20; another one has 11."""
+    """Opset of the ONNX file for onnxruntime, 11 to 20; another one has 11."""
     upsampling: Literal["transposed", "pixel_shuffle"] = "transposed"
     """Fewest FLOPs, or only convolutions that compilers count."""
 
@@ -139,7 +139,6 @@ def _print_summary(report: "ExportReport", output: Path) -> None:
 
 
 def _table(first: str, *others: str) -> Table:
-    """A table with text in its first column and numbers in the others."""
     table = Table(first)
     for heading in others:
         table.add_column(heading, justify="right")

@@ -155,7 +155,6 @@ def restore_folder(
 
 
 def _target_files(faces: FaceFiles, output: Path) -> dict[str, Path]:
-    """Where each face goes; refuses two faces with one target and folders that lead elsewhere."""
     files: dict[str, Path] = {}
     owners: dict[Path, str] = {}
     for name in faces.names:

@@ -49,7 +49,7 @@ class Restorer:
     run: Callable[[Tensor], Tensor]
     """float32 [N, 3, R, R] on the device to the restored faces, unchecked; call the restorer itself instead."""
     architecture: Architecture | None
-    """Of the network; None for an ONNX file that does not say."""
+    """Architecture of the network; None for an ONNX file that does not say."""
 
     @torch.no_grad()
     def __call__(self, degraded: Tensor) -> Tensor:
@@ -227,7 +227,6 @@ def _fixed_resolution(path: Path, session: onnxruntime.InferenceSession) -> int:
 
 
 def _architecture(path: Path, text: str | bytes, kind: str) -> Architecture:
-    """The architecture stored in an artefact."""
     if not text:
         raise ValueError(
             f"{path} is a {kind} file that does not say what it restores; export it with python -m export, or pass the "
@@ -240,7 +239,6 @@ def _architecture(path: Path, text: str | bytes, kind: str) -> Architecture:
 
 
 def _words(architecture: Architecture) -> str:
-    """The architecture in a few words."""
     return (
         f"GPEN {architecture.resolution} (channel multiplier {architecture.channel_multiplier}, narrow "
         f"{architecture.narrow:g}, noise {architecture.noise_mode})"

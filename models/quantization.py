@@ -106,11 +106,11 @@ class ConvolutionGrid:
     """The steps between neighbouring codes of one convolution."""
 
     input_step: Tensor
-    """Of the input, scalar: symmetric and one for the whole tensor."""
+    """Step of the input, scalar: symmetric and one for the whole tensor."""
     weight_step: Tensor
-    """Of the weight, [out_channels]."""
+    """Steps of the weight, [out_channels]."""
     output_step: Tensor | None = None
-    """Of the output, scalar, for targets that store it in 8 bits; None leaves the accumulators as they are."""
+    """Step of the output, scalar, for targets that store it in 8 bits; None leaves the accumulators as they are."""
     lowest_code: int = -HIGHEST_CODE
     """Where activations are clipped; weights never go below -127."""
 

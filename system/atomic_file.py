@@ -28,9 +28,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
     try:
         temporary.touch()
-        mode = stat.S_IMODE(
-            temporary.stat().st_mode
-        )  # as the user wants new files; some libraries hide what they write
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # as users want new files; some libraries hide what they write
         yield temporary
         temporary.chmod(mode)
         with temporary.open("rb+") as file:

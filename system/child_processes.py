@@ -70,13 +70,8 @@ class Children:
         """
         variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))
-        child = subprocess.Popen(
-            [sys.executable, *arguments],
-            env=variables,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,
-        )
+        words = [sys.executable, *arguments]
+        child = subprocess.Popen(words, env=variables, stdout=output, stderr=errors, start_new_session=True)
         self._running.add(child)
         if self.stopped_by:  # between the last look and the start
             child.send_signal(self.stopped_by)

@@ -201,18 +201,12 @@ def _parser(command: Command) -> tuple[ArgumentParser, dict[str, tuple[str, Any]
         elif parameter.kind is not Parameter.VAR_POSITIONAL:
             option = name if parameter.kind is Parameter.POSITIONAL_ONLY else f"--{name}"
             options[name] = option, kind
-            _add(
-                parser,
-                option,
-                kind,
-                MISSING if parameter.default is Parameter.empty else parameter.default,
-                texts[name],
-            )
+            default = MISSING if parameter.default is Parameter.empty else parameter.default
+            _add(parser, option, kind, default, texts[name])
     return parser, options
 
 
 def _add(parser: Any, option: str, kind: Any, default: Any, text: str | None) -> None:
-    """Adds an option or positional argument."""
     if kind is bool:
         parser.add_argument(option, action="store_true", help=text)
         return
@@ -227,7 +221,6 @@ def _add(parser: Any, option: str, kind: Any, default: Any, text: str | None) ->
 
 
 def _program(command: Command) -> str:
-    """What was typed to start it."""
     name = command.__module__
     if name == "__main__":
         specification = sys.modules["__main__"].__spec__

@@ -131,7 +131,6 @@ def _print_lines(clock: StepClock, ended: threading.Event, file: TextIO) -> None
 
 
 def _draw_bar(clock: StepClock, ended: threading.Event) -> None:
-    """Keeps a bar up to date until the end."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn

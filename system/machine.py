@@ -125,7 +125,6 @@ def bf16_factor(on_gpu: bool = False) -> float:
 
 
 def _bf16_extensions() -> list[str]:
-    """The processor's extensions for bf16 that PyTorch may use."""
     limit = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
     is_held_back = limit in ISA_WITHOUT_BF16 or os.environ.get("ATEN_CPU_CAPABILITY") in ("default", "avx2")
     return [] if is_held_back else [name for name in _extensions() if name in X86_BF16 | ARM_BF16]
@@ -153,7 +152,6 @@ def _processor_fields() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says about this code, "unknown" where there is no repository."""
     try:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -74,7 +74,6 @@ def _load_checked(text: str) -> object:
 
 
 def _check_keys(node: yaml.Node | None) -> None:
-    """Refuses mappings that give a key twice, and keys that cannot be names of settings."""
     if isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1
         for key, times in Counter(_name(key, line) for key, _ in node.value).items():

@@ -184,13 +184,11 @@ def in_another_process(
 def _send_figures(
     pipe: Connection, card: Card, stage: Stage, size: Size, of_forms: Sequence[Form], effort: Effort
 ) -> None:
-    """The other process."""
     for figures in measure_forms(card, stage, size, of_forms, effort):
         pipe.send(figures)
 
 
 def _line(figures: Figures) -> str:
-    """What the console says about a form."""
     work = f"stage {figures.stage}, {figures.size}, {figures.form}"
     if figures.seconds is None:
         return f"{work}: {figures.problem}"

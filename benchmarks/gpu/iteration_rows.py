@@ -129,7 +129,7 @@ class Effort:
     seconds: float = 8.0
     """Timed runs of a form, beside those that prepare kernels."""
     product_side: int = 8192
-    """Of the square matrices whose product is compared with."""
+    """Side of the square matrices whose product is compared with."""
 
 
 class Kernel(NamedTuple):
@@ -137,7 +137,7 @@ class Kernel(NamedTuple):
 
     name: str
     share: float
-    """Of the time of all kernels."""
+    """Share of the time of all kernels."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Figures:
     form: str
     batch_size: int
     seconds: float | None = None
-    """Of one iteration, lazy terms amortised; None where it failed."""
+    """Time of one iteration, lazy terms amortised; None where it failed."""
     memory_bytes: int | None = None
     share_of_product: float | None = None
     """Operations of its dense convolutions per second, as a share of those of a large product of matrices in the same

@@ -68,7 +68,6 @@ def train(card: Card, words: Sequence[str], faces: Path, minutes: float, folder:
 
 
 def _curves(run: Path) -> bytes:
-    """PSNR of restored and degraded validation faces over images seen."""
     restored, degraded = (columns_of(run / "validation.csv", [f"{which}/psnr"]) for which in ("validation", "degraded"))
     curves = [Curve(label, *one[1:]) for label, (one,) in (("restored", restored), ("degraded", degraded))]
     return curves_svg(curves, "images seen", "PSNR in dB")
@@ -97,7 +96,7 @@ class Reading(NamedTuple):
     images_per_second: float
     num_workers: int
     resolution: int
-    """Of the images it gives."""
+    """Resolution of the images it gives, in pixels."""
     faces: str
     """What it reads."""
 

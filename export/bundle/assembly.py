@@ -31,16 +31,15 @@ from export.formats.artefacts import (
     ParityFaces,
     check_difference,
     check_opset,
-    compare_images,
-    restore_one_by_one,
+    image_difference,
+    restore_images,
     write_onnx,
-    write_safetensors,
     write_torchscript,
 )
 from export.static.graph import count_cost
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
-from models import GPEN, Architecture, StoredNetworks, build_generator, read_checkpoint
+from models import GPEN, Architecture, StoredNetworks, build_generator, read_checkpoint, save_release
 from system import machine
 from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
 from system.live_progress import OnStep, ignore_step, sharing
@@ -100,7 +99,6 @@ def export_bundle(
 
 
 def _check_request(output: Path, overwrite: bool, opset: int) -> None:
-    """Refuses to touch what is there already, unless asked to, and what would fail in the end."""
     check_opset(opset)
     if output.exists() and not output.is_dir():
         raise ValueError(f"the output must be a folder, {output} is a file; name another")
@@ -111,7 +109,6 @@ def _check_request(output: Path, overwrite: bool, opset: int) -> None:
 
 
 def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:
-    """Refuses to replace what is no bundle, or what the export reads."""
     found = [output / name for name in BUNDLE_NAMES if (output / name).exists()]
     is_bundle = any((output / name).exists() for name in (REPORT_NAME, CHECKSUMS_NAME))
     if found and not is_bundle and not any(output.glob(f"{ASIDE_PREFIX}*")):
@@ -149,9 +146,8 @@ def _costs(faces: BundleFaces, settings: ExportSettings, architecture: Architect
 def _write_artefacts(
     folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, on_step: OnStep
 ) -> StaticGPEN:
-    """Writes the float artefacts and returns the static form they hold."""
     on_step("writing safetensors")
-    write_safetensors(folder / SAFETENSORS_NAME, generator, card)
+    save_release(folder / SAFETENSORS_NAME, generator, card=card, half=False)
     network = StaticGPEN(generator, settings.upsampling)
     on_step("tracing for TorchScript")
     write_torchscript(folder / TORCHSCRIPT_NAME, network)
@@ -162,11 +158,11 @@ def _write_artefacts(
 
 
 def _compare(folder: Path, generator: GPEN, images: Tensor, on_step: OnStep) -> dict[str, ImageDifference]:
-    """Runs every float artefact as its users will."""
-    differences, expected = {}, restore_one_by_one(generator, images, on_step)
+    differences = {}
+    expected = restore_images(generator, images, "restoring what artefacts are compared with", on_step)
     for name in FLOAT_ARTEFACTS:
-        restorer = load_restorer(folder / name)
-        differences[name] = compare_images(expected, restorer, images, f"comparing {name} with the network", on_step)
+        restorer, words = load_restorer(folder / name), f"comparing {name} with the network"
+        differences[name] = image_difference(restore_images(restorer, images, words, on_step), expected)
         check_difference(name, differences[name])
     return differences
 

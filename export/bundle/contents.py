@@ -48,7 +48,7 @@ class ExportSettings:
     precisions: tuple[Precision, ...] = ("float32",)
     """`float32` is always there; `fp16` and `int8` add what the VACC compiler needs for them, and their figures."""
     opset: int = DEFAULT_OPSET
-    """Of the ONNX file for onnxruntime; the one for compilers has 11."""
+    """Opset of the ONNX file for onnxruntime; the one for compilers has 11."""
     upsampling: Upsampling = "transposed"
     """Form of the static network."""
     calibration: Path | None = None
@@ -86,7 +86,7 @@ class ImagesUsed:
     degradation: str | None
     """Preset; None for synthetic images."""
     seed: int
-    """Of degradation or drawing."""
+    """Seed of degradation or drawing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LayerEntry:
     input_range: tuple[float, float] | None
     """Smallest and largest input on the calibration faces; None where none was recorded (linear layers, no int8)."""
     output_range: tuple[float, float] | None
-    """The same of its output in float."""
+    """Smallest and largest output in float, likewise."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class ExportReport:
     card: Mapping[str, str]
     """What the checkpoint says of itself."""
     architecture: Architecture
-    """Of the network."""
+    """Architecture of the network."""
     resolution: int
     """R in pixels; every artefact maps [1, 3, R, R] to [1, 3, R, R]."""
     precisions: tuple[Precision, ...]
@@ -136,13 +136,13 @@ class ExportReport:
     upsampling: Upsampling
     """Form of the static network."""
     opset: int
-    """Of the ONNX file for onnxruntime."""
+    """Opset of the ONNX file for onnxruntime."""
     flops: int
-    """For one image; a multiplication and an addition are two."""
+    """Cost of one image; a multiplication and an addition are two."""
     parameters: int
     """Trained values."""
     cost_by_kind: tuple[KindCost, ...]
-    """The same by kind of layer."""
+    """FLOPs and parameters by kind of layer."""
     images: ImagesUsed
     """Which images the differences hold for."""
     differences: Mapping[str, ImageDifference]
@@ -157,14 +157,14 @@ class ExportReport:
     results: tuple[FormResult, ...]
     """Float first."""
     int8_flops_share: float | None
-    """Of all FLOPs, those in int8; None in a bundle without it."""
+    """Share of all FLOPs that are in int8; None in a bundle without it."""
     ranges: Mapping[str, ValueRange]
-    """Of every module, where fp16 was asked for."""
+    """Values of every module, where fp16 was asked for."""
     warnings: tuple[str, ...]
     """What needs attention, one sentence each."""
     sha256: Mapping[str, str]
-    """Of each artefact."""
+    """Checksum of each artefact."""
     versions: Mapping[str, str]
-    """Of Python and the libraries that wrote and ran the artefacts."""
+    """Versions of Python and the libraries that wrote and ran the artefacts."""
     processor: str
-    """That ran them."""
+    """The processor that ran the artefacts."""

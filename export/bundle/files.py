@@ -73,15 +73,13 @@ def write_bundle_files(
     layers = [{**entry.pop("layer"), **entry} for entry in entries]
     layer_map = {"counting": COUNTING, "layers": layers}
     _write_text(folder / LAYER_MAP_NAME, json.dumps(layer_map, indent=1) + "\n")
-    _write_text(
-        folder / README_NAME, readme_text(report, sum(entry.layer.conv2d_index is not None for entry in forms.layers))
-    )
+    num_convolutions = sum(entry.layer.conv2d_index is not None for entry in forms.layers)
+    _write_text(folder / README_NAME, readme_text(report, num_convolutions))
     bundle_page(report, faces, forms).write(folder / PAGE_NAME)
     _write_text(folder / REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
 
 
 def _write_golden(folder: Path, faces: BundleFaces, forms: PrecisionForms) -> None:
-    """Inputs, what each precision should make of them, and the clean faces."""
     stems = write_inputs(folder, GOLDEN_NAME, faces.golden)
     for precision, form in forms.golden_forms.items():
         for stem, image in zip(stems, forms.restored[form], strict=False):  # the golden faces are the first ones
@@ -92,7 +90,6 @@ def _write_golden(folder: Path, faces: BundleFaces, forms: PrecisionForms) -> No
 
 
 def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, settings: ExportSettings) -> None:
-    """Settings of compiler and runtime."""
     (folder / VACC_NAME).mkdir()
     _write_text(folder / VACC_NAME / PREPROCESSING_NAME, preprocessing(report.resolution))
     name = f"gpen_{report.resolution}"
@@ -219,7 +216,6 @@ def preprocessing(resolution: int) -> str:
 
 
 def _dataset(folder: str | None, num_images: int, resolution: int) -> dict[str, Any]:
-    """Calibration faces, and the way from a file to the network's input."""
     if folder is None or num_images < 1:
         raise ValueError(f"int8 needs a folder with calibration faces, got {folder} with {num_images}")
     return {

@@ -158,15 +158,12 @@ def _add_integers(page: Report, report: ExportReport, forms: PrecisionForms) -> 
         f"{report.int8_flops_share:.2%} of the FLOPs are in int8, calibrated on {report.num_calibration} degraded "
         "faces. Activations have one step per tensor, weights one per output channel that is a power of two."
     )
-    rows = [(name, reason) for name, reason in quantized.reasons.items()]
-    if rows:
-        page.add_table(("convolution", "why it stays in floating point"), rows)
+    if quantized.reasons:
+        page.add_table(("convolution", "why it stays in floating point"), list(quantized.reasons.items()))
     else:
         page.add_paragraph("No convolution had to stay in floating point.")
     if quantized.sensitivity:
-        caption = (
-            "What each convolution costs in int8, measured on calibration faces: alone, and as the only one spared"
-        )
+        caption = "What each convolution costs in int8 on calibration faces: alone, and as the only one spared"
         page.add_svg(sensitivity_plot(quantized.sensitivity), caption)
     ranges = [(name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in quantized.input_ranges.items()]
     page.add_table(("convolution", "smallest input", "largest input"), ranges, "On the calibration faces")

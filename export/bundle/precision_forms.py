@@ -3,11 +3,10 @@
 Every form restores these faces once; figures, warnings and golden outputs are taken from the same images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from data.ranges import uint8_to_model
@@ -22,8 +21,8 @@ from export.bundle.faces import BundleFaces
 from export.formats.artefacts import (
     ImageDifference,
     check_difference,
-    compare_images,
-    restore_one_by_one,
+    image_difference,
+    restore_images,
     write_torchscript,
 )
 from export.formats.integer_engine import write_integer_onnx
@@ -54,9 +53,9 @@ class PrecisionForms:
     quantized: QuantizedNetwork | None
     """int8 as the card computes it; None without."""
     ranges: Mapping[str, ValueRange]
-    """Of every module, where fp16 was asked for."""
+    """Values of every module, where fp16 was asked for."""
     differences: Mapping[str, ImageDifference]
-    """Of the trace that int8 is compiled from, to the network that was traced."""
+    """Difference of the trace that int8 is compiled from, to the network that was traced."""
     warnings: tuple[str, ...]
     """What needs attention."""
 
@@ -82,15 +81,17 @@ def make_forms(
     Raises:
         ValueError: An artefact of int8 differs from what was simulated.
     """
-    degraded, layers = faces.evaluation.degraded, map_layers(network)
-    restored = {"float32": restore_all(network, degraded, "restoring in float32", on_step)}
+    degraded, layers = uint8_to_model(faces.evaluation.degraded), map_layers(network)
+    restored = {"float32": restore_images(network, degraded, "restoring in float32", on_step, BATCH_SIZE)}
     golden_forms = {"float32": "float32"}
     ranges: Mapping[str, ValueRange] = {}
     differences: dict[str, ImageDifference] = {}
     card: QuantizedNetwork | None = None
     if "fp16" in settings.precisions:
         golden_forms["fp16"] = "fp16, simulated"
-        restored["fp16, simulated"] = restore_all(simulate_half(network), degraded, "restoring in fp16", on_step)
+        restored["fp16, simulated"] = restore_images(
+            simulate_half(network), degraded, "restoring in fp16", on_step, BATCH_SIZE
+        )
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
     if "int8" in settings.precisions:
         name = f"int8 ({settings.quantization.calibration})"
@@ -99,29 +100,12 @@ def make_forms(
             folder, network, layers, faces, settings, on_step
         )
         on_step("restoring in int8, as the card")
-        restored[f"{name}, simulated"] = card.simulate(degraded)
+        restored[f"{name}, simulated"] = card.simulate(faces.evaluation.degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
     results = _measure(restored, faces)
     warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
-
-
-def restore_all(restore: Callable[[Tensor], Tensor], degraded: Tensor, words: str, on_step: OnStep) -> Tensor:
-    """Restores faces, uint8 [N, 3, R, R] to float32 [N, 3, R, R], a few at a time.
-
-    Args:
-        restore: float32 [N, 3, R, R] in [-1, 1] to the same shape.
-        degraded: uint8 [N, 3, R, R].
-        words: What this is, for `on_step`.
-        on_step: Told how many faces are done.
-    """
-    restored = []
-    for index, batch in enumerate(degraded.split(BATCH_SIZE)):
-        on_step(words, index * BATCH_SIZE, len(degraded))
-        with torch.no_grad():
-            restored.append(restore(uint8_to_model(batch)))
-    return torch.cat(restored)
 
 
 def _quantize_for_card(
@@ -139,7 +123,8 @@ def _quantize_for_card(
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
     images = uint8_to_model(faces.golden.degraded)
-    difference = compare_images(restore_one_by_one(card.network, images), restorer, images)
+    pair = (restore_images(network, images, "comparing it", on_step) for network in (restorer, card.network))
+    difference = image_difference(*pair)
     check_difference(INTEGER_TORCHSCRIPT_NAME, difference)
     return card, difference
 
@@ -155,11 +140,11 @@ def _run_in_integers(
     engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, on_step, faces.range_faces)
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)
-    return restore_all(restorer, faces.evaluation.degraded, "restoring in int8 by onnxruntime", on_step)
+    degraded = uint8_to_model(faces.evaluation.degraded)
+    return restore_images(restorer, degraded, "restoring in int8 by onnxruntime", on_step)
 
 
 def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormResult, ...]:
-    """Every form on the evaluation faces."""
     by_float, target = restored["float32"], faces.evaluation.target
     measured = {form: quality(images, target, by_float) for form, images in restored.items()}
     return tuple(

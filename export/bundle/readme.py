@@ -159,7 +159,6 @@ def readme_text(report: ExportReport, num_convolutions: int) -> str:
 
 
 def _card_text(report: ExportReport, num_convolutions: int) -> str:
-    """Commands for the card, where a precision for it was asked for."""
     on_card = [precision for precision in report.precisions if precision != "float32"]
     if not on_card:
         return ""

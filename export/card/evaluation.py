@@ -84,7 +84,7 @@ class CardEvaluation:
     is_different: bool
     """Whether the card is further from float than its precision explains."""
     verdict: str
-    """The same in a sentence."""
+    """The comparison in a sentence."""
 
     def as_json(self, suspects: list[Suspect]) -> dict[str, object]:
         """Everything as it goes into a file."""
@@ -183,7 +183,6 @@ def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, o
 def _quantization_errors(
     network: StaticGPEN, bundle: GoldenBundle, degraded: Tensor, on_step: OnStep
 ) -> dict[str, Tensor]:
-    """The error of the network with one convolution in int8, for each convolution."""
     words = "simulating each convolution in int8"
     on_step(words)
     folder = bundle.folder / CALIBRATION_NAME / IMAGES_NAME
@@ -241,7 +240,6 @@ def read_outputs(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
 
 
 def _read_images(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
-    """Outputs that were stored as pictures."""
     faces = open_faces(folder)
     positions = _match([Path(name).stem for name in faces.names], stems, folder)
     images = []
@@ -277,7 +275,6 @@ def _match(found: Sequence[str], stems: Sequence[str], folder: Path) -> list[int
 
 
 def _array(path: Path, resolution: int) -> Tensor:
-    """An output of vamp."""
     array = read_array(path, OUTPUT_KEY)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]

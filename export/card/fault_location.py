@@ -39,11 +39,11 @@ class Suspect:
     """A layer and how much of the error it explains alone."""
 
     name: str
-    """Of the module."""
+    """Name of the module."""
     cause: str
     """`wrong constants` or `quantized`."""
     share: float
-    """Of the energy of the error, 0 to 1, on faces that were not fitted."""
+    """Share of the energy of the error, 0 to 1, on faces that were not fitted."""
 
 
 def locate_fault(

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from data.ranges import uint8_to_model
 from evaluation.pairs import degraded_pairs
 from export.static.network import StaticGPEN
 from inference.restorers import METADATA_NAME, accepted_deprecations
-from models import GPEN, Architecture, save_release
+from models import Architecture
 from system.atomic_file import replacing
 from system.live_progress import OnStep, ignore_step
 
@@ -33,20 +33,6 @@ DEFAULT_OPSET = 20
 """For onnxruntime: the highest that PyTorch's exporter writes as asked for."""
 COMPILER_OPSET = 11
 """For compilers: models of the Vastai zoo come in 10 or 11, none above 17."""
-
-
-def write_safetensors(path: Path, generator: GPEN, card: Mapping[str, str]) -> None:
-    """Writes the trained network in float32 as `models.load_generator` and a later fine-tuning read it.
-
-    Args:
-        path: Target.
-        generator: EMA weights.
-        card: Model card, name to text.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    save_release(path, generator, card=card, half=False)
 
 
 def write_torchscript(path: Path, network: StaticGPEN) -> None:
@@ -157,7 +143,7 @@ class ParityFaces:
     degradation: str = "released"
     """Preset or YAML file; without meaning for drawn images."""
     seed: int = 0
-    """Of degradation or drawing."""
+    """Seed of degradation or drawing."""
     num_images: int = 8
     """The first ones by name."""
 
@@ -171,9 +157,9 @@ class ImageDifference:
     """Between the images of two networks, in units of [-1, 1]."""
 
     largest: float
-    """Over all pixels and images."""
+    """Largest absolute difference over all pixels and images."""
     mean: float
-    """Of the absolute values."""
+    """Mean of the absolute differences."""
 
 
 def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
@@ -197,42 +183,30 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     return torch.cat([uint8_to_model(pair.degraded) for pair in pairs])
 
 
-def compare_images(
-    expected: Tensor,
-    restore: Callable[[Tensor], Tensor],
-    images: Tensor,
-    words: str = "comparing",
-    on_step: OnStep = ignore_step,
-) -> ImageDifference:
-    """Compares what a network makes of images, one by one, with what it should make of them.
+def restore_images(
+    restore: Callable[[Tensor], Tensor], images: Tensor, words: str, on_step: OnStep = ignore_step, batch_size: int = 1
+) -> Tensor:
+    """Restores images, a few at a time.
 
     Args:
-        expected: [N, 3, R, R].
-        restore: Maps [1, 3, R, R] to [1, 3, R, R].
-        images: Inputs [N, 3, R, R] in [-1, 1].
+        restore: Maps [n, 3, R, R] in [-1, 1] to restored images of the same shape.
+        images: [N, 3, R, R] in [-1, 1].
         words: What this is, for `on_step`.
         on_step: Told how many images are done.
-
-    Returns:
-        Largest and mean absolute difference; not a number where one of the two is not.
+        batch_size: How many at a time; artefacts are compared on one, as compilers take them.
     """
-    differences = []
-    with torch.no_grad():
-        for number, (image, wanted) in enumerate(zip(images.split(1), expected.split(1), strict=True)):
-            on_step(words, number, len(images))
-            differences.append((wanted.double() - restore(image).double()).abs())
-    difference = torch.cat(differences)
-    return ImageDifference(float(difference.max()), float(difference.mean()))  # of torch, where NaN is the largest
-
-
-def restore_one_by_one(network: Callable[[Tensor], Tensor], images: Tensor, on_step: OnStep = ignore_step) -> Tensor:
-    """What a network makes of images [N, 3, R, R] in [-1, 1], each by itself, to compare with."""
     restored = []
-    with torch.no_grad():
-        for number, image in enumerate(images.split(1)):
-            on_step("restoring what artefacts are compared with", number, len(images))
-            restored.append(network(image))
+    for number, batch in enumerate(images.split(batch_size)):
+        on_step(words, number * batch_size, len(images))
+        with torch.no_grad():
+            restored.append(restore(batch))
     return torch.cat(restored)
+
+
+def image_difference(restored: Tensor, expected: Tensor) -> ImageDifference:
+    """Largest and mean absolute difference of images of one shape; not a number where a value of either is none."""
+    difference = (restored.double() - expected.double()).abs()
+    return ImageDifference(float(difference.max()), float(difference.mean()))  # of torch, where NaN is the largest
 
 
 def check_difference(name: str, difference: ImageDifference) -> None:
@@ -245,7 +219,6 @@ def check_difference(name: str, difference: ImageDifference) -> None:
 
 
 def _smooth_images(settings: ParityFaces, resolution: int) -> Tensor:
-    """Smooth random colours: a few random cells, enlarged."""
     images = []
     for index in range(settings.num_images):
         random = torch.Generator().manual_seed(derive_seed(settings.seed, "parity image", index))

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from export.formats.artefacts import (
     INPUT_NAME,
-    ImageDifference,
     ParityFaces,
     check_difference,
+    image_difference,
     parity_images,
+    restore_images,
     write_onnx,
 )
-from export.static.half_precision import HEADROOM, LARGEST_HALF, SMALLEST_NORMAL_HALF, ValueRange, record_ranges
+from export.static.half_precision import ValueRange, record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
 from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
@@ -131,11 +132,9 @@ def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSetting
             kept = modules_beyond_half(record_ranges(network, images))
             temporary.write_bytes(to_half(onnx.load(temporary), kept).SerializeToString())
         restored = _run(temporary, images, settings.dynamic_batch)
-        with torch.no_grad():
-            expected = torch.cat([generator(image) for image in images.split(1)])
+        expected = restore_images(generator, images, "restoring")
         if not settings.half:
-            error = (restored.double() - expected.double()).abs()
-            found = ImageDifference(float(error.max()), float(error.mean()))
+            found = image_difference(restored, expected)
             check_difference(str(output), found)
             return f"{output}: largest difference {found.largest:.1e} from the network, in units of [-1, 1]"
         decibels = psnr(restored, expected)
@@ -159,14 +158,8 @@ def modules_beyond_half(ranges: Mapping[str, ValueRange]) -> list[str]:
     Args:
         ranges: From `record_ranges`.
     """
-
-    def is_beyond(values: ValueRange) -> bool:
-        energy = values.smallest_energy
-        is_small = energy is not None and energy < SMALLEST_NORMAL_HALF * HEADROOM
-        return not values.largest <= LARGEST_HALF / HEADROOM or is_small
-
     # A layer around an energy takes its root, whose epsilon is 0 in 16 bits.
-    beyond = [name for name, values in ranges.items() if is_beyond(values)]
+    beyond = [name for name, values in ranges.items() if values.is_too_large or values.is_too_small]
     return sorted({*beyond, *(name.removesuffix(".energy") for name in beyond)})
 
 

@@ -72,7 +72,6 @@ def module_name(node: NodeProto) -> str:
 
 
 def _quantized(node: NodeProto, convolution: nn.Conv2d, grid: ConvolutionGrid, graph: GraphProto) -> list[NodeProto]:
-    """A convolution between the nodes that round its operands and its result."""
     if grid.output_step is None:
         raise ValueError(f"{node.name} must have a step for its output; choose its grid for the target onnxruntime")
     name, bias_step = node.name, grid.input_step * grid.weight_step
@@ -95,7 +94,6 @@ def _quantized(node: NodeProto, convolution: nn.Conv2d, grid: ConvolutionGrid, g
 
 
 def _rounding(graph: GraphProto, source: str, result: str, name: str, step: Tensor) -> list[NodeProto]:
-    """Rounds a tensor to 8-bit codes and reads them."""
     step_name, zero_name = f"{name}_step", f"{name}_zero"
     graph.initializer.append(numpy_helper.from_array(step.numpy(), step_name))
     graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), zero_name))
@@ -168,7 +166,6 @@ def _rounded_parts(
 
 
 def _replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    """Puts nodes in place of a graph's, without those and the constants that nobody reads."""
     outputs = {output.name for output in graph.output}
     used: set[str] = set(outputs)
     kept = []

@@ -83,7 +83,6 @@ def _operands(
 
 
 def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, num_iterations: int) -> Tensor:
-    """Codes of a weight, of its shape."""
     step = along(step, call.out_dim)
     down = (call.weight / step).floor()
     low, high = STRETCH

@@ -119,7 +119,6 @@ def _scale_modulation(
 
 
 def _scale_demodulation(layer: StaticLayer, factor: Tensor) -> None:
-    """Multiplies rsqrt(s² · energy + ε) of each output channel."""
     _scale(layer.energy, "weight", factor.double()[:, None] ** -2)
     _scale(layer.energy, "bias", factor.double() ** -2)
 
@@ -127,7 +126,6 @@ def _scale_demodulation(layer: StaticLayer, factor: Tensor) -> None:
 def _scale_features(
     network: StaticGPEN, layers: Mapping[str, StaticLayer | StaticToRGB], name: str, factor: Tensor
 ) -> None:
-    """Multiplies what a styled layer returns and divides the modulations of its consumers."""
     layer = cast(StaticLayer, layers[name])
     drawn, appended = factor[: layer.out_channels], factor[layer.out_channels :]
     _scale_demodulation(layer, drawn)
@@ -140,7 +138,6 @@ def _scale_features(
 
 
 def _scale_encoder_feature(network: StaticGPEN, index: int, factor: Tensor) -> None:
-    """Multiplies a feature of the encoder and divides all that reads it."""
     encoder = network.encoder
     convolutions = [encoder.from_rgb, *encoder.convolutions]
     _scale_outputs(cast(nn.Conv2d, convolutions[index]), factor)
@@ -174,7 +171,6 @@ def _in_dim(convolution: nn.Conv2d | nn.ConvTranspose2d) -> int:
 
 
 def _scale(module: nn.Module, name: str, factor: Tensor) -> None:
-    """Replaces a constant by its product with a factor."""
     setattr(module, name, constant(cast(Tensor, getattr(module, name)).double() * factor.double()))
 
 

@@ -11,18 +11,18 @@ from system.live_progress import OnStep
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """Of one convolution; drops are in PSNR against the clean faces."""
+    """What one convolution costs; drops are in PSNR against the clean faces."""
 
     name: str
-    """Of the module."""
+    """Name of the module."""
     drop_alone_db: float
     """Float network minus the network with only this convolution in int8."""
     drop_all_but_db: float
     """Float network minus the network with every convolution but this one in int8."""
     psnr_to_float_alone_db: float
-    """Of the images with only this convolution in int8 against the float network's."""
+    """PSNR of the images with only this convolution in int8 against the float network's."""
     psnr_to_float_all_but_db: float
-    """Of the images with every convolution but this one in int8 against the float network's."""
+    """PSNR of the images with every convolution but this one in int8 against the float network's."""
 
 
 Measure = Callable[[Grids], Quality]
@@ -35,7 +35,7 @@ class Budget:
     largest_drop_db: float | None = 0.10
     """In PSNR against the clean faces; None: as little as the FLOPs allow."""
     least_psnr_to_float_db: float = 45.0
-    """Of the int8 images against the float network's; without meaning if `largest_drop_db` is None."""
+    """PSNR of the int8 images against the float network's; without meaning if `largest_drop_db` is None."""
     largest_float_flops: float = 0.05
     """Share of the network's FLOPs that may stay in float, linear layers included."""
 
@@ -134,15 +134,8 @@ def layer_sensitivity(measure: Measure, grids: Grids, on_step: OnStep) -> tuple[
     for number, (name, grid) in enumerate(grids.items()):
         on_step("measuring what each convolution costs in int8", number, len(grids))
         alone, all_but = measure({name: grid}), measure(leave_out(grids, {name}))
-        rows.append(
-            LayerSensitivity(
-                name,
-                float_psnr - alone.psnr,
-                float_psnr - all_but.psnr,
-                alone.psnr_to_float,
-                all_but.psnr_to_float,
-            )
-        )
+        drops = float_psnr - alone.psnr, float_psnr - all_but.psnr
+        rows.append(LayerSensitivity(name, *drops, alone.psnr_to_float, all_but.psnr_to_float))
     return tuple(rows)
 
 

@@ -70,15 +70,15 @@ class QuantizedNetwork:
     grids: Grids
     """Steps of the convolutions in int8 by name."""
     precisions: Mapping[str, LayerPrecision]
-    """Of every layer by name."""
+    """Precision of every layer by name."""
     reasons: Mapping[str, str]
     """Why a convolution was left in float, by name."""
     input_ranges: Mapping[str, tuple[float, float]]
     """Smallest and largest input of each convolution on the calibration faces, by name."""
     output_ranges: Mapping[str, tuple[float, float]]
-    """The same of its outputs, in float."""
+    """Smallest and largest output of each convolution, in float."""
     sensitivity: tuple[LayerSensitivity, ...]
-    """Of every convolution, measured on calibration faces; empty if it was skipped."""
+    """Cost of every convolution, measured on calibration faces; empty if it was skipped."""
     integer_flops: float
     """Share of the FLOPs in int8."""
 
@@ -144,7 +144,6 @@ def _calibrate(
 
 
 def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "output"]) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of one side of every convolution."""
     tensors = {name: range_.input if side == "input" else range_.output for name, range_ in ranges.items()}
     return {name: (float(tensor.lowest.min()), float(tensor.highest.max())) for name, tensor in tensors.items()}
 
@@ -152,7 +151,6 @@ def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "outpu
 def _correct(
     network: StaticGPEN, grids: Grids, faces: Tensor, settings: QuantizationSettings, on_step: OnStep
 ) -> StaticGPEN:
-    """Fits weights and biases to the steps of those convolutions that become int8."""
     if settings.rounding_iterations > 0:
         on_step("learning to round")
         network = cast(StaticGPEN, learn_rounding(network, grids, faces, settings.rounding_iterations))
@@ -170,7 +168,6 @@ def _select(
     settings: QuantizationSettings,
     on_step: OnStep,
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
-    """Sensitivity of all convolutions, and which of them stay in float."""
     if settings.budget.largest_float_flops == 0:
         return (), {}
     number = settings.num_sensitivity_faces
@@ -230,7 +227,5 @@ def _ways(target: Target, rounding_iterations: int, float_flops: float) -> Itera
         learned = replace(everything, rounding_iterations=rounding_iterations)
         yield f"the same as mse, {rounding_iterations} steps of learned rounding", learned
     if float_flops:
-        yield (
-            f"the same as mse, up to {float_flops:.0%} of the FLOPs in float",
-            replace(everything, budget=Budget(None, largest_float_flops=float_flops)),
-        )
+        spent = replace(everything, budget=Budget(None, largest_float_flops=float_flops))
+        yield f"the same as mse, up to {float_flops:.0%} of the FLOPs in float", spent

@@ -29,7 +29,7 @@ Compute = Callable[[str, ConvolutionCall], Tensor]
 
 @dataclass
 class TensorRange:
-    """Of one tensor [N, C, H, W] over all calibration faces."""
+    """Values of one tensor [N, C, H, W] over all calibration faces."""
 
     lowest: Tensor
     """Smallest value of every channel, [C]."""
@@ -51,7 +51,7 @@ class TensorRange:
 
 @dataclass(frozen=True)
 class ConvolutionRanges:
-    """Of one convolution."""
+    """Ranges of one convolution."""
 
     input: TensorRange
     output: TensorRange
@@ -127,7 +127,6 @@ def _range(x: Tensor) -> TensorRange:
 
 
 def _widen(known: TensorRange, x: Tensor) -> None:
-    """Takes in more values."""
     more = _range(x)
     known.lowest, known.highest = known.lowest.minimum(more.lowest), known.highest.maximum(more.highest)
 

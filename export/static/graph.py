@@ -77,7 +77,7 @@ class Layer:
     """A layer with a constant weight."""
 
     name: str
-    """Of the module in `StaticGPEN`, such as `blocks.0.up.convolution.transposed`."""
+    """Name of the module in `StaticGPEN`, such as `blocks.0.up.convolution.transposed`."""
     kind: LayerKind
     """What it computes."""
     inputs: tuple[str, ...]
@@ -87,7 +87,7 @@ class Layer:
     weight_shape: tuple[int, ...]
     """As PyTorch stores it."""
     output_shape: tuple[int, ...]
-    """For one image."""
+    """Shape of the output for one image."""
     flops: int
     """For one image; a multiplication and an addition are two, the bias is left out."""
     parameters: int
@@ -137,7 +137,6 @@ _OPERATORS = {
 
 
 def _layer(node: fx.Node, module: nn.Module, inputs: tuple[str, ...], name: str, index: int) -> Layer:
-    """Describes a call of an operator."""
     source, weight, output = (tuple(n.meta["val"].shape) for n in (*node.all_input_nodes[:2], node))
     kind: LayerKind = "linear"
     if node.target is torch.ops.aten.conv2d.default:
@@ -188,7 +187,7 @@ class KindCost:
     num_layers: int
     """Layers that compute, in the static form."""
     flops: int
-    """For one image; a multiplication and an addition are two."""
+    """Cost of one image; a multiplication and an addition are two."""
     parameters: int
     """Trained values."""
 
@@ -202,7 +201,7 @@ class Cost:
     parameters: int
     """Trained values of the network, those of the public implementation."""
     kinds: tuple[KindCost, ...]
-    """The same by kind of layer, from input to output."""
+    """FLOPs and parameters by kind of layer, from input to output."""
 
 
 def count_cost(architecture: Architecture, upsampling: Upsampling = "transposed") -> Cost:
@@ -232,5 +231,4 @@ def count_cost(architecture: Architecture, upsampling: Upsampling = "transposed"
 
 
 def _kind(name: str) -> str:
-    """The kind of layer that a module or parameter belongs to."""
     return next((kind for kind, pattern in _KINDS if re.search(pattern, name)), "other")

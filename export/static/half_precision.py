@@ -20,9 +20,19 @@ class ValueRange:
     """Values that a module computed in float32, over all its operations and all images."""
 
     largest: float
-    """Of the absolute values, those of its constants among them."""
+    """Largest absolute value, those of its constants among them."""
     smallest_energy: float | None
     """For the layers under the root of the demodulation: the smallest value; None elsewhere."""
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether values overflow fp16, or come close to it."""
+        return not self.largest <= LARGEST_HALF / HEADROOM
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether an energy vanishes in fp16, or comes close to it."""
+        return self.smallest_energy is not None and self.smallest_energy < SMALLEST_NORMAL_HALF * HEADROOM
 
 
 def simulate_half(network: StaticGPEN) -> Callable[[Tensor], Tensor]:
@@ -82,12 +92,12 @@ def half_risks(ranges: Mapping[str, ValueRange]) -> list[str]:
     """
     risks = []
     for name, values in ranges.items():
-        if not values.largest <= LARGEST_HALF / HEADROOM:
+        if values.is_too_large:
             word = "overflows" if not values.largest <= LARGEST_HALF else "comes close to overflow in"
             risks.append(
                 f"{name or 'the network'} {word} fp16: values up to {values.largest:.4g}, 65504 is the largest"
             )
-        if values.smallest_energy is not None and values.smallest_energy < SMALLEST_NORMAL_HALF * HEADROOM:
+        if values.is_too_small:
             risks.append(
                 f"{name} may divide by zero in fp16: its smallest sum of squares is {values.smallest_energy:.3g} and "
                 "the epsilon beside it becomes 0; keep this layer and its square root in float32"

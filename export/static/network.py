@@ -232,7 +232,6 @@ class StaticGPEN(nn.Module):
 
 
 def _joint_modulation(layers: Sequence[ModulatedConvolution]) -> nn.Linear:
-    """One linear layer for the modulations of all layers, one after the other."""
     affine = [layer.modulation for layer in layers]
     weight = torch.cat([layer.weight.double() * layer.weight_scale for layer in affine])
     return linear(weight, torch.cat([layer.bias.double() * layer.bias_scale for layer in affine]))
@@ -257,7 +256,6 @@ def _upsampling_convolution(weight: Tensor, filtering: LowPass, upsampling: Upsa
 
 
 def _pixel_shuffle(sub_pixel: nn.Conv2d) -> nn.Sequential:
-    """A convolution to four times the channels, and their rearrangement to twice the height and width."""
     return nn.Sequential(OrderedDict(sub_pixel=sub_pixel, shuffle=nn.PixelShuffle(2)))
 
 
@@ -330,7 +328,6 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _filled(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
-    """Replaces the empty tensors of a layer."""
     layer.weight = constant(weight)
     if bias is not None:
         layer.bias = constant(bias)

@@ -62,7 +62,7 @@ class StoredNetworks:
     card: Mapping[str, str]
     """What is known about the file, for reports: its origin and, for a release, its model card."""
     minibatch_group_size: int | None = None
-    """Of the discriminator, as a file of ours states it."""
+    """Group size of the discriminator, as a file of ours states it."""
     notes: tuple[str, ...] = ()
     """What to say of how it was read: which of several networks, what was left out."""
 
@@ -206,8 +206,6 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator | None:
 
 @dataclass(frozen=True)
 class _Content:
-    """A file that was opened."""
-
     values: Mapping[Any, Any]
     """Plain values and tensors."""
     entry: Mapping[str, Any] | None
@@ -317,7 +315,6 @@ def _notes(found: Found) -> tuple[str, ...]:
 
 
 def _describe(head: bytes) -> str:
-    """What a file is that begins in no known way."""
     if not head:
         return "is empty"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):

@@ -40,7 +40,7 @@ class Dialect:
     """How one family of files calls the tensors of one kind of network."""
 
     origin: str
-    """Of such files, for reports."""
+    """What such files are called in reports."""
     network: Literal["gpen", "prior", "discriminator"]
     """What they hold."""
     anchor: str
@@ -137,7 +137,6 @@ def find_discriminator(content: Mapping[Any, Any]) -> tuple[Found | None, str]:
 
 
 def _first(content: Mapping[Any, Any], keys: tuple[str, ...], dialects: tuple[Dialect, ...]) -> Found | None:
-    """The first network under one of the keys or, for an empty one, in the content itself."""
     seen = {id(content)}
     for key in keys:
         for place, values in _below(content, key, seen) if key else [((), content)]:

@@ -168,8 +168,6 @@ def _legacy_storage(content: Any) -> Storage:
 
 
 def _in_file(path: Path, file: IO[bytes], storage: Storage, position: int) -> Storage:
-    """Gives a storage its place in a file."""
-
     def read_bytes(start: int, length: int) -> bytearray:
         content = bytearray(length)
         with path.open("rb") as opened:
@@ -186,7 +184,6 @@ def _in_file(path: Path, file: IO[bytes], storage: Storage, position: int) -> St
 
 
 def _described(known: Any) -> tuple[Any, str, int]:
-    """Type, key and length of the storage that a persistent id describes."""
     mark, kind, key, _, length = known[:5]
     if mark not in ("storage", b"storage") or (len(known) == 6 and known[5] is not None) or len(known) > 6:
         raise ValueError("a storage is described in an unknown way")

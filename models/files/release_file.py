@@ -44,7 +44,7 @@ class SafetensorsContent:
     metadata: Mapping[str, str]
     """Texts of its header."""
     tensors: Mapping[str, StoredTensor]
-    """By name; they stay in the file until they are read."""
+    """Tensors by name; they stay in the file until they are read."""
 
 
 def read_safetensors(path: Path) -> SafetensorsContent:

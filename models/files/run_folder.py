@@ -124,7 +124,6 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def _best(run: Path, last: Path) -> Path:
-    """The checkpoint that the last one remembers as the best by validation."""
     callbacks = read_pickled(last).values.get("callbacks")
     own = callbacks.get("RunCheckpoints") if isinstance(callbacks, dict) else None
     best = own.get("best") if isinstance(own, dict) else None

@@ -30,7 +30,7 @@ class StoredTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def reshape(self, shape: tuple[int, ...]) -> "StoredTensor":
-        """The same values in another shape."""
+        """Gives the same values in another shape."""
         return StoredTensor(shape, self.dtype, lambda: self.read().reshape(shape))
 
 
@@ -39,7 +39,7 @@ class Storage:
     """Numbers in a file, which tensors are views of."""
 
     dtype: torch.dtype
-    """Of each number."""
+    """Type of each number."""
     length: int
     """How many there are."""
     read_bytes: Callable[[int, int], bytearray] | None = None

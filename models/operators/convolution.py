@@ -96,8 +96,6 @@ def convolve(
 
 
 class _Convolution(torch.autograd.Function):
-    """The convolution itself."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
         ctx.save_for_backward(x, weight)

@@ -35,7 +35,7 @@ _decided: dict[tuple[object, ...], Formulation] = {}
 
 
 class Options(NamedTuple):
-    """Of a convolution."""
+    """Options of a convolution that its gradients need."""
 
     stride: int
     padding: int
@@ -50,7 +50,7 @@ class Operands(NamedTuple):
     """What the gradients of a convolution are computed from."""
 
     gradient: Tensor
-    """Of the output, [N, O, H', W'], in channels_last layout."""
+    """The output's gradient, [N, O, H', W'], in channels_last layout."""
     x: Tensor
     """[N, I, H, W], in channels_last layout."""
     weight: Tensor
@@ -139,7 +139,6 @@ def convolution_backward(
 
 
 def _possible(wanted: Literal["input", "weight"], operands: Operands) -> Sequence[Formulation]:
-    """The formulations of a gradient that there are for its shape."""
     gradient, x, weight, options = operands
     if weight.shape[-1] == 1:
         return ["whole", "product"] if options == Options(1, 0, False) else ["whole"]
@@ -180,7 +179,6 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def _pixels_as_images(pixels: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `_pixels`, with the size of other images."""
     return pixels.unflatten(0, (like.shape[0], *like.shape[2:])).permute(0, 3, 1, 2)
 
 

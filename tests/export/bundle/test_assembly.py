@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ from export.formats.artefacts import (
     ImageDifference,
     ParityFaces,
     check_difference,
-    compare_images,
-    restore_one_by_one,
+    image_difference,
+    restore_images,
 )
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
@@ -85,9 +86,8 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     ranges, files = load_preset("released"), open_faces(faces)
     last = files.take(slice(-2, None))
     images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
-    fresh = compare_images(
-        restore_one_by_one(generators["concat"], images), load_restorer(tmp_path / "bundle" / "generator.onnx"), images
-    )
+    networks = load_restorer(tmp_path / "bundle" / "generator.onnx"), generators["concat"]
+    fresh = image_difference(*(restore_images(network, images, "restoring") for network in networks))
     assert fresh == report.differences["generator.onnx"]
 
 
@@ -156,13 +156,13 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
     export_bundle(checkpoint, output, ParityFaces(num_images=1))
     before = contents(output)
 
-    def write_wrong(path: Path, generator: GPEN, card: dict[str, str]) -> None:
+    def write_wrong(path: Path, generator: GPEN, card: dict[str, str], half: bool) -> None:
         with torch.no_grad():
             wrong = load_generator(checkpoint)
             wrong.encoder.from_rgb.bias.add_(0.5)
         save_release(path, wrong, half=False)
 
-    monkeypatch.setattr(bundle_module, "write_safetensors", write_wrong)
+    monkeypatch.setattr(bundle_module, "save_release", write_wrong)
     for target in (output, tmp_path / "new"):
         with pytest.raises(ValueError, match="differs from the network"):
             export_bundle(checkpoint, target, overwrite=True)
@@ -176,11 +176,9 @@ def test_differences_that_are_large_or_no_numbers_fail(images: torch.Tensor) -> 
         with pytest.raises(ValueError, match="x differs"):
             check_difference("x", ImageDifference(largest, 0))
 
-    def broken_second(image: torch.Tensor) -> torch.Tensor:
-        return image if torch.equal(image, images[:1]) else image * float("nan")
-
-    assert torch.isnan(torch.tensor(compare_images(images, broken_second, images).largest))
-    shifted = compare_images(images, lambda image: image + 0.5, images)
+    broken_second = torch.cat([images[:1], images[1:] * float("nan")])
+    assert all(isnan(image_difference(*pair).largest) for pair in ((images, broken_second), (broken_second, images)))
+    shifted = image_difference(images + 0.5, images)
     assert (shifted.largest, shifted.mean) == (pytest.approx(0.5, abs=1e-6), pytest.approx(0.5, abs=1e-6))
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.formats.artefacts import write_onnx, write_safetensors, write_torchscript
+from export.formats.artefacts import write_onnx, write_torchscript
 from export.static.network import StaticGPEN
-from models import GPEN, NoiseMode, load_generator
+from models import GPEN, NoiseMode, load_generator, save_release
 
 
 @pytest.mark.parametrize("mode", ["concat", "add", "none"])
@@ -49,7 +49,7 @@ def test_torchscript_takes_input_by_name_and_returns_one_tensor(
 
 
 def test_safetensors_hold_every_bit_of_the_weights(generators: dict[NoiseMode, GPEN], tmp_path: Path) -> None:
-    write_safetensors(tmp_path / "g.safetensors", generators["add"], {"data": "none"})
+    save_release(tmp_path / "g.safetensors", generators["add"], card={"data": "none"}, half=False)
     loaded = load_generator(tmp_path / "g.safetensors").state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in generators["add"].state_dict().items())
 
