@@ -196,7 +196,8 @@ def _load_onnx(path: Path, device: torch.device) -> Restorer:
         try:
             restored = [session.run([result.name], {source.name: face})[0].astype(np.float32) for face in faces]
         except Exception as error:  # values that are too large, or operators that fail on them
-            raise ValueError(f"{path} fails when it restores a face ({str(error).splitlines()[0][-200:]})") from error
+            reason = str(error).splitlines()[0].rpartition("*) ")[2][:200]  # without the place in onnxruntime's code
+            raise ValueError(f"{path} fails when it restores a face ({reason})") from error
         return torch.from_numpy(np.concatenate(restored)) if restored else degraded
 
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_NAME, "")
