@@ -83,7 +83,9 @@ class Training:
                 benchmark=options.benchmark,
                 detect_anomaly=options.detect_anomaly,
                 profiler=options.profiler,
-                strategy=strategy_for(num_processes(options, dict(os.environ))),
+                strategy=strategy_for(
+                    num_processes(options.chosen_devices, options.accelerator, options.num_nodes, os.environ)
+                ),
                 # RunCheckpoints answers SLURM's signals
                 plugins=SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None,
                 callbacks=[reporting, validation, checkpoints, tracking],

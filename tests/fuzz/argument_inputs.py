@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "train": f"fit {TRAIN}",
     "export": "--checkpoint {restorer} --output {out} --images 2 --precision float32",
     "scripts.benchmark": "inference --rounds 1 --threads 1 --output {out}.json",
+    "scripts.check_gpu": "--device cpu --output {out}",
     "scripts.check_faces": "{faces} --resolution 32 --threads 1",
     "scripts.compare_quantization": (
         "--checkpoint {restorer} --calibration_faces {faces} --faces {faces} --num_calibration 2 --num_faces 2 "

@@ -114,7 +114,7 @@ def try_command(
         name = "still at work" if outcome.code is None else EXIT_CODES.get(outcome.code, f"exit code {outcome.code}")
         tally.outcomes[name] += 1
         problems = problems_of(outcome)
-        if index == 0 and outcome.code not in (0, BEGUN):
+        if index == 0 and outcome.code not in (0, BEGUN, None):
             problems.append("the correct command line is refused")
         if problems:
             end = outcome.output.decode(errors="replace")[-1500:]

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,21 +73,26 @@ def strategy_for(num_processes: int) -> Strategy | str:
     return ExplicitAveraging() if num_processes > 1 else "auto"
 
 
-def num_processes(trainer_options: Any, environment: dict[str, str]) -> int:
-    """How many processes a run will have, from the options of the trainer and the environment of a launcher."""
+def num_processes(
+    devices: int | Sequence[int], accelerator: str, num_nodes: int, environment: Mapping[str, str]
+) -> int:
+    """How many processes a run will have.
+
+    Args:
+        devices: Processes on each machine, -1 for one on every GPU, or GPUs by index.
+        accelerator: As of the trainer.
+        num_nodes: Machines.
+        environment: Variables, some of which a launcher has set.
+    """
     launched = int(environment.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in environment else 1
     slurm = int(environment.get("SLURM_NTASKS", "1")) if "SLURM_JOB_NAME" in environment else 1
     if slurm > 1 and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         return slurm
-    devices = trainer_options.devices
-    if isinstance(devices, str) and devices not in ("auto", "-1"):
-        # As Lightning reads it: "2" is a number of devices, "0,1" and "2," are devices by index.
-        devices = len([d for d in devices.split(",") if d.strip()]) if "," in devices else int(devices)
-    if devices in ("auto", "-1", -1):
-        on_gpu = trainer_options.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if devices == -1:
+        on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         devices = torch.cuda.device_count() if on_gpu else 1
-    per_node = len(devices) if isinstance(devices, list) else int(devices)
-    return max(launched, per_node * int(trainer_options.num_nodes))
+    per_node = devices if isinstance(devices, int) else len(devices)
+    return max(launched, per_node * num_nodes)
 
 
 def rank_and_count() -> tuple[int, int]:

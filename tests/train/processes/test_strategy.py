@@ -1,9 +1,13 @@
 """The number of processes follows from options and launcher."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from train.options import TrainerOptions
 from train.processes.strategy import ExplicitAveraging, num_processes, strategy_for
 
 
@@ -15,28 +19,27 @@ from train.processes.strategy import ExplicitAveraging, num_processes, strategy_
         ("4", 1, "gpu", 4),
         ("0,1,3", 1, "gpu", 3),
         ("0,", 1, "gpu", 1),  # Lightning reads it as the device with this index
-        ([0, 2], 1, "gpu", 2),
+        ((0, 2), 1, "gpu", 2),
         (2, 3, "gpu", 6),
-        ([0, 1], 2, "gpu", 4),
+        ((0, 1), 2, "gpu", 4),
         ("auto", 1, "cpu", 1),
         (-1, 1, "cpu", 1),
         ("-1", 2, "cpu", 2),
     ],
 )
 def test_options_of_the_trainer_say_how_many_processes_there_are(
-    devices: object, num_nodes: int, accelerator: str, expected: int
+    devices: Any, num_nodes: int, accelerator: Any, expected: int
 ) -> None:
-    options = SimpleNamespace(devices=devices, num_nodes=num_nodes, accelerator=accelerator)
-    assert num_processes(options, {}) == expected
+    chosen = TrainerOptions(accelerator, devices, num_nodes).chosen_devices
+    assert num_processes(chosen, accelerator, num_nodes, {}) == expected
 
 
 @pytest.mark.parametrize("devices", ["auto", -1, "-1"])
-def test_all_devices_are_all_gpus_where_there_are_some(devices: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_devices_are_all_gpus_where_there_are_some(devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     for accelerator, expected in (("auto", 8), ("gpu", 8), ("cuda", 8), ("cpu", 1)):
-        options = SimpleNamespace(devices=devices, num_nodes=1, accelerator=accelerator)
-        assert num_processes(options, {}) == expected
+        assert num_processes(TrainerOptions(devices=devices).chosen_devices, accelerator, 1, {}) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,8 +55,7 @@ def test_all_devices_are_all_gpus_where_there_are_some(devices: object, monkeypa
     ],
 )
 def test_a_launcher_says_how_many_processes_it_started(environment: dict[str, str], expected: int) -> None:
-    options = SimpleNamespace(devices="auto", num_nodes=1, accelerator="cpu")
-    assert num_processes(options, environment) == expected
+    assert num_processes(-1, "cpu", 1, environment) == expected
 
 
 def test_only_several_processes_need_a_strategy_and_it_wraps_no_network() -> None:
@@ -62,3 +64,18 @@ def test_only_several_processes_need_a_strategy_and_it_wraps_no_network() -> Non
     assert isinstance(strategy, ExplicitAveraging)
     strategy.configure_ddp()
     assert strategy.model is None
+
+
+def test_a_process_that_has_done_its_work_but_does_not_end_is_killed_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("train.processes.strategy.SECONDS_TO_END", 0.1)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    strategy: Any = ExplicitAveraging()
+    monkeypatch.setattr(strategy, "barrier", lambda: None)
+    ended = []
+    strategy.watch = SimpleNamespace(stop=lambda: ended.append("watch"))
+    strategy._children = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])]
+    strategy.end_processes()
+    assert ended == ["watch"] and strategy._children[0].wait(60) == -9
+    assert capsys.readouterr().out == "warning: process 1 had done its work but did not end; it was killed\n"
