@@ -178,12 +178,12 @@ def _interval(means: Values) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _welch(one: Values, other: Values) -> tuple[float, float]:
+def _welch(first: Values, second: Values) -> tuple[float, float]:
     """Standard error of the difference of two means, and its degrees of freedom."""
-    variances = [group.var(ddof=1) / group.size for group in (one, other)]
+    variances = [group.var(ddof=1) / group.size for group in (first, second)]
     total = float(sum(variances))
-    spread = sum(v**2 / (group.size - 1) for v, group in zip(variances, (one, other), strict=True))
-    return total**0.5, float(total**2 / spread) if spread > 0 else float(one.size + other.size - 2)
+    spread = sum(v**2 / (group.size - 1) for v, group in zip(variances, (first, second), strict=True))
+    return total**0.5, float(total**2 / spread) if spread > 0 else float(first.size + second.size - 2)
 
 
 def _two_sided(means: Values) -> float:

@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from data.faces.files import open_faces, print_left_out
-from evaluation.metrics.forms import MetricName
 from inference.options import RestorerOptions
 from system import command_line
 from system.atomic_file import printable
@@ -63,7 +62,7 @@ class Faces:
 class Figures:
     """Figures."""
 
-    metrics: tuple[MetricName, ...] = (
+    metrics: tuple[str, ...] = (
         "psnr",
         "ssim",
         "perceptual",
@@ -71,7 +70,8 @@ class Figures:
         "identity",
         "fd_lite0",
     )
-    """PSNR is always computed; a metric whose weights or package cannot be had is listed as unavailable."""
+    """psnr (always computed), ssim, perceptual, lpips, identity, landmarks, fd_lite0, fid, or pyiqa:NAME where pyiqa is
+    installed; a metric whose weights or package cannot be had is listed as unavailable."""
     lpips_weights: Path | None = None
     """File of torchvision's AlexNet; null looks into GPEN_WEIGHTS and the cache, then downloads it."""
     inception_weights: Path | None = None

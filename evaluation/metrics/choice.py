@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
-from evaluation.metrics.forms import ALL_METRICS, MetricName
+from evaluation.metrics.forms import ALL_METRICS, PYIQA
 from evaluation.metrics.identity import (
     IDENTITY_DEFINITION,
     LANDMARKS_DEFINITION,
@@ -75,7 +77,7 @@ LITE0 = {"fd_lite0": frechet_distance, "kid_lite0": lambda images, targets: 1000
 
 
 def choose_metrics(
-    names: Sequence[MetricName] = ("psnr", "ssim"),
+    names: Sequence[str] = ("psnr", "ssim"),
     device: torch.device | str = "cpu",
     lpips_weights: Path | None = None,
     inception_weights: Path | None = None,
@@ -83,13 +85,13 @@ def choose_metrics(
     """Loads what the metrics need; one that lacks a package or weights is listed as unavailable with its reason.
 
     Args:
-        names: Metrics to compute. PSNR is always among them, for it ranks the faces.
+        names: Of `ALL_METRICS`, or `pyiqa:NAME` of that package. PSNR is always among them, for it ranks the faces.
         device: Where the networks run.
         lpips_weights: As in `evaluation.perceptual.LpipsDistance`.
         inception_weights: As in `evaluation.fid.load_inception`.
 
     Returns:
-        The metrics in the order of `ALL_METRICS`.
+        The metrics in the order of `ALL_METRICS`, those of pyiqa last.
 
     Raises:
         FileNotFoundError: If a path to weights was given and is wrong.
@@ -98,11 +100,13 @@ def choose_metrics(
     for weights in (lpips_weights, inception_weights):
         if weights is not None and not weights.is_file():
             raise FileNotFoundError(f"weights must be an existing file, got {weights}; check the path")
-    unknown = sorted(set(names) - set(ALL_METRICS))
+    bridged = [name for name in dict.fromkeys(names) if name.startswith(PYIQA)]
+    unknown = sorted(set(names) - {*ALL_METRICS, *bridged})
     if unknown:
-        raise ValueError(f"metrics must be among {', '.join(ALL_METRICS)}, got {', '.join(unknown)}")
+        known = f"{', '.join(ALL_METRICS)} or {PYIQA}NAME"
+        raise ValueError(f"metrics must be among {known}, got {', '.join(unknown)}")
     lite0 = cache(partial(Lite0, device))  # one network for two metrics
-    load: dict[MetricName, Callable[[], FaceMetric | SetMetric]] = {
+    load: dict[str, Callable[[], FaceMetric | SetMetric]] = {
         "psnr": lambda: FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr),
         "ssim": lambda: FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim),
         "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, lite0().distance),
@@ -114,7 +118,8 @@ def choose_metrics(
     }
     chosen: list[FaceMetric | SetMetric] = []
     unavailable: dict[str, str] = {}
-    for name in ALL_METRICS:
+    load |= {name: partial(pyiqa_metric, name, device) for name in bridged}
+    for name in load:
         if name == "psnr" or name in names:
             try:
                 chosen.append(load[name]())
@@ -122,6 +127,39 @@ def choose_metrics(
                 unavailable[name] = " ".join(str(error).split())
     per_face = tuple(metric for metric in chosen if isinstance(metric, FaceMetric))
     return Metrics(per_face, tuple(metric for metric in chosen if isinstance(metric, SetMetric)), unavailable)
+
+
+def pyiqa_metric(name: str, device: torch.device | str = "cpu") -> FaceMetric:
+    """A metric of the package pyiqa, with or without reference, where the user has installed it.
+
+    Its licence is not for commercial use, so that it is no dependency.
+
+    Args:
+        name: `pyiqa:NAME`, such as `pyiqa:musiq`.
+        device: Where it runs.
+
+    Raises:
+        ModuleNotFoundError: pyiqa is not installed.
+        ValueError: It knows no such metric.
+        OSError: Its weights cannot be had.
+    """
+    if find_spec("pyiqa") is None:
+        raise ModuleNotFoundError("the package pyiqa is not installed; its licence is yours to accept")
+    pyiqa = import_module("pyiqa")
+    short = name.removeprefix(PYIQA)
+    if short not in pyiqa.list_models():
+        raise ValueError(f"{name} must be a metric of pyiqa, which has none of that name; see pyiqa.list_models()")
+    metric = pyiqa.create_metric(short, device=torch.device(device))
+
+    @torch.no_grad()
+    def measure(images: Tensor, targets: Tensor) -> Tensor:
+        pair = [pixels.to(torch.device(device)).float() / 255 for pixels in (images, targets)]
+        values: Tensor = metric(*pair) if metric.metric_mode == "FR" else metric(pair[0])
+        return values.reshape(len(images)).double().cpu()
+
+    better = "lower" if metric.lower_better else "higher"
+    beside = "beside the target" if metric.metric_mode == "FR" else "without the target"
+    return FaceMetric(name, f"{short} of pyiqa {pyiqa.__version__}, {beside}, per image; {better} is better", measure)
 
 
 def fid_metric(inception: nn.Module) -> SetMetric:

@@ -1,5 +1,6 @@
 """Names of the metrics and how each is written; nothing here computes one, so that options and tables load quickly."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,8 +16,8 @@ class MetricForm:
     """As people know it."""
     unit: str
     """Empty for a number without unit."""
-    higher_is_better: bool
-    """Direction of improvement."""
+    higher_is_better: bool | None
+    """Direction of improvement; None where only the metric's definition says it."""
     digits: int = 4
     """After the point, in tables of one evaluation."""
     fine_digits: int = 4
@@ -25,7 +26,8 @@ class MetricForm:
     @property
     def heading(self) -> str:
         """Name, unit and better direction, for the head of a column."""
-        return f"{self.name}{f' {self.unit}' if self.unit else ''} {'↑' if self.higher_is_better else '↓'}"
+        arrow = "" if self.higher_is_better is None else " ↑" if self.higher_is_better else " ↓"
+        return f"{self.name}{f' {self.unit}' if self.unit else ''}{arrow}"
 
 
 METRIC_FORMS: dict[str, MetricForm] = {
@@ -40,3 +42,17 @@ METRIC_FORMS: dict[str, MetricForm] = {
     "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
 }
 """Of every metric, in the order of the columns; kid_lite0 comes with fd_lite0."""
+
+PYIQA = "pyiqa:"
+"""What names of metrics of the package pyiqa begin with."""
+
+
+def form_of(name: str) -> MetricForm:
+    """How a metric is written, one of pyiqa's included."""
+    return METRIC_FORMS.get(name) or MetricForm(name, "", None)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of metrics in the order of the columns, those of pyiqa last."""
+    given = list(names)
+    return [name for name in METRIC_FORMS if name in given] + [name for name in given if name.startswith(PYIQA)]

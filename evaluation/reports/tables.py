@@ -11,7 +11,7 @@ from pathlib import Path
 from evaluation.identity_guard import CALIBRATION, GuardedFace, Verdict, count_verdicts
 from evaluation.identity_guard import COLUMNS as GUARD_COLUMNS
 from evaluation.metrics.choice import Metrics
-from evaluation.metrics.forms import METRIC_FORMS, MetricForm
+from evaluation.metrics.forms import METRIC_FORMS, MetricForm, form_of, in_order
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.scoring import ConventionMeans, FolderScores
@@ -109,13 +109,13 @@ def _cell_text(text: str) -> str:
 
 def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table people read: metrics in columns; degraded, restored and their difference in rows."""
-    metrics = [name for name in METRIC_FORMS if name in evaluation.degraded]
+    metrics = in_order(evaluation.degraded)
     tables = {"degraded": evaluation.degraded, "restored": evaluation.restored, "difference": evaluation.difference}
     rows = [
-        [name, *(_cell(METRIC_FORMS[metric], table[metric], name == "difference") for metric in metrics)]
+        [name, *(_cell(form_of(metric), table[metric], name == "difference") for metric in metrics)]
         for name, table in tables.items()
     ]
-    return ["", *(METRIC_FORMS[name].heading for name in metrics)], rows
+    return ["", *(form_of(name).heading for name in metrics)], rows
 
 
 def losses_in_words(changes: Mapping[str, float]) -> str:
@@ -126,7 +126,9 @@ def losses_in_words(changes: Mapping[str, float]) -> str:
     """
     texts = []
     for metric, change in changes.items():
-        form = METRIC_FORMS[metric]
+        form = form_of(metric)
+        if form.higher_is_better is None:
+            continue
         if change < 0 if form.higher_is_better else change > 0:
             unit = f" {form.unit}" if form.unit else ""
             texts.append(f"{abs(change):.{form.fine_digits}f}{unit} {form.name} {'below' if change < 0 else 'above'}")
@@ -193,9 +195,8 @@ def write_scores(folder: Path, scores: FolderScores, metrics: Metrics) -> None:
 
 def score_rows(scores: FolderScores) -> list[list[str]]:
     """Head and one row."""
-    names = [name for name in METRIC_FORMS if name in scores.means]
-    head = [METRIC_FORMS[name].heading for name in names]
-    return [head, [_score_cell(METRIC_FORMS[name], scores.means[name]) for name in names]]
+    names = in_order(scores.means)
+    return [[form_of(n).heading for n in names], [_score_cell(form_of(n), scores.means[n]) for n in names]]
 
 
 def convention_rows(conventions: Sequence[ConventionMeans]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from data.dataset import FaceImages
 from data.faces.files import open_faces
 from data.ranges import uint8_to_model
-from losses.imagenet_features import EfficientNetLite0, PerceptualLoss, packaged_weights
+from losses.imagenet_features import EfficientNetLite0, PerceptualLoss, feature_distances, packaged_weights
 from losses.weights import load_tensors
 
 MILITARY_UNIFORM = 652
@@ -113,6 +113,11 @@ def test_gradients_reach_the_restored_image_alone_and_are_those_of_finite_differ
         difference = network(restored + step * direction, target) - network(restored - step * direction, target)
     assert restored.grad is not None
     torch.testing.assert_close((restored.grad * direction).sum(), difference / (2 * step), rtol=1e-4, atol=1e-9)
+
+
+def test_distances_of_features_have_the_gradients_of_finite_differences() -> None:
+    ours, theirs = torch.randn(2, 2, 5, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: feature_distances([x], [theirs]), (ours.requires_grad_(),))
 
 
 def test_more_damage_is_further_away_and_another_face_furthest(loss: PerceptualLoss, photographs: Path) -> None:

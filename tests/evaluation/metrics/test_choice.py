@@ -1,17 +1,21 @@
 import hashlib
 import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
 from data.dataset import FaceImages
-from data.faces.files import open_faces
+from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics import perceptual
 from evaluation.metrics.choice import choose_metrics
 from evaluation.metrics.perceptual import load_inception
+from evaluation.protocol import Evaluator, FacePairs
+from evaluation.reports.tables import summary_rows
 
 
 def test_metrics_that_cannot_be_had_are_listed_with_their_reason(
@@ -31,6 +35,36 @@ def test_metrics_that_cannot_be_had_are_listed_with_their_reason(
     assert "https://" in metrics.unavailable["lpips"] and str(tmp_path) in metrics.unavailable["lpips"]
     assert "torch-fidelity" in metrics.unavailable["fid"] or "https://" in metrics.unavailable["fid"]
     assert "pip install dlib-bin" in metrics.unavailable["identity"]
+
+
+def test_metrics_of_pyiqa_run_where_it_is_installed_with_or_without_the_target(
+    monkeypatch: pytest.MonkeyPatch, drawn_faces: FaceFiles
+) -> None:
+    def create_metric(name: str, device: torch.device) -> nn.Module:
+        module = nn.Module()
+        module.metric_mode, module.lower_better = ("FR", True) if name == "far" else ("NR", False)
+        module.forward = lambda image, target=None: (  # type: ignore[method-assign]
+            image.amax((1, 2, 3)) if target is None else (image - target).abs().mean((1, 2, 3))[:, None]
+        )
+        return module
+
+    fake = ModuleType("pyiqa")
+    fake.__spec__ = ModuleSpec("pyiqa", None)
+    contents = {"create_metric": create_metric, "list_models": lambda: ["far", "bright"], "__version__": "9"}
+    for name, value in contents.items():
+        monkeypatch.setattr(fake, name, value, raising=False)
+    assert "pyiqa is not installed" in choose_metrics(["pyiqa:far"]).unavailable["pyiqa:far"]
+    monkeypatch.setitem(sys.modules, "pyiqa", fake)
+    with pytest.raises(ValueError, match="pyiqa:none must be a metric of pyiqa"):
+        choose_metrics(["pyiqa:none"])
+    metrics = choose_metrics(["pyiqa:bright", "pyiqa:far"])
+    dark, light = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.full((2, 3, 32, 32), 51, dtype=torch.uint8)
+    found = {metric.name: metric.measure(light, dark).tolist() for metric in metrics.per_face if metric.name != "psnr"}
+    assert found == {"pyiqa:bright": [pytest.approx(0.2)] * 2, "pyiqa:far": [pytest.approx(0.2)] * 2}
+    assert metrics.definitions()["pyiqa:far"] == "far of pyiqa 9, beside the target, per image; lower is better"
+    evaluation = Evaluator(FacePairs(drawn_faces, 32, "small"), metrics).evaluate(lambda x: x)
+    header, rows = summary_rows(evaluation)
+    assert header == ["", "PSNR dB ↑", "pyiqa:bright", "pyiqa:far"] and len(rows[0]) == 4
 
 
 def test_weights_that_were_named_and_are_missing_are_an_error(tmp_path: Path) -> None:

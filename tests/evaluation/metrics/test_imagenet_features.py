@@ -1,14 +1,20 @@
 """Perceptual and set distances by EfficientNet-Lite0 on photographs."""
 
+import io
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
 
 from data.dataset import FaceImages
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import choose_metrics, lite0_metric
+from evaluation.metrics.image_metrics import psnr
 from evaluation.metrics.perceptual import Lite0
 from evaluation.protocol import Evaluator, FacePairs
 
@@ -18,19 +24,85 @@ def network() -> Lite0:
     return Lite0()
 
 
-def test_more_damage_is_further_away_by_every_measure(network: Lite0, photographs: Path) -> None:
+@pytest.fixture(scope="module")
+def hundred(photographs: Path) -> Tensor:
+    """uint8 [100, 3, 64, 64]."""
     faces = FaceImages(open_faces(photographs), 64)
-    target = torch.stack([torch.as_tensor(faces[index]) for index in range(40)])
+    return torch.stack([torch.as_tensor(faces[index]) for index in range(100)])
+
+
+def each(target: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    """Changes images uint8 [N, 3, R, R] one by one."""
+    changed = [np.array(change(Image.fromarray(image.permute(1, 2, 0).numpy()))) for image in target]
+    return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).contiguous()
+
+
+def blurred(target: Tensor, radius: float) -> Tensor:
+    return each(target, lambda image: image.filter(ImageFilter.GaussianBlur(radius)))
+
+
+def noisy(target: Tensor, strength: float) -> Tensor:
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
-    series = [(target + strength * noise).clamp(0, 255).byte() for strength in (0.0, 4.0, 12.0, 30.0)]
+    return (target + strength * noise).clamp(0, 255).byte()
+
+
+def compressed(target: Tensor, quality: float) -> Tensor:
+    def encode(image: Image.Image) -> Image.Image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=round(quality))
+        return Image.open(file)
+
+    return each(target, encode)
+
+
+def mismatched(target: Tensor, share: float) -> Tensor:
+    """So many of the faces are the first one, whosever turn it is."""
+    number = round(share * len(target))
+    return torch.cat([target[:1].expand(number, -1, -1, -1), target[number:]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "levels"),
+    [
+        (blurred, (0.5, 1.0, 2.0, 4.0)),
+        (noisy, (4, 12, 30, 60)),
+        (compressed, (90, 60, 30, 10)),
+        (mismatched, (0.1, 0.3, 0.6, 0.9)),
+    ],
+)
+def test_more_damage_to_a_hundred_faces_is_further_away_by_every_measure(
+    network: Lite0, hundred: Tensor, damage: Callable[[Tensor, float], Tensor], levels: tuple[float, ...]
+) -> None:
+    both = lite0_metric(network).begin()
+    both.add_targets(hundred)
     distances = []
-    for images in series:
-        both = lite0_metric(network).begin()
-        both.add(images, target)
-        distances.append((float(network.distance(images, target).mean()), *both.values().values()))
+    for level in levels:
+        images, of_images = damage(hundred, level), lite0_metric(network).begin()
+        of_images.add_images(images)
+        distances.append((float(network.distance(images, hundred).mean()), *of_images.values(both).values()))
     for values in zip(*distances, strict=True):
-        assert values[0] == pytest.approx(0, abs=1e-6) or values[0] < 0  # unbiased: below 0 for equal sets
         assert all(less < more for less, more in pairwise(values))
+
+
+@pytest.mark.slow
+def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: Lite0, hundred: Tensor) -> None:
+    shifted = torch.cat([hundred[..., :1], hundred[..., :-1]], dim=3)  # a pixel, which nobody sees
+    low, high = 0.3, 8.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        is_sharper = psnr(blurred(hundred, middle), hundred).mean() > psnr(shifted, hundred).mean()
+        low, high = (middle, high) if is_sharper else (low, middle)
+    blurry = blurred(hundred, low)
+    assert float(psnr(blurry, hundred).mean()) == pytest.approx(float(psnr(shifted, hundred).mean()), abs=0.1)
+    is_right = network.distance(shifted, hundred) < network.distance(blurry, hundred)
+    assert is_right.float().mean() > 0.9
+    found = []
+    for images in (shifted, blurry):
+        both = lite0_metric(network).begin()
+        both.add(images, hundred)
+        found.append(both.values())
+    assert all(found[0][name] < found[1][name] for name in ("fd_lite0", "kid_lite0"))
 
 
 def test_an_evaluation_reports_them_with_their_definitions(drawn_faces: FaceFiles) -> None:
