@@ -36,11 +36,11 @@ class IdentityStatement:
     distance: float
     """dlib's, Euclidean."""
     verdict: Verdict
-    """By `KEPT_UP_TO` and `LOST_FROM`."""
+    """Judgement of the distance by `KEPT_UP_TO` and `LOST_FROM`."""
     one_person_share: float
-    """Of pairs of one person, so many lie at least that far apart, [0, 1]."""
+    """Share of pairs of one person that lie at least that far apart, [0, 1]."""
     two_people_share: float
-    """Of pairs of two people, so many lie at most that far apart, [0, 1]."""
+    """Share of pairs of two people that lie at most that far apart, [0, 1]."""
 
 
 def state(distance: float) -> IdentityStatement:

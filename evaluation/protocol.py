@@ -45,7 +45,7 @@ class Protocol:
     model: str = ""
     """What restored the faces."""
     model_sha256: str | None = None
-    """Of its file."""
+    """SHA-256 of its file."""
     num_faces: int = 0
     """How many faces were evaluated: the first ones by name."""
     images_fingerprint: str = ""
@@ -57,7 +57,7 @@ class Protocol:
     interval: str = INTERVAL_DEFINITION
     """How the confidence intervals are computed."""
     versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
-    """Of the libraries that numbers may depend on."""
+    """Versions of the libraries that numbers may depend on."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class FaceRow(NamedTuple):
     """How one face did."""
 
     name: str
-    """Of the face."""
+    """Name of the face."""
     degraded: dict[str, float]
     """Metric values of the degraded image against the target."""
     restored: dict[str, float]

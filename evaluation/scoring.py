@@ -21,7 +21,7 @@ class ConventionMeans:
     """PSNR and SSIM of all faces under one convention."""
 
     name: str
-    """Of the convention."""
+    """Name of the convention, as in tables."""
     used_by: str
     """Toolkits and papers."""
     psnr: MeanInterval
@@ -84,7 +84,7 @@ class FolderScores:
     means: dict[str, MeanInterval]
     """Mean of every metric; distances of sets without interval."""
     conventions: list[ConventionMeans]
-    """The same images under each."""
+    """PSNR and SSIM of the same images under each convention."""
     sizes: dict[str, int]
     """How many faces were compared at each size, such as `512 x 512`."""
 

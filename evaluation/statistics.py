@@ -10,7 +10,7 @@ from data.randomness import derive_seed
 
 NUM_RESAMPLES = 2000
 NUM_DIFFERENCE_RESAMPLES = 10_000
-"""For differences of trainings, whose p values are multiplied by the number of differences."""
+"""Resamples for differences of trainings, whose p values are multiplied by the number of differences."""
 CONFIDENCE = 0.95
 _LARGEST_DRAW = 2**20
 INTERVAL_DEFINITION = (

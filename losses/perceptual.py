@@ -58,8 +58,8 @@ class LpipsLoss(nn.Module):
         features_restored = self.lpips.net(scale(restored))
         total = torch.zeros(len(restored), device=restored.device)
         with torch.autocast(restored.device.type, enabled=False):
-            for head, one, other in zip(self.lpips.lins, features_restored, features_target, strict=True):
-                difference = (unit_length(one) - unit_length(other)).square()  # [N, C, h, w]
+            for head, ours, theirs in zip(self.lpips.lins, features_restored, features_target, strict=True):
+                difference = (unit_length(ours) - unit_length(theirs)).square()  # [N, C, h, w]
                 total = total + head(difference).mean((1, 2, 3))
         return total
 
@@ -98,7 +98,7 @@ def _build(network: str, path: Path) -> lpips.LPIPS:
 
 
 STABILITY = 1e-6
-"""Of the quotients of `structure_texture_distances`, as in the paper's code."""
+"""Constant that keeps the quotients of `structure_texture_distances` finite, as in the paper's code."""
 
 
 def gram_loss(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:

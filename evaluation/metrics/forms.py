@@ -13,7 +13,7 @@ class MetricForm:
     """How a metric is written."""
 
     name: str
-    """As people know it."""
+    """Name that people know it by."""
     unit: str
     """Empty for a number without unit."""
     higher_is_better: bool | None
@@ -41,7 +41,7 @@ METRIC_FORMS: dict[str, MetricForm] = {
     "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
     "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
 }
-"""Of every metric, in the order of the columns; kid_lite0 comes with fd_lite0."""
+"""How each metric is written, in the order of the columns; kid_lite0 comes with fd_lite0."""
 
 PYIQA = "pyiqa:"
 """What names of metrics of the package pyiqa begin with."""

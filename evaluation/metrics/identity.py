@@ -79,7 +79,7 @@ class RecognitionNetwork(nn.Module):
 
 
 def _convolution_shapes() -> Iterator[tuple[int, int, int, int]]:
-    """Of all convolutions from the image on."""
+    """Shapes of the weights of all convolutions, from the image on."""
     yield 32, 3, 7, 7
     widths = [32, *(channels for channels, _, _ in _LEVELS)]
     for (before, channels), (_, num_blocks, _) in zip(pairwise(widths), _LEVELS, strict=True):

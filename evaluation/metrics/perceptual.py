@@ -48,8 +48,8 @@ class LpipsDistance:
             ValueError: If they are no uint8 RGB images of one shape.
         """
         check_pair(image, target)
-        one, other = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
-        return self._network.distances(one, other).cpu()
+        restored, clean = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
+        return self._network.distances(restored, clean).cpu()
 
 
 PERCEPTUAL_DEFINITION = (

@@ -27,7 +27,7 @@ class Transfer(NamedTuple):
 
     @classmethod
     def new(cls, part: str, network: nn.Module, note: str = "") -> Self:
-        """Of a part that was not taken from anywhere."""
+        """The record of a part that starts from new weights."""
         return cls(part, "new weights", len(network.state_dict()), note)
 
 

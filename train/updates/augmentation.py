@@ -15,9 +15,9 @@ from train.updates.optimization import is_due
 
 NUM_OPERATIONS, NUM_UNIFORM, NUM_NORMAL = 8, 5, 4
 _LARGEST_SHIFT = 1 / 8
-"""Of the side, of the shift by whole pixels."""
+"""The largest shift by whole pixels, as a share of the side."""
 _SCALE_DEVIATION, _BRIGHTNESS_DEVIATION, _CONTRAST_DEVIATION, _SATURATION_DEVIATION = 0.2, 0.2, 0.5, 1.0
-"""Of a normal distribution: of the power of 2 by which size, contrast and saturation change, and of what is added."""
+"""Standard deviations: of the powers of 2 by which size, contrast and saturation change, and of what brightness adds."""
 
 
 @dataclass(frozen=True)
