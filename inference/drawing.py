@@ -14,10 +14,14 @@ from system.atomic_file import replacing
 
 SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
 BATCH_SIZE = 32
+NUM_LATENTS_OF_MEAN = 4096
+"""Their mean style is the middle of all faces, as in StyleGAN2."""
 
 
 @torch.no_grad()
-def sample(prior: Prior, seed: int, indices: range, purpose: str = "samples", batch_size: int = 32) -> Tensor:
+def sample(
+    prior: Prior, seed: int, indices: range, purpose: str = "samples", batch_size: int = 32, truncation: float = 1.0
+) -> Tensor:
     """Draws faces from latents that depend on (seed, purpose, index) alone.
 
     Args:
@@ -26,22 +30,38 @@ def sample(prior: Prior, seed: int, indices: range, purpose: str = "samples", ba
         indices: One per face.
         purpose: As for `draw_normal`.
         batch_size: Faces drawn at once.
+        truncation: Factor ψ on the distance of each style from the mean style, in [0, 1]: fewer odd faces, and faces
+            more alike (StyleGAN, arXiv 1812.04948, appendix B).
 
     Returns:
         [len(indices), 3, R, R], about [-1, 1], float32, on the device of the prior.
+
+    Raises:
+        ValueError: The truncation is outside [0, 1].
     """
+    if not 0 <= truncation <= 1:
+        raise ValueError(f"truncation must be from 0 (the mean face) to 1 (all faces), got {truncation:g}")
     device = next(prior.parameters()).device
+    dim, layers = prior.architecture.style_dim, prior.architecture.num_styles
+    latents = draw_normal((dim,), 0, "mean style", list(range(NUM_LATENTS_OF_MEAN if truncation < 1 else 1)), device)
+    mean = prior.mapping(latents).mean(dim=0)
     drawn = []
     for first in range(0, len(indices), batch_size):
         some = list(indices[first : first + batch_size])
-        latent = draw_normal((prior.architecture.style_dim,), seed, purpose, some, device)
+        styles = prior.mapping(draw_normal((dim,), seed, purpose, some, device))
+        styles = styles if truncation == 1 else mean + truncation * (styles - mean)
         noises = draw_noises(prior.synthesis.noise_shapes(), seed, f"{purpose} noise", some, device)
-        drawn.append(prior(latent, noises))
+        drawn.append(prior.synthesis(styles[:, None].expand(-1, layers, -1), noises))
     return torch.cat(drawn)
 
 
 def render_faces(
-    checkpoint: Path, folder: Path, number: int, seed: int, on_progress: Callable[[int], None] | None = None
+    checkpoint: Path,
+    folder: Path,
+    number: int,
+    seed: int,
+    on_progress: Callable[[int], None] | None = None,
+    truncation: float = 1.0,
 ) -> None:
     """Draws faces that are not in the folder yet.
 
@@ -51,6 +71,10 @@ def render_faces(
         number: How many in all.
         seed: Of latents and noise; the i-th face depends on (seed, i) alone.
         on_progress: Called with the number of faces in the folder after each batch.
+        truncation: As `sample` takes it.
+
+    Raises:
+        ValueError: The truncation is outside [0, 1].
     """
     missing = [index for index in range(number) if not (folder / f"{index:06}.png").is_file()]
     if not missing:
@@ -58,7 +82,8 @@ def render_faces(
     prior = load_prior(checkpoint)
     for first in range(missing[0], number, BATCH_SIZE):
         indices = range(first, min(first + BATCH_SIZE, number))
-        images = model_to_uint8(sample(prior, seed, indices, "rendered faces")).permute(0, 2, 3, 1).numpy()
+        drawn = sample(prior, seed, indices, "rendered faces", truncation=truncation)
+        images = model_to_uint8(drawn).permute(0, 2, 3, 1).numpy()
         for index, image in zip(indices, images, strict=True):
             if index not in missing:
                 continue

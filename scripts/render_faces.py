@@ -5,7 +5,7 @@ from pathlib import Path
 from system import command_line
 
 
-def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0) -> None:
+def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0, truncation: float = 1.0) -> None:
     """Draws faces with a prior.
 
     Args:
@@ -13,11 +13,12 @@ def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0) -> Non
         output: Folder for 000000.png, 000001.png, …
         number: How many faces.
         seed: Of the latents.
+        truncation: From 0, the mean face alone, to 1, all faces; 0.7 leaves most of the odd ones out.
     """
     from inference.drawing import render_faces
 
     with command_line.progress_bar("drawing faces", number) as show:
-        render_faces(checkpoint, output, number, seed, show)
+        render_faces(checkpoint, output, number, seed, show, truncation)
     command_line.print_names(f"{number} faces in {output}")
 
 

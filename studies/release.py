@@ -2,25 +2,37 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data.degradation.presets import load_preset
+from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset
+from data.degradation.sampling import sample_parameters
+from data.degradation.synthesis import degrade
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
+from evaluation.metrics.image_metrics import psnr
 from evaluation.pairs import degraded_pairs
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.charts import curves_svg, run_curves
-from evaluation.reports.pictures import picture_grid, write_png
+from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
 from inference.folders import check_output_folder
-from models import GPEN, load_discriminator, load_generator, load_prior, read_checkpoint, save_release
+from models import (
+    GPEN,
+    Discriminator,
+    Prior,
+    load_discriminator,
+    load_generator,
+    load_prior,
+    read_checkpoint,
+    save_release,
+)
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
 from system.atomic_file import write_atomically
 from system.command_line import print_names
@@ -29,6 +41,26 @@ LARGEST_BYTES = 20_000_000
 SEED = 0
 NUM_PICTURED, NUM_COLUMNS = 16, 8
 ENLARGEMENT = 2
+NUM_DRAWN_TO_CHOOSE_FROM, TRUNCATION = 256, 0.7
+_CLEAN = RoundRanges(BlurRanges(probability=0.0), (1.0, 1.0), (0.0, 0.0), jpeg_probability=0.0)
+KINDS = {
+    "blur": DegradationRanges(replace(_CLEAN, blur=BlurRanges(sigma_range=(8.0, 8.0)))),
+    "motion": DegradationRanges(
+        replace(_CLEAN, blur=BlurRanges(motion_probability=1.0, motion_length_range=(36.0, 36.0)))
+    ),
+    "a third of the pixels": DegradationRanges(replace(_CLEAN, downscale_range=(3.0, 3.0))),
+    "noise": DegradationRanges(replace(_CLEAN, noise_sigma_range=(10.0, 10.0))),
+    "JPEG of quality 40": DegradationRanges(replace(_CLEAN, jpeg_probability=1.0, jpeg_quality_range=(40, 40))),
+    "old photograph": DegradationRanges(
+        replace(
+            _CLEAN, blur=BlurRanges(sigma_range=(4.0, 4.0)), noise_sigma_range=(8.0, 8.0), grey_noise_probability=1.0
+        ),
+        color=ColorRanges(1.0, True, 1.0, (1.1, 1.1), (0.75, 0.75)),
+    ),
+    "preset small": load_preset("small"),
+    "preset released": load_preset("released"),
+}
+"""What the shown faces are degraded with, one each."""
 HEADING = """---
 license: other
 license_name: see-the-data-below
@@ -85,7 +117,11 @@ def publish(release: Release, overwrite: bool) -> None:
     lines += [_card_text(files[name], cards[name]) for name in runs]
     lines += [_figures(files["gpen"], release.faces, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
-    _write_pictures(release, load_generator(files["gpen"]), sample(prior, SEED, range(NUM_PICTURED)))
+    restorer = load_generator(files["gpen"])
+    _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
+    discriminator = load_discriminator(files["prior"])
+    if discriminator is not None:
+        write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
     print_names("\n".join(lines))
 
 
@@ -204,3 +240,32 @@ def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
         losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1", "generator/identity")
         curves = run_curves(run / "train.csv", losses)
         write_atomically(release.output / f"{name}_losses.svg", curves_svg(curves, "images seen", "loss"))
+
+
+@torch.no_grad()
+def kinds_picture(restorer: GPEN, prior: Prior, discriminator: Discriminator) -> Picture:
+    """Shows eight kinds of degradation, on faces that the prior draws, so that no photograph is shown.
+
+    Args:
+        restorer: Restores them, [N, 3, R, R].
+        prior: Draws them; those that its discriminator takes for photographs are taken.
+        discriminator: Of the prior.
+
+    Returns:
+        [H, W, 3]; one kind a row, in two blocks of degraded | restored | target with PSNR in dB below.
+    """
+    drawn = sample(prior, SEED, range(NUM_DRAWN_TO_CHOOSE_FROM), "kinds", truncation=TRUNCATION)
+    logits = torch.cat([discriminator(faces).logits for faces in drawn.split(NUM_PICTURED)])
+    target = uint8_to_model(model_to_uint8(drawn[logits.argsort(descending=True)[: len(KINDS)]]))
+    resolution = target.shape[-1]
+    parameters = [sample_parameters(kind, SEED, index, resolution) for index, kind in enumerate(KINDS.values())]
+    degraded, target = map(model_to_uint8, degrade(target, parameters))
+    states = [degraded, model_to_uint8(restorer(uint8_to_model(degraded))), target]
+    before, after = (psnr(images, target).tolist() for images in states[:2])
+    captions = [
+        f"{kind}: {given:.1f} → {restored:.1f} dB" for kind, given, restored in zip(KINDS, before, after, strict=True)
+    ]
+    halves = (slice(len(KINDS) // 2), slice(len(KINDS) // 2, None))
+    return side_by_side(
+        [comparison_rows([faces[half] for faces in states], captions=captions[half]) for half in halves]
+    )

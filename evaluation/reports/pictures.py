@@ -90,7 +90,7 @@ def comparison_rows(
         raise ValueError(f"comparison needs one caption per face, got {len(captions)} for {num_faces} faces")
     rows = [_labels(headings, _enlarged(columns[0][0], cell_pixels).shape[1])]
     for index in range(num_faces):
-        rows.append(_side_by_side([_enlarged(column[index], cell_pixels) for column in columns]))
+        rows.append(side_by_side([_enlarged(column[index], cell_pixels) for column in columns]))
         if captions:
             rows.append(_labels([captions[index]], rows[-1].shape[1] - 2 * GRID_GAP))
     return np.concatenate(rows)
@@ -106,7 +106,7 @@ def worst_and_best(evaluation: Evaluation) -> Picture:
         Two comparisons side by side, degraded | restored | target each.
     """
     halves = [_faces(evaluation.worst, "worst"), _faces(evaluation.best, "best")]
-    return _side_by_side(halves)
+    return side_by_side(halves)
 
 
 def png_bytes(picture: Picture) -> bytes:
@@ -140,8 +140,8 @@ def _enlarged(image: Tensor, cell_pixels: int) -> Picture:
     return np.ascontiguousarray(picture.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def _side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Pictures in a row, from the top, with a gap around each."""
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Lays pictures [H, W, 3] out in a row, from the top, with a gap around each."""
     height = max(len(picture) for picture in pictures) + GRID_GAP
     width = sum(picture.shape[1] for picture in pictures) + GRID_GAP * (len(pictures) + 1)
     row = np.full((height, width, 3), _WHITE, dtype=np.uint8)
@@ -163,4 +163,4 @@ def _labels(texts: Sequence[str], width_pixels: int) -> Picture:
             text = f"{text[:-2]}…"
         pen.text((0, 2), text, fill=_BLACK, font=font)
         lines.append(np.asarray(line))
-    return _side_by_side(lines)
+    return side_by_side(lines)

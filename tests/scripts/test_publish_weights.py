@@ -69,6 +69,8 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
         for (name, ours), theirs in zip(published.state_dict().items(), trained.state_dict().values(), strict=True):
             assert (ours - theirs).abs().max() <= 1e-3 * max(1.0, float(theirs.abs().max())), name
     assert load_discriminator(output / "prior_64.safetensors") is not None
+    with Image.open(output / "kinds.png") as picture:  # two blocks of three columns, four rows
+        assert picture.width >= 6 * 128 and picture.height >= 4 * 128
 
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (
