@@ -17,7 +17,7 @@ NUM_OPERATIONS, NUM_UNIFORM, NUM_NORMAL = 8, 5, 4
 _LARGEST_SHIFT = 1 / 8
 """The largest shift by whole pixels, as a share of the side."""
 _SCALE_DEVIATION, _BRIGHTNESS_DEVIATION, _CONTRAST_DEVIATION, _SATURATION_DEVIATION = 0.2, 0.2, 0.5, 1.0
-"""Standard deviations: of the powers of 2 by which size, contrast and saturation change, and of what brightness adds."""
+"""Standard deviations: of the powers of 2 by which size, contrast and saturation change, and of added brightness."""
 
 
 @dataclass(frozen=True)
