@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from data.ranges import model_to_uint8
 from evaluation.metrics.choice import SetMetric, fid_metric, lite0_metric
 from evaluation.metrics.perceptual import Lite0, load_inception
+from evaluation.metrics.set_distance import SetDistance
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
 from system.live_progress import ignore_step, live_progress
@@ -52,6 +53,7 @@ class PriorPictures(Callback):
         self.reporting = reporting
         self.checkpoints = checkpoints
         self._metric: SetMetric | None = None
+        self._real_faces: SetDistance | None = None
         self._table = settings.folder / "validation.csv"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,7 +117,7 @@ class PriorPictures(Callback):
         """Measures the whole set, of which each process draws and reads its share."""
         resolution = self.training.architecture.resolution
         faces = self.reporting.data.run_images(resolution, flip_probability=0.0)
-        distance = metric.begin()
+        distance, real_faces = metric.begin(), self._real_faces or metric.begin()
         total = min(self.training.fid_num_images, len(faces.images))  # each photograph at most once
         if FALLBACK in metric.definitions:
             total = min(total, MOST_FALLBACK_IMAGES)
@@ -127,6 +129,8 @@ class PriorPictures(Callback):
                 on_step(title, first, len(own))
                 indices = own[first : first + 32]
                 drawn = model_to_uint8(sample(self.training.ema, self.settings.seed, indices, "fid"))
-                real = torch.stack([faces[index].target for index in indices]).to(drawn.device)
-                distance.add(drawn, real)
-        return {f"validation/{name}": value for name, value in distance.values().items()}
+                distance.add_images(drawn)
+                if self._real_faces is None:  # their features stay the same throughout the run
+                    real_faces.add_targets(torch.stack([faces[index].target for index in indices]).to(drawn.device))
+        self._real_faces = real_faces
+        return {f"validation/{name}": value for name, value in distance.values(real_faces).items()}
