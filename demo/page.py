@@ -18,6 +18,7 @@ from evaluation.reports.tables import summary_rows
 from export.bundle.contents import ExportReport
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
+from models.files.run_folder import images_of
 from train.stages.prior_validation import NUM_COLUMNS
 from train.stages.restoration_validation import STATES
 
@@ -82,7 +83,7 @@ def _add_samples(report: Report, run: Path) -> None:
     paths = sorted((run / "samples").glob("*.png"))[-NUM_MOMENTS:]
     shipped = model_to_uint8(sample(load_prior(SHIPPED_PRIOR), 0, range(NUM_DRAWN)))
     moments = [_first_cells(path) for path in paths] + [torch.cat(list(shipped), dim=-1)]
-    headings = [*(f"{_images(path):,} images" for path in paths), "the shipped prior"]
+    headings = [*(f"{images_of(path):,} images" for path in paths), "the shipped prior"]
     report.add_picture(
         comparison_rows([moment[None] for moment in moments], headings),
         "The averaged generator of stage 1 draws the same latents as training goes on; at the right the prior that "
@@ -105,7 +106,10 @@ def _add_export(report: Report, exported: ExportReport) -> None:
         f"{exported.parameters:,} parameters, {exported.flops / 1e9:.2f} GFLOPs at {exported.resolution} pixels; "
         f"largest and mean difference from the trained network on {exported.images.number} {exported.images.kind}."
     )
-    rows = [(name, f"{one.largest:.1e}", f"{one.mean:.1e}") for name, one in exported.differences.items()]
+    rows = [
+        (name, f"{difference.largest:.1e}", f"{difference.mean:.1e}")
+        for name, difference in exported.differences.items()
+    ]
     report.add_table(("artefact", "largest", "mean"), rows, "in units of [-1, 1]")
 
 
@@ -115,7 +119,3 @@ def _first_cells(path: Path) -> Tensor:
     cell = (grid.shape[-1] - GRID_GAP) // NUM_COLUMNS
     cells = [grid[:, GRID_GAP:cell, index * cell + GRID_GAP : (index + 1) * cell] for index in range(NUM_DRAWN)]
     return torch.cat(cells, dim=-1)
-
-
-def _images(path: Path) -> int:
-    return int(path.stem.rsplit("_", 1)[1])

@@ -75,9 +75,9 @@ class Demo:
         asked = Lengths(self._minutes, str(self.faces), self.prior_images, self.restoration_images)
         lengths = read_lengths(lengths_file, asked)
         faces, note = self._choose_faces()
-        say(note)
+        print_heading(note)
         precision = machine.fastest_precision()
-        say(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
+        print_heading(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
         quiet_libraries()
         speed = measure_speed(precision)
         first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
@@ -85,8 +85,8 @@ class Demo:
               f"shall take {self._minutes:g} minutes (--minutes)")  # fmt: skip
         lengths = decide(lengths, lengths_file, prior_images=images_of_prior(self._seconds_left(), speed))
         assert lengths.prior_images is not None
-        say(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs that "
-            "become heads; hours show faces)")  # fmt: skip
+        print_heading(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs "
+            "that become heads; hours show faces)")  # fmt: skip
         begun = time.perf_counter()
         self._train("prior", faces, lengths.prior_images, {"fid_num_images": "0"})
         # What else the machine does slows everything down alike; a stage that was continued tells nothing.
@@ -96,8 +96,8 @@ class Demo:
         fitting = images_of_restoration(self._seconds_left(), speed)
         lengths = decide(lengths, lengths_file, restoration_images=fitting)
         assert lengths.restoration_images is not None
-        say(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to restore from "
-            f"{lengths.restoration_images:,} images")  # fmt: skip
+        print_heading(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to "
+            f"restore from {lengths.restoration_images:,} images")  # fmt: skip
         self._train(
             "restoration", faces, lengths.restoration_images, options_of_restoration(lengths.restoration_images)
         )
@@ -152,10 +152,10 @@ class Demo:
         """Writes metrics.json, the bundle and the page."""
         checkpoint = latest_checkpoint(self.output / "restoration")
         assert checkpoint is not None  # a finished run has written one
-        say("Evaluation on held-out faces")
+        print_heading("Evaluation on held-out faces")
         _, held_out = hold_out(open_faces(faces), NUM_VALIDATION)
         evaluation = measure(checkpoint, held_out)
-        say("Export, compared with the trained network")
+        print_heading("Export, compared with the trained network")
         parity = ParityFaces(faces, DEGRADATION, SEED)
         with live_progress("exporting") as on_step:
             exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=on_step)
@@ -212,6 +212,6 @@ def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float
     command_line.print_names(f"{seconds / 60:.1f} minutes; report: {page}")
 
 
-def say(text: str) -> None:
-    """A heading between the steps."""
+def print_heading(text: str) -> None:
+    """Prints a heading between the steps."""
     command_line.print_names(f"\n== {text}")

@@ -31,8 +31,8 @@ def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = Fa
     print_left_out(files)
     with command_line.progress_bar("decoding", len(files)) as show:
         checked = []
-        for one in check_faces(files, threads):
-            checked.append(one)
+        for face in check_faces(files, threads):
+            checked.append(face)
             show(len(checked))
     print_summary(checked, resolution, len(files) if all else MOST_LISTED)
     print(f"fingerprint {fingerprint(files)}")

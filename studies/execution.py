@@ -28,7 +28,7 @@ class Slot:
     number: int
     """From 0."""
     cores: tuple[int, ...]
-    """Of the CPU."""
+    """Numbers of the CPU cores that it may use."""
     gpus: tuple[str, ...]
     """As CUDA_VISIBLE_DEVICES names them; empty without GPUs."""
 
@@ -60,9 +60,11 @@ def share_machine(num_slots: int) -> list[Slot]:
     gpus = [str(index) for index in range(torch.cuda.device_count())]
     if gpus and visible:
         gpus = visible.split(",")[: len(gpus)]
-    most = len(gpus) or len(cores)
-    if not 1 <= num_slots <= most:
-        raise ValueError(f"--at-once must be from 1 to {most} here, the {'GPUs' if gpus else 'cores'}, got {num_slots}")
+    largest = len(gpus) or len(cores)
+    if not 1 <= num_slots <= largest:
+        raise ValueError(
+            f"--at-once must be from 1 to {largest} here, the {'GPUs' if gpus else 'cores'}, got {num_slots}"
+        )
     return [
         Slot(index, tuple(_part(cores, index, num_slots)), tuple(_part(gpus, index, num_slots)))
         for index in range(num_slots)
@@ -90,12 +92,12 @@ class Execution:
     Args:
         runs: In an order in which each finds its start done.
         slots: One run at a time each.
-        say: Prints a line.
+        print_line: Prints a line.
     """
 
     runs: Sequence[PlannedRun]
     slots: Sequence[Slot]
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     failed: dict[str, str] = field(default_factory=dict)
     """Fingerprint of runs that could not be done → reason."""
     is_out_of_time: bool = False
@@ -105,7 +107,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         self._children = Children(
-            lambda: self.say("ending: runs finish their step and save; the same command continues")
+            lambda: self.print_line("ending: runs finish their step and save; the same command continues")
         )
 
     @property
@@ -182,7 +184,7 @@ class Execution:
 
     def _train(self, run: PlannedRun, slot: Slot) -> None:
         """Begins or continues a run and waits for its end."""
-        self.say(f"{run.name}: {'continued at' if run.images_seen else 'begins,'} {run.images_seen:,} of "
+        self.print_line(f"{run.name}: {'continued at' if run.images_seen else 'begins,'} {run.images_seen:,} of "
                  f"{run.total_images:,} images; log: {run.log}")  # fmt: skip
         start = time.monotonic()
         command = [*run.command(), *slot.options()]
@@ -190,14 +192,16 @@ class Execution:
             code = self._children.wait(self._children.start(command, slot.environment(), log, log))
         self._taken.discard(run.fingerprint)
         if code == 0 and run.is_complete:
-            self.say(f"{run.name}: done after {duration(time.monotonic() - start)}")
+            self.print_line(f"{run.name}: done after {duration(time.monotonic() - start)}")
         elif code == OUT_OF_TIME_CODE:
             self.is_out_of_time = True
-            self.say(f"{run.name}: run.max_minutes are over; ending when no run is at work; the same command continues")
+            self.print_line(
+                f"{run.name}: run.max_minutes are over; ending when no run is at work; the same command continues"
+            )
         elif not self.stopped_by:
             reason = _last_line(run.log) or f"exit code {code}"
             self.failed[run.fingerprint] = f"exit code {code}: {reason}"
-            self.say(f"{run.name}: failed, {self.failed[run.fingerprint]}")
+            self.print_line(f"{run.name}: failed, {self.failed[run.fingerprint]}")
 
     def _images_seen(self) -> int:
         return sum(min(_progress(run), run.total_images) for run in self.runs)
@@ -209,7 +213,7 @@ class Execution:
         speed = (seen - seen_before) / seconds
         left = f"{duration((total - seen) / speed)} left" if speed else "time left not known yet"
         num_done = sum(run.is_complete for run in self.runs)
-        self.say(f"{seen:,} of {total:,} images, {num_done} of {len(self.runs)} runs done, {left}")
+        self.print_line(f"{seen:,} of {total:,} images, {num_done} of {len(self.runs)} runs done, {left}")
 
 
 def _progress(run: PlannedRun) -> int:

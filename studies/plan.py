@@ -34,9 +34,9 @@ class Conditions:
     validation_faces: Path
     """For validation and the report, of other people."""
     seeds: tuple[int, ...]
-    """Of the runs."""
+    """Seeds of the runs."""
     folder: Path
-    """Of all studies; runs that several studies need are done once."""
+    """Folder of all studies; runs that several studies need are done once."""
     prior: Path | None = None
     """A finished prior in place of those that need no overlay of their own."""
     options: tuple[str, ...] = ()
@@ -73,29 +73,29 @@ class PlannedRun:
     arguments: tuple[str, ...]
     """What follows `python -m train fit`, but for start and folder."""
     total_images: int
-    """Length."""
+    """Length of the run in images."""
     batch_size: int
     """Images of an iteration."""
     fingerprint: str
-    """Of resolved configuration and photographs."""
+    """Checksum over the resolved configuration and the photographs."""
     folder: Path
     """Where it is done."""
     start: "PlannedRun | Path | None" = None
-    """Of stage 2: the run or file that it starts from."""
+    """What a run of stage 2 starts from: a run or a file."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The folder's name, by which people know the run."""
         return self.folder.name
 
     @property
     def checkpoint(self) -> Path | None:
-        """The latest."""
+        """The latest checkpoint of the run, None if there is none."""
         return latest_checkpoint(self.folder)
 
     @property
     def images_seen(self) -> int:
-        """Of the latest checkpoint."""
+        """Images seen up to the latest checkpoint, 0 without one."""
         checkpoint = self.checkpoint
         return 0 if checkpoint is None else images_of(checkpoint)
 
@@ -223,10 +223,10 @@ class _Planner:
     def _rhythms(self, arguments: list[str], total_images: int) -> list[str]:
         """Options that shorten the configuration's rhythms where they would leave few points of a curve."""
         config = self._resolve(arguments)
-        most = max(total_images // LEAST_POINTS, config["data"]["batch_size"])
+        longest = max(total_images // LEAST_POINTS, config["data"]["batch_size"])
         given = {word.partition("=")[0] for word in arguments}
-        names = [name for name in RHYTHMS if config["run"][name] > most and f"--run.{name}" not in given]
-        return [word for name in names for word in (f"--run.{name}", str(most))]
+        names = [name for name in RHYTHMS if config["run"][name] > longest and f"--run.{name}" not in given]
+        return [word for name in names for word in (f"--run.{name}", str(longest))]
 
     def _resolve(self, arguments: list[str]) -> dict[str, Any]:
         """All options of a run."""

@@ -29,7 +29,7 @@ class StageRecord:
     images_seen: int
     """Up to the checkpoint that was used."""
     seconds: float | None
-    """Of training alone, without validation and start-up; None where train.csv has no row."""
+    """How long training alone took, without validation and start-up; None where train.csv has no row."""
     seconds_note: str
     """What is not as measured in `seconds`; empty for an uninterrupted run that was logged to its end."""
 
@@ -135,7 +135,7 @@ def differing_settings(records: Mapping[str, Mapping[str, StageRecord]]) -> list
         records: Name of the variant to the stages of its first member.
 
     Returns:
-        Rows of stage and dotted name, then one value per variant.
+        Rows of stage and option in words, then one value per variant.
     """
     flat = {variant: _flat_stages(stages) for variant, stages in records.items()}
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
@@ -156,11 +156,16 @@ def differences_within(members: Mapping[str, Mapping[str, StageRecord]]) -> list
 
 def _flat_stages(stages: Mapping[str, StageRecord], with_start: bool = True) -> dict[str, Any]:
     return {
-        f"{stage}: {name}": value
+        f"{stage}: {option_in_words(name)}": value
         for stage, record in stages.items()
         for name, value in flat_settings(public_config(record.config)).items()
         if not name.startswith(_OF_MACHINE_OR_SEED) and (with_start or name != _START)
     }
+
+
+def option_in_words(name: str) -> str:
+    """An option's dotted name as a person would say it, such as "model, architecture, noise mode"."""
+    return ", ".join(part.replace("_", " ") for part in name.split(".") if part != "init_args")
 
 
 def _last_name(path: str) -> str:

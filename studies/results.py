@@ -60,20 +60,26 @@ def first_measured(results: Results) -> Measured:
 
 def metrics_of(results: Results) -> list[str]:
     """The metrics that anything has, in the order of the tables."""
-    found = {metric for table in results.values() for row in table.values() for one in row for metric in one.restored}
+    found = {
+        metric
+        for table in results.values()
+        for row in table.values()
+        for measured in row
+        for metric in measured.restored
+    }
     return [metric for metric in METRIC_FORMS if metric in found]
 
 
 def seed_means(measured: list[Measured], metric: str) -> list[float]:
     """The mean over faces of every member; empty unless all of them have the metric."""
-    if any(metric not in one.restored for one in measured):
+    if any(metric not in network.restored for network in measured):
         return []
-    return [float(one.restored[metric].mean()) for one in measured]
+    return [float(network.restored[metric].mean()) for network in measured]
 
 
 def per_face(measured: list[Measured], metric: str) -> Values | None:
     """[S, F], a row per member, or None where one lacks the metric or it has no value per face."""
-    columns = [one.restored[metric] for one in measured if metric in one.restored]
+    columns = [network.restored[metric] for network in measured if metric in network.restored]
     if len(columns) < len(measured) or len(columns[0]) != measured[0].protocol["num_faces"]:
         return None
     return np.stack(columns)
@@ -118,7 +124,7 @@ def _values(summary: dict[str, Any], rows: list[dict[str, str]], state: str) -> 
 
 def _check_comparable(degradation: str, table: dict[str, list[Measured]]) -> None:
     """Raises where pairs or definitions differ from those of the first result."""
-    named = [(f"{name}, {one.member}", one.protocol) for name, row in table.items() for one in row]
+    named = [(f"{name}, {network.member}", network.protocol) for name, row in table.items() for network in row]
     first_name, first = named[0]
     for name, protocol in named[1:]:
         different = [key for key in EQUAL if protocol[key] != first[key]]

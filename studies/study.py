@@ -22,9 +22,9 @@ class Stage:
     images: int
     """Budget: length of a run of this stage."""
     overlay: dict[str, Any] = field(default_factory=dict)
-    """On the configs, for all variants."""
+    """Options laid over the configs, for all variants."""
     seed: int | None = None
-    """Of the runs of this stage, whatever the study's seeds; null takes those."""
+    """Seed of the runs of this stage, whatever the study's seeds; null takes those."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Variant:
     """One answer to the question: what it changes."""
 
     description: str
-    """In the report."""
+    """What the report says of it."""
     both: dict[str, Any] = field(default_factory=dict)
     """Overlay on both stages."""
     prior: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Variant:
     start: Literal["prior", "nothing"] = "prior"
     """What stage 2 starts from: the prior of stage 1, or new weights."""
     restoration_share: float = 1.0
-    """Of the images of stage 2, for variants that are to take equal time, not equal images."""
+    """Share of the images of stage 2, for variants that are to take equal time, not equal images."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def carry_out_study(request: Request) -> None:
         report = write_comparison(
             comparison, output / request.study.stem, with_photographs=not request.report.without_photographs
         )
-    say(f"report: {report}")
+    print_line(f"report: {report}")
     if failed:
         names = ", ".join(run.name for run in all_runs(members) if run.fingerprint in failed)
         raise ValueError(f"{len(failed)} runs failed ({names}), see their logs; the same command tries them again")
@@ -98,7 +98,7 @@ def precision_options(output: Path) -> tuple[str, ...]:
 
 def carry_out(members: Sequence[PlannedMember], slots: Sequence[Slot]) -> dict[str, str]:
     """Trains what is missing; returns what failed. Ends the command where a signal came or a run's time is over."""
-    execution = Execution(all_runs(members), slots, say)
+    execution = Execution(all_runs(members), slots, print_line)
     execution.carry_out()
     if execution.stopped_by:
         sys.exit(128 + execution.stopped_by)
@@ -119,7 +119,7 @@ def measure_members(
         measurer = Measurer(faces, study.measurement, on_step)
         measurer.expect(networks)
         for index, member in enumerate(finished):
-            say(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")
+            print_line(f"evaluation {index + 1} of {len(finished)}: {member.variant} seed {member.seed}")
             own_folder = folder / member.restoration.name
             checkpoint = networks[own_folder]
             with FileLock(own_folder.with_suffix(".lock")):
@@ -184,6 +184,6 @@ def repeating_command(request: Request) -> str:
     return shlex.join(map(str, [*words, "--", *request.options] if request.options else words))
 
 
-def say(text: str) -> None:
-    """A line with the time."""
+def print_line(text: str) -> None:
+    """Prints a line after the time of day."""
     command_line.print_names(f"{datetime.now():%H:%M:%S} {text}")

@@ -79,7 +79,9 @@ def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
         ValueError: One of them restores nothing, or they restore at different resolutions.
     """
     found = {
-        f"{name} ({one.name})": load_restorer(one.checkpoint).resolution for name in models for one in models[name]
+        f"{name} ({model.name})": load_restorer(model.checkpoint).resolution
+        for name in models
+        for model in models[name]
     }
     if len(set(found.values())) > 1:
         listed = ", ".join(f"{name} {resolution}" for name, resolution in found.items())
@@ -90,17 +92,17 @@ def measure(
     models: dict[str, list[NamedModel]], faces: Path, settings: MeasurementSettings, folder: Path
 ) -> tuple[Variant, ...]:
     """Measures what has not been measured yet, with the time left shown."""
-    networks = [(name, one) for name, members in models.items() for one in members]
-    folders = {(name, one.name): folder / file_name(name) / file_name(one.name) for name, one in networks}
+    networks = [(name, model) for name, members in models.items() for model in members]
+    folders = {(name, model.name): folder / file_name(name) / file_name(model.name) for name, model in networks}
     variants = []
     with live_progress(MEASURING) as on_step:
         measurer = Measurer(faces, settings, on_step)
-        measurer.expect({folders[name, one.name]: one.checkpoint for name, one in networks})
+        measurer.expect({folders[name, model.name]: model.checkpoint for name, model in networks})
         for name, members in models.items():
             measured = []
-            for one in members:
-                results = measurer.measure(one.checkpoint, folders[name, one.name])
-                measured.append(Member(one.name, one.checkpoint, results, one.runs))
+            for model in members:
+                results = measurer.measure(model.checkpoint, folders[name, model.name])
+                measured.append(Member(model.name, model.checkpoint, results, model.runs))
             variants.append(Variant(name, "", tuple(measured)))
     return tuple(variants)
 

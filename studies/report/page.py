@@ -105,14 +105,14 @@ def _add_forest(page: Report, findings: Findings) -> None:
     for metric in findings.metrics:
         rows = [
             ForestRow(
-                f"{one.variant}, {one.degradation}",
-                one.found.mean,
-                one.found.over_faces,
-                one.found.over_faces_and_seeds,
-                one.stays_significant,
+                f"{difference.variant}, {difference.degradation}",
+                difference.found.mean,
+                difference.found.over_faces,
+                difference.found.over_faces_and_seeds,
+                difference.stays_significant,
             )
-            for one in findings.differences
-            if one.metric == metric
+            for difference in findings.differences
+            if difference.metric == metric
         ]
         form = METRIC_FORMS[metric]
         unit = f" [{form.unit}]" if form.unit else ""
@@ -148,7 +148,7 @@ def _add_differences(page: Report, findings: Findings) -> None:
 def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None:
     page.add_heading("Faces")
     for degradation, batch in findings.pairs.items():
-        restored = {name: one.restored[degradation] for name, one in findings.examples.items()}
+        restored = {name: examples.restored[degradation] for name, examples in findings.examples.items()}
         picture = examples_picture(batch, restored, with_photographs)
         columns = ["degraded", *restored, "target"] if with_photographs else list(restored)
         seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))

@@ -38,7 +38,7 @@ class Findings:
     @property
     def costs(self) -> dict[str, Cost | None]:
         """By the name of the variant."""
-        return {name: one.cost for name, one in self.examples.items()}
+        return {name: examples.cost for name, examples in self.examples.items()}
 
 
 def gather(comparison: Comparison) -> Findings:
@@ -93,8 +93,8 @@ def add_protocol(report: Report, findings: Findings) -> None:
         report.add_commands(yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
     definitions = {name: text for t in results.values() for name, text in _first(t).protocol["metrics"].items()}
     report.add_table(("metric", "definition"), [(n, text) for n, text in definitions.items() if n in METRIC_FORMS])
-    reasons = {reason: name for table in results.values() for row in table.values() for one in row
-               for name, reason in one.unavailable.items()}  # fmt: skip
+    reasons = {reason: name for table in results.values() for row in table.values() for network in row
+               for name, reason in network.unavailable.items()}  # fmt: skip
     for reason, name in reasons.items():
         report.add_paragraph(f"{name} was not available: {_without_folders(reason)}")
     rows = _training_rows(findings.records)
@@ -119,8 +119,12 @@ def distinct(values: Iterable[tuple[str, object]]) -> str:
 
 
 def _test_rows(findings: Findings) -> list[tuple[str, str]]:
-    measured = [(f"{variant}, {one.member}", one.protocol)
-                for table in findings.results.values() for variant, row in table.items() for one in row]  # fmt: skip
+    measured = [
+        (f"{variant}, {network.member}", network.protocol)
+        for table in findings.results.values()
+        for variant, row in table.items()
+        for network in row
+    ]
     first = measured[0][1]
     rows = [
         ("test faces", f"{findings.comparison.faces.name}: the first {first['num_faces']:,} by name"),

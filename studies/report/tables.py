@@ -51,16 +51,24 @@ def difference_table(differences: Sequence[Difference]) -> tuple[Header, Rows]:
         "verdict",
     ]
     rows = []
-    for one in differences:
-        digits = METRIC_FORMS[one.metric].fine_digits
+    for difference in differences:
+        digits = METRIC_FORMS[difference.metric].fine_digits
         shown = [
-            signed(one.found.mean, digits),
-            interval_text(one.found.over_faces, digits),
-            interval_text(one.found.over_faces_and_seeds, digits),
-            _p_text(one.found.p_value),
-            _p_text(one.adjusted_p_value),
+            signed(difference.found.mean, digits),
+            interval_text(difference.found.over_faces, digits),
+            interval_text(difference.found.over_faces_and_seeds, digits),
+            _p_text(difference.found.p_value),
+            _p_text(difference.adjusted_p_value),
         ]
-        rows.append([one.variant, one.degradation, METRIC_FORMS[one.metric].heading, *shown, one.verdict()])
+        rows.append(
+            [
+                difference.variant,
+                difference.degradation,
+                METRIC_FORMS[difference.metric].heading,
+                *shown,
+                difference.verdict(),
+            ]
+        )
     return header, rows
 
 
@@ -125,9 +133,9 @@ def _tidy_rows(findings: Findings) -> Iterator[Sequence[object]]:
         for metric, values in next(iter(table.values()))[0].degraded.items():
             yield INPUT, "", degradation, metric, float(values.mean())
         for name, measured in table.items():
-            for one in measured:
-                for metric, values in one.restored.items():
-                    yield name, one.member, degradation, metric, float(values.mean())
+            for network in measured:
+                for metric, values in network.restored.items():
+                    yield name, network.member, degradation, metric, float(values.mean())
     for variant in findings.comparison.measured():
         cost = findings.costs[variant.name]
         for member in variant.members:
@@ -145,11 +153,11 @@ def differences_csv(differences: Sequence[Difference]) -> str:
     header = ["variant", "reference", "degradation", "metric", "difference", "faces_low", "faces_high",
               "faces_and_seeds_low", "faces_and_seeds_high", "p", "holm_p", "verdict"]  # fmt: skip
     rows = []
-    for one in differences:
-        intervals = [*(one.found.over_faces or ("", "")), *(one.found.over_faces_and_seeds or ("", ""))]
-        p_values = ["" if p is None else p for p in (one.found.p_value, one.adjusted_p_value)]
-        names = [one.variant, one.reference, one.degradation, one.metric]
-        rows.append([*names, one.found.mean, *intervals, *p_values, one.verdict()])
+    for difference in differences:
+        intervals = [*(difference.found.over_faces or ("", "")), *(difference.found.over_faces_and_seeds or ("", ""))]
+        p_values = ["" if p is None else p for p in (difference.found.p_value, difference.adjusted_p_value)]
+        names = [difference.variant, difference.reference, difference.degradation, difference.metric]
+        rows.append([*names, difference.found.mean, *intervals, *p_values, difference.verdict()])
     return csv_text(header, rows)
 
 
