@@ -180,7 +180,7 @@ def _history(run: Path, images_seen: int) -> list[str]:
     text = f"Images seen: {images_seen:,}, batch {config['data']['batch_size']}, "
     if "degradation" in options:
         weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
-        text += f"degradation `{options['degradation']}`, loss weights {weights}, "
+        text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights {weights}, "
     text += f"betas {tuple(options['optimization']['betas'])}, rates {_rates(options['optimization'])}."
     if not options.get("start"):
         return [text]
@@ -188,6 +188,14 @@ def _history(run: Path, images_seen: int) -> list[str]:
     if (start.absolute().parents[1] / "config.yaml").is_file():
         return [*_history(start.absolute().parents[1], images_of(start)), text]
     return [*_stored_history(read_checkpoint(start).card), text]
+
+
+def _pairs(data: dict[str, Any]) -> str:
+    """Which share of the images stage 2 took from stored pairs; a face that is its own pair is not degraded."""
+    if not data.get("degraded"):
+        return ""
+    what = "as they are" if data["degraded"] == data["faces"] else "stored pairs"
+    return f" ({1 - data['synthetic_share']:.0%} of the images {what})"
 
 
 def _rates(optimization: dict[str, Any]) -> str:
