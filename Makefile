@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Side by side on all cores; more threads in each would wait for one another.
+TEST := OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow test-gpu lint format clean
 
@@ -9,10 +11,10 @@ demo: $(VENV)/.complete
 	$(RUN) -m scripts.run_demo $(if $(FACES),--faces "$(FACES)")
 
 test: $(VENV)/.complete
-	$(RUN) -m pytest
+	$(TEST)
 
 test-slow: $(VENV)/.complete
-	$(RUN) -m pytest -m slow
+	$(TEST) -m slow
 
 test-gpu: $(VENV)/.complete
 	$(RUN) -m pytest -m gpu -rs -W default  # other versions of torch may warn of other things
