@@ -110,15 +110,3 @@ def test_faces_drawn_by_the_shipped_prior_depend_on_seed_and_index_alone(tmp_pat
     assert (tmp_path / "a" / "000003.png").is_file()
     assert (tmp_path / "a" / "000004.png").read_bytes() == b"drawn by somebody else"
     assert (tmp_path / "b" / "000000.png").read_bytes() != (tmp_path / "c" / "000000.png").read_bytes()
-
-
-def test_truncation_draws_faces_nearer_to_the_mean_face(tmp_path: Path) -> None:
-    from inference.drawing import sample
-    from models import load_prior
-
-    prior = load_prior(PRIOR)
-    all_faces, near, mean = (sample(prior, 3, range(8), truncation=factor) for factor in (1.0, 0.5, 0.0))
-    assert (near - mean).square().mean() < 0.7 * (all_faces - mean).square().mean()
-    assert mean.std(dim=0).mean() < 0.2 * all_faces.std(dim=0).mean()  # noise alone makes them differ
-    with pytest.raises(ValueError, match="truncation must be from 0"):
-        sample(prior, 3, range(1), truncation=1.5)

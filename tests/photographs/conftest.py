@@ -24,7 +24,8 @@ class GroupPhoto(NamedTuple):
 @pytest.fixture(scope="session")
 def group_photo() -> GroupPhoto:
     """640 x 440 pixels, five faces of 64 to 200 pixels, some leaning."""
-    drawn = model_to_uint8(sample(load_prior(SHIPPED_PRIOR), 0, range(len(PLACES)), "rendered faces"))
+    prior = load_prior(SHIPPED_PRIOR)
+    drawn = model_to_uint8(sample(prior, 0, range(len(PLACES)), "rendered faces", truncation=0.7))
     ramp = np.linspace(90, 170, 640)[None, :, None] + np.linspace(-20, 20, 440)[:, None, None]
     photo = Image.fromarray((ramp * (0.9, 1.0, 1.1)).clip(0, 255).astype(np.uint8))
     for (x, y, side, degrees), face in zip(PLACES, drawn.permute(0, 2, 3, 1).numpy(), strict=True):
