@@ -15,12 +15,24 @@ from system.atomic_file import replacing
 SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
 BATCH_SIZE = 32
 NUM_LATENTS_OF_MEAN = 4096
-"""Their mean style is the middle of all faces, as in StyleGAN2."""
+
+
+@torch.no_grad()
+def mean_style(prior: Prior) -> Tensor:
+    """Returns the mean [D] of the styles of 4,096 latents: the middle of all faces (StyleGAN2)."""
+    dim, device = prior.architecture.style_dim, next(prior.parameters()).device
+    return prior.mapping(draw_normal((dim,), 0, "mean style", list(range(NUM_LATENTS_OF_MEAN)), device)).mean(dim=0)
 
 
 @torch.no_grad()
 def sample(
-    prior: Prior, seed: int, indices: range, purpose: str = "samples", batch_size: int = 32, truncation: float = 1.0
+    prior: Prior,
+    seed: int,
+    indices: range,
+    purpose: str = "samples",
+    batch_size: int = 32,
+    truncation: float = 1.0,
+    mean: Tensor | None = None,
 ) -> Tensor:
     """Draws faces from latents that depend on (seed, purpose, index) alone.
 
@@ -32,6 +44,7 @@ def sample(
         batch_size: Faces drawn at once.
         truncation: Factor ψ on the distance of each style from the mean style, in [0, 1]: fewer odd faces, and faces
             more alike (StyleGAN, arXiv 1812.04948, appendix B).
+        mean: What `mean_style` returns, for those who draw several times; None computes it where it is needed.
 
     Returns:
         [len(indices), 3, R, R], about [-1, 1], float32, on the device of the prior.
@@ -43,13 +56,13 @@ def sample(
         raise ValueError(f"truncation must be from 0 (the mean face) to 1 (all faces), got {truncation:g}")
     device = next(prior.parameters()).device
     dim, layers = prior.architecture.style_dim, prior.architecture.num_styles
-    latents = draw_normal((dim,), 0, "mean style", list(range(NUM_LATENTS_OF_MEAN if truncation < 1 else 1)), device)
-    mean = prior.mapping(latents).mean(dim=0)
+    if truncation < 1 and mean is None:
+        mean = mean_style(prior)
     drawn = []
     for first in range(0, len(indices), batch_size):
         some = list(indices[first : first + batch_size])
         styles = prior.mapping(draw_normal((dim,), seed, purpose, some, device))
-        styles = styles if truncation == 1 else mean + truncation * (styles - mean)
+        styles = mean + truncation * (styles - mean) if mean is not None else styles
         noises = draw_noises(prior.synthesis.noise_shapes(), seed, f"{purpose} noise", some, device)
         drawn.append(prior.synthesis(styles[:, None].expand(-1, layers, -1), noises))
     return torch.cat(drawn)
@@ -80,9 +93,10 @@ def render_faces(
     if not missing:
         return
     prior = load_prior(checkpoint)
+    mean = mean_style(prior) if truncation < 1 else None
     for first in range(missing[0], number, BATCH_SIZE):
         indices = range(first, min(first + BATCH_SIZE, number))
-        drawn = sample(prior, seed, indices, "rendered faces", truncation=truncation)
+        drawn = sample(prior, seed, indices, "rendered faces", truncation=truncation, mean=mean)
         images = model_to_uint8(drawn).permute(0, 2, 3, 1).numpy()
         for index, image in zip(indices, images, strict=True):
             if index not in missing:
