@@ -161,11 +161,7 @@ class Evaluator:
     """Compares restorers on the same pairs; what concerns the pairs alone is measured in the first pass only."""
 
     def __init__(
-        self,
-        pairs: FacePairs,
-        metrics: Metrics,
-        crop_border: int | None = None,
-        reference: FaceFiles | None = None,
+        self, pairs: FacePairs, metrics: Metrics, crop_border: int | None = None, reference: FaceFiles | None = None
     ) -> None:
         """Args:
         pairs: Degraded and target faces.

@@ -168,9 +168,7 @@ class ArcFace(nn.Module):
 
 
 ARCFACE_WEIGHTS = WeightsFile(
-    name="model_ir_se50.pth",
-    url="https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn",
-    sha256=None,
+    name="model_ir_se50.pth", url="https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn", sha256=None
 )
 """Trained by InsightFace_Pytorch, linked by pixel2style2pixel; its page asks for a click, so it is fetched by hand."""
 

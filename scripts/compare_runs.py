@@ -19,12 +19,7 @@ class Conditions:
     """Seed of the degradation."""
     max_faces: int | None = None
     """Only the first faces by name; null for all."""
-    metrics: tuple[MetricName, ...] = (
-        "psnr",
-        "ssim",
-        "lpips",
-        "identity",
-    )
+    metrics: tuple[MetricName, ...] = ("psnr", "ssim", "lpips", "identity")
     """As for scripts.evaluate."""
 
 

@@ -62,14 +62,7 @@ class Faces:
 class Figures:
     """Figures."""
 
-    metrics: tuple[str, ...] = (
-        "psnr",
-        "ssim",
-        "perceptual",
-        "lpips",
-        "identity",
-        "fd_lite0",
-    )
+    metrics: tuple[str, ...] = ("psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0")
     """psnr (always computed), ssim, perceptual, lpips, identity, landmarks, fd_lite0, fid, or pyiqa:NAME where pyiqa is
     installed; a metric whose weights or package cannot be had is listed as unavailable."""
     lpips_weights: Path | None = None

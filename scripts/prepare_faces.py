@@ -11,14 +11,7 @@ from system import command_line
 from system.atomic_file import printable_line, write_atomically
 
 
-def main(
-    photos: Path,
-    /,
-    output: Path,
-    selection: Selection,
-    split: Split,
-    resolution: int = 512,
-) -> int:
+def main(photos: Path, /, output: Path, selection: Selection, split: Split, resolution: int = 512) -> int:
     """Finds the faces of photographs, aligns them as FFHQ's are, rejects the bad ones and divides the others.
 
     Faces lie in train/ and val/ of the output; manifest.jsonl names each face, kept or rejected and why, summary.json

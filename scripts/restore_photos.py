@@ -12,13 +12,7 @@ from system.atomic_file import printable_line
 
 
 def main(
-    photos: Path,
-    /,
-    output: Path,
-    restorer: RestorerOptions,
-    choice: Choice,
-    pasting: Pasting,
-    overwrite: bool = False,
+    photos: Path, /, output: Path, restorer: RestorerOptions, choice: Choice, pasting: Pasting, overwrite: bool = False
 ) -> int:
     """Finds the faces of photographs, restores them and puts them back.
 

@@ -86,10 +86,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
 
 
-STAGES = {
-    "train.stages.prior.PriorTraining": "prior",
-    "train.stages.restoration.RestorationTraining": "restoration",
-}
+STAGES = {"train.stages.prior.PriorTraining": "prior", "train.stages.restoration.RestorationTraining": "restoration"}
 """What a run trained, by the class in its configuration."""
 
 

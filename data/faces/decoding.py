@@ -146,12 +146,7 @@ def _read(content: bytes, picture: str) -> ProfileConversion:
             return ProfileConversion(f"{name} (for {space} and not {picture}, ignored)")
         mode = _MODES[space]
         transform = ImageCms.buildTransform(
-            profile,
-            _SRGB,
-            mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            profile, _SRGB, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
         )
     except (ImageCms.PyCMSError, OSError, ValueError, KeyError):
         return ProfileConversion("damaged profile (ignored)")

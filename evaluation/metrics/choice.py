@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics
 from evaluation.metrics.forms import ALL_METRICS, PYIQA
-from evaluation.metrics.identity import (
-    IDENTITY_DEFINITION,
-    LANDMARKS_DEFINITION,
-    FaceEmbedding,
-    LandmarkDistance,
-)
+from evaluation.metrics.identity import IDENTITY_DEFINITION, LANDMARKS_DEFINITION, FaceEmbedding, LandmarkDistance
 from evaluation.metrics.perceptual import (
     FD_LITE0_DEFINITION,
     FID_DEFINITION,

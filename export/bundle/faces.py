@@ -136,12 +136,7 @@ def known_to_training(faces: FaceFiles, record: Mapping[str, Any] | None) -> tup
 
 
 def split_faces(
-    faces: FaceFiles,
-    ranges: DegradationRanges,
-    seed: int,
-    resolution: int,
-    num_calibration: int,
-    num_evaluation: int,
+    faces: FaceFiles, ranges: DegradationRanges, seed: int, resolution: int, num_calibration: int, num_evaluation: int
 ) -> tuple[PairBatch | None, PairBatch]:
     """Degrades the first faces for calibration and the last ones for evaluation.
 

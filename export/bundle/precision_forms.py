@@ -10,13 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.ranges import uint8_to_model
-from export.bundle.contents import (
-    INTEGER_ONNX_NAME,
-    INTEGER_TORCHSCRIPT_NAME,
-    ExportSettings,
-    FormResult,
-    LayerEntry,
-)
+from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, ExportSettings, FormResult, LayerEntry
 from export.bundle.faces import BundleFaces
 from export.formats.artefacts import (
     ImageDifference,
@@ -61,12 +55,7 @@ class PrecisionForms:
 
 
 def make_forms(
-    folder: Path,
-    generator: GPEN,
-    network: StaticGPEN,
-    faces: BundleFaces,
-    settings: ExportSettings,
-    on_step: OnStep,
+    folder: Path, generator: GPEN, network: StaticGPEN, faces: BundleFaces, settings: ExportSettings, on_step: OnStep
 ) -> PrecisionForms:
     """Restores the evaluation faces in every precision and writes the artefacts of int8.
 

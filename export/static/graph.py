@@ -128,11 +128,7 @@ def map_layers(network: StaticGPEN) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-_OPERATORS = {
-    torch.ops.aten.conv2d.default,
-    torch.ops.aten.conv_transpose2d.input,
-    torch.ops.aten.linear.default,
-}
+_OPERATORS = {torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input, torch.ops.aten.linear.default}
 """Operators with a weight as their second operand."""
 
 

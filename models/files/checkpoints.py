@@ -12,13 +12,7 @@ from models.architecture import Architecture
 from models.discriminator import Discriminator
 from models.files.foreign import NVIDIA_GROUP_SIZE, Found, find_discriminator, find_generator
 from models.files.pickled_file import LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
-from models.files.release_file import (
-    FORMAT,
-    LONGEST_SAFETENSORS_HEADER,
-    Kind,
-    read_safetensors,
-    release_entry,
-)
+from models.files.release_file import FORMAT, LONGEST_SAFETENSORS_HEADER, Kind, read_safetensors, release_entry
 from models.files.run_folder import find_checkpoint
 from models.files.stored_tensor import StoredTensor, copy_tensors, on_meta
 from models.gpen import GPEN

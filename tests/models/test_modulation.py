@@ -48,10 +48,7 @@ def assert_equal_to_second_order(fast: Layer, slow: Layer, inputs: Sequence[Tens
 
 @pytest.mark.parametrize(("kernel_size", "upsample", "demodulate"), MODULATED)
 def test_modulated_convolution_equals_the_textbook_to_second_order(
-    awaken: Callable[[nn.Module], nn.Module],
-    kernel_size: int,
-    upsample: bool,
-    demodulate: bool,
+    awaken: Callable[[nn.Module], nn.Module], kernel_size: int, upsample: bool, demodulate: bool
 ) -> None:
     layer = awaken(ModulatedConvolution(4, 3, kernel_size, 5, upsample, demodulate)).double()
     parameters = dict(layer.named_parameters())

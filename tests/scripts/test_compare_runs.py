@@ -31,12 +31,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_runs_as_seeds_and_a_file_are_compared_with_numbers_of_their_evaluations(
-    run: Run,
-    options: list[object],
-    make_run: MakeRun,
-    other: Path,
-    tmp_path: Path,
-    evaluated: list[Path],
+    run: Run, options: list[object], make_run: MakeRun, other: Path, tmp_path: Path, evaluated: list[Path]
 ) -> None:
     runs = [make_run(f"run{seed}", seed) for seed in range(2)]
     code, out, err = run(main, f"concat={runs[0]},{runs[1]}", other, *options)

@@ -117,11 +117,7 @@ def test_a_failed_evaluation_is_told_in_its_own_words(
 
 
 def test_faces_and_metrics_are_loaded_once_for_all_networks_of_a_study(
-    settings: MeasurementSettings,
-    faces_folder: Path,
-    release: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen, measured = [], []
     choose = measurement.choose_metrics

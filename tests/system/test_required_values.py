@@ -35,6 +35,4 @@ def test_nulls_and_values_in_the_place_of_groups_are_named_at_any_depth() -> Non
         "model.outer.second must hold keys and values, got '[1]'",
         "model.rate must have a value, got null",
     ]
-    assert value_problems(Model, {"outer": "text"}, "model") == [
-        "model.outer must hold keys and values, got 'text'",
-    ]
+    assert value_problems(Model, {"outer": "text"}, "model") == ["model.outer must hold keys and values, got 'text'"]

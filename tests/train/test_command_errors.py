@@ -293,11 +293,7 @@ def test_help_describes_every_option_of_run_and_data(help_text: Help) -> None:
 @pytest.mark.parametrize(
     ("class_path", "groups", "single"),
     [
-        (
-            "train.stages.prior.PriorTraining",
-            {"optimization": PriorOptimization},
-            ["fid_num_images"],
-        ),
+        ("train.stages.prior.PriorTraining", {"optimization": PriorOptimization}, ["fid_num_images"]),
         (
             "train.stages.restoration.RestorationTraining",
             {

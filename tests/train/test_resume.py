@@ -39,11 +39,7 @@ def check_same_run(
 
 
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
-@pytest.mark.parametrize(
-    "options",
-    [[], ["--trainer.precision", "bf16-mixed"]],
-    ids=["float32", "bf16"],
-)
+@pytest.mark.parametrize("options", [[], ["--trainer.precision", "bf16-mixed"]], ids=["float32", "bf16"])
 def test_a_run_cut_in_two_equals_the_whole_run_bit_for_bit(
     stage: str, options: list[str], train: Train, tmp_path: Path, check_same_run: Callable[..., None]
 ) -> None:

@@ -9,12 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.processes.strategy import (
-    average_over_processes,
-    gather_from_processes,
-    rank_and_count,
-    wait_for_processes,
-)
+from train.processes.strategy import average_over_processes, gather_from_processes, rank_and_count, wait_for_processes
 from train.run.settings import has_all_images, is_passed
 from train.updates.optimization import Updated
 

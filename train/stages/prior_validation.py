@@ -42,11 +42,7 @@ class PriorPictures(Callback):
     """
 
     def __init__(
-        self,
-        training: "PriorTraining",
-        settings: RunSettings,
-        reporting: Reporting,
-        checkpoints: RunCheckpoints,
+        self, training: "PriorTraining", settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
     ) -> None:
         self.training = training
         self.settings = settings

@@ -82,11 +82,7 @@ class RestorationValidation(Callback):
     """
 
     def __init__(
-        self,
-        training: "RestorationTraining",
-        settings: RunSettings,
-        reporting: Reporting,
-        checkpoints: RunCheckpoints,
+        self, training: "RestorationTraining", settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
     ) -> None:
         self.training = training
         self.settings = settings

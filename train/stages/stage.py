@@ -142,11 +142,7 @@ class Stage:
         self.progress.in_force["learning_rate/factor"] = factor
 
     def train(
-        self,
-        module: LightningModule,
-        parts: Sequence[Part],
-        num_images: int,
-        needs_discriminator: bool = True,
+        self, module: LightningModule, parts: Sequence[Part], num_images: int, needs_discriminator: bool = True
     ) -> None:
         """Computes one iteration: discriminator, R1, generator, path length, moving average.
 

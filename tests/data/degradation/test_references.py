@@ -12,13 +12,7 @@ import torch
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from data.degradation.blur import (
-    blur_and_resize,
-    gaussian_kernels,
-    generalised_kernels,
-    plateau_kernels,
-    sinc_kernels,
-)
+from data.degradation.blur import blur_and_resize, gaussian_kernels, generalised_kernels, plateau_kernels, sinc_kernels
 from data.degradation.compression import compress_webp
 from data.degradation.masks import draw_mask, sample_mask
 from data.degradation.noise import add_noise, draw_poisson_noise

@@ -40,8 +40,7 @@ def test_resizing_to_the_same_size_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
-    [(1, 16), (16, 16), (17, 32), (33, 48), (64, 64), (65, 80), (129, 144), (640, 640)],
+    ("size", "expected"), [(1, 16), (16, 16), (17, 32), (33, 48), (64, 64), (65, 80), (129, 144), (640, 640)]
 )
 def test_canvases_are_whole_jpeg_blocks(size: int, expected: int) -> None:
     assert canvas_size(size) == expected

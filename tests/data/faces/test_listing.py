@@ -121,10 +121,7 @@ def test_files_of_other_kinds_are_named(folder: Path, tmp_path: Path) -> None:
 def test_lists_that_name_nothing_or_what_is_not_there_are_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     for text, said in (
-        (
-            "faces/a.png\nfaces/gone.png\n",
-            r"must name a picture that exists; 1 do not, such as .*gone\.png",
-        ),
+        ("faces/a.png\nfaces/gone.png\n", r"must name a picture that exists; 1 do not, such as .*gone\.png"),
         ("# nothing\n", "it names none"),
         ("faces/a.png\nfaces/sub/../a.png\n", r"names .*/faces/a\.png 2 times"),
     ):

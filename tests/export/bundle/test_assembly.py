@@ -49,11 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_command_writes_a_complete_bundle(
-    checkpoint: Path,
-    faces: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "deep" / "bundle"
     arguments = ["--checkpoint", str(checkpoint), "--output", str(output), "--faces", str(faces), "--opset", "13"]

@@ -41,11 +41,7 @@ def decibels(images: Tensor, reference: Tensor) -> float:
 
 @pytest.mark.parametrize("mode", ["concat", "add", "none"])
 def test_all_convolutions_run_in_integers_and_draw_what_was_simulated(
-    generators: dict[NoiseMode, GPEN],
-    images: Tensor,
-    tmp_path: Path,
-    kernels_of_convolutions: Kernels,
-    mode: NoiseMode,
+    generators: dict[NoiseMode, GPEN], images: Tensor, tmp_path: Path, kernels_of_convolutions: Kernels, mode: NoiseMode
 ) -> None:
     faces, path = model_to_uint8(images), tmp_path / "integer.onnx"
     network, grids = quantized(generators[mode], faces, "onnxruntime")

@@ -156,10 +156,7 @@ def test_what_sensitivity_says_is_what_a_measurement_gives(
 
 
 def test_the_bad_layer_is_excluded_and_no_other_if_that_meets_the_budget(
-    network: StaticGPEN,
-    faces: PairBatch,
-    grids: dict[str, ConvolutionGrid],
-    bad_rows: tuple[LayerSensitivity, ...],
+    network: StaticGPEN, faces: PairBatch, grids: dict[str, ConvolutionGrid], bad_rows: tuple[LayerSensitivity, ...]
 ) -> None:
     bad, rows, measure = coarse(grids, BAD, 16), bad_rows, measure_on(network, faces)
     flops = {layer.name: layer.flops for layer in map_layers(network)}

@@ -121,9 +121,7 @@ def test_faces_are_put_into_the_enlarged_background(group_photo: GroupPhoto, tmp
 
 
 def test_the_command_restores_continues_and_refuses_other_settings(
-    group_photo: GroupPhoto,
-    tmp_path: Path,
-    run: Callable[..., tuple[int, str, str]],
+    group_photo: GroupPhoto, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
     (tmp_path / "in" / "b").mkdir(parents=True)
     Image.fromarray(group_photo.pixels).save(tmp_path / "in" / "a.png")

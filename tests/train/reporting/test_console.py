@@ -127,10 +127,7 @@ def test_a_row_counts_broken_files_and_the_images_that_stand_in_for_them_also_ov
 
 
 def test_a_loader_that_holds_training_up_is_named_once_with_the_remedy(
-    train: Train,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = FaceImages.__getitem__
 

@@ -243,10 +243,7 @@ def test_a_discriminator_of_another_width_stops_only_those_who_want_it(
     networks: tuple[GPEN, Discriminator], architecture: Architecture, tmp_path: Path
 ) -> None:
     wide = Discriminator(replace(architecture, narrow=2 * architecture.narrow))
-    content = {
-        "g_ema": public(GPEN(architecture), public_generator_name),
-        "d": public(wide, public_discriminator_name),
-    }
+    content = {"g_ema": public(GPEN(architecture), public_generator_name), "d": public(wide, public_discriminator_name)}
     torch.save(content, tmp_path / "training.pth")
     start_networks(tmp_path / "training.pth", *networks, take_discriminator=False)
     with pytest.raises(

@@ -118,10 +118,7 @@ def test_an_iteration_equals_the_textbook_losses_on_one_batch_of_generated_image
         adam.zero_grad()
         softplus(-discriminator(generated).logits).mean().backward()
         adam.step()
-    trained = fit(
-        PriorTraining(tiny, None, RATES, OFF, computation=Computation(seed=3)),
-        batches,
-    )
+    trained = fit(PriorTraining(tiny, None, RATES, OFF, computation=Computation(seed=3)), batches)
     # Adam turns the rounding of a gradient near 0 into some thousandth of a step, which is 2e-3 here.
     for name, expected in (("generator", generator), ("discriminator", discriminator)):
         torch.testing.assert_close(getattr(trained, name).state_dict(), expected.state_dict(), rtol=1e-6, atol=1e-5)
@@ -168,10 +165,7 @@ def still_average() -> list[str]:
 
 
 def test_samples_and_the_loaded_prior_show_the_average_and_not_the_trained_weights(
-    train: Train,
-    tmp_path: Path,
-    still_average: list[str],
-    read_checkpoint_file: Callable[[Path], dict[str, Any]],
+    train: Train, tmp_path: Path, still_average: list[str], read_checkpoint_file: Callable[[Path], dict[str, Any]]
 ) -> None:
     first = tmp_path / "first"
     options = [*still_average, "--run.validate_every_images", 4]

@@ -193,11 +193,7 @@ def by_name(gradients: dict[int, Tensor], networks: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("num_iterations", [1, 3])
 def test_iterations_equal_the_textbook_with_a_generator_pass_for_every_update(
-    tiny: Architecture,
-    fit: Fit,
-    make_batch: MakeBatch,
-    updates: list[dict[int, Tensor]],
-    num_iterations: int,
+    tiny: Architecture, fit: Fit, make_batch: MakeBatch, updates: list[dict[int, Tensor]], num_iterations: int
 ) -> None:
     """Adam divides a gradient by its own size, so it turns the rounding of one near 0 into any share of a step, more on
     some processors than on others. Gradients and steps are therefore compared each for themselves: every gradient of

@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.updates.augmentation import (
-    NUM_OPERATIONS,
-    AdaptiveAugmentation,
-    Augmentation,
-    augment,
-    draw_augmentations,
-)
+from train.updates.augmentation import NUM_OPERATIONS, AdaptiveAugmentation, Augmentation, augment, draw_augmentations
 
 MIRROR, QUARTER, SHIFT, SCALE, TURN, BRIGHTNESS, CONTRAST, SATURATION = range(NUM_OPERATIONS)
 

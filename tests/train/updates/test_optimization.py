@@ -40,10 +40,7 @@ def identities(*networks: nn.Module) -> set[int]:
 
 def test_both_optimizers_of_the_prior_have_the_corrected_rates_and_all_parameters(tiny: Architecture) -> None:
     module = PriorTraining(
-        tiny,
-        None,
-        PriorOptimization(2e-3, 1e-3, (0.0, 0.99)),
-        Regularization(r1_interval=16, path_length_interval=4),
+        tiny, None, PriorOptimization(2e-3, 1e-3, (0.0, 0.99)), Regularization(r1_interval=16, path_length_interval=4)
     )
     generator, discriminator = module.configure_optimizers()
     (group,), (judge,) = generator.param_groups, discriminator.param_groups
