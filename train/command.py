@@ -36,17 +36,8 @@ def main() -> int:
 
 
 def fit(words: Sequence[str]) -> int:
-    """Begins or continues a run.
-
-    Args:
-        words: What follows `python -m train fit`.
-
-    Returns:
-        0 where the run is complete, else the exit code that says why not.
-
-    Raises:
-        ValueError: An option, file or folder is wrong.
-    """
+    """Begins or continues a run, given what follows `python -m train fit`; returns 0 where it is complete, else the
+    exit code that says why not. Raises ValueError where an option, file or folder is wrong."""
     with live_progress("starting", as_lines=True):
         parser, config = _parse(words)
         from train.training import Training
@@ -56,14 +47,8 @@ def fit(words: Sequence[str]) -> int:
 
 
 def resolve(words: Sequence[str]) -> dict[str, Any]:
-    """All options of a run, defaults included; nothing is read but config files.
-
-    Args:
-        words: What follows `python -m train fit`.
-
-    Raises:
-        ValueError: An option or config file is wrong.
-    """
+    """All options of a run, defaults included, given what follows `python -m train fit`; nothing is read but config
+    files. Raises ValueError where one is wrong."""
     return as_dict(*_parse(words))
 
 
@@ -74,11 +59,7 @@ def as_dict(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
 
 
 def _parse(words: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
-    """Reads options and config files.
-
-    Raises:
-        ValueError: One is wrong; names it as it is written in YAML.
-    """
+    """Reads options and config files; a ValueError names a wrong one as it is written in YAML."""
     guard_options()
     groups: dict[str, type] = {"run": RunSettings, "data": FaceSettings, "trainer": TrainerOptions}
     stage = _stage(words)
@@ -131,12 +112,8 @@ def _elsewhere(name: str) -> str:
 
 
 def _stage(words: Sequence[str]) -> type | None:
-    """The class that is trained, by the last config file or option that names one; None for help about all.
-
-    Raises:
-        ValueError: None is named, another one is, or a file is no plain YAML.
-        FileNotFoundError: There is no such file.
-    """
+    """The class that is trained, by the last config file or option that names one; None for help about all. Raises
+    ValueError where none or another one is named, or a file is no plain YAML."""
     name = None
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")

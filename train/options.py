@@ -99,14 +99,8 @@ class TrainerOptions:
             return 0  # no device
 
     def on_gpus(self, num_gpus: int) -> bool:
-        """Whether a run computes on GPUs.
-
-        Args:
-            num_gpus: This machine has.
-
-        Raises:
-            ValueError: The options ask for what the machine has not.
-        """
+        """Whether a run computes on GPUs, of which this machine has so many; ValueError where more is asked for than it
+        has."""
         devices, is_gpu = self.chosen_devices, self.accelerator != "cpu" and num_gpus > 0
         if self.accelerator in ("gpu", "cuda") and not num_gpus:
             raise ValueError(
@@ -121,14 +115,8 @@ class TrainerOptions:
 
 
 def check_refused(values: Mapping[str, Any]) -> None:
-    """Refuses options of Lightning's Trainer that a run does not obey.
-
-    Args:
-        values: By name.
-
-    Raises:
-        ValueError: One is not at its default; says what to do instead.
-    """
+    """Raises ValueError, with what to do instead, unless the refused options of Lightning's Trainer are at their
+    defaults."""
     problems = [
         f"trainer.{name} is not obeyed: {instead}"
         for name, (default, instead) in REFUSED.items()

@@ -38,15 +38,8 @@ SILENCED = (
 
 
 class Training:
-    """A run that is ready to begin or to go on.
-
-    Args:
-        objects: What the options stand for, instantiated: `run`, `data`, `trainer`, `model.init_args`.
-        config: The same as plain values, for config.yaml.
-
-    Raises:
-        ValueError: The machine or the faces cannot do what is asked.
-    """
+    """A run that is ready to begin or to go on: what its options stand for, and the same as plain values for
+    config.yaml. Raises ValueError where machine or faces cannot do what is asked."""
 
     def __init__(self, objects: Namespace, config: dict[str, Any]) -> None:
         machine.keep_freed_memory()
@@ -106,11 +99,8 @@ class Training:
         return max(1, devices) if isinstance(devices, int) else len(devices)
 
     def fit(self) -> int:
-        """Begins or continues the run in `run.folder`.
-
-        Returns:
-            0 where it is complete, else the exit code that says what ended it.
-        """
+        """Begins or continues the run in `run.folder`; returns 0 where it is complete, else the exit code that says
+        what ended it."""
         self._check_batches()
         settings, strategy, is_first = self.settings, self.trainer.strategy, self.trainer.is_global_zero
         check_inputs(settings.folder, self.config, settings.overwrite)

@@ -35,8 +35,6 @@ class PeerWatch:
     """Connects the first process with each other one; whoever loses a peer says so and ends its own process.
 
     Args:
-        rank: This process.
-        num_processes: Of the run.
         main_address: Where the first process can be reached.
         broadcast: Hands an object of the first process to all.
         children: Processes that this one started, in the order of their ranks from 1 on.

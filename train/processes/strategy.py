@@ -76,14 +76,8 @@ def strategy_for(num_processes: int) -> Strategy | str:
 def num_processes(
     devices: int | Sequence[int], accelerator: str, num_nodes: int, environment: Mapping[str, str]
 ) -> int:
-    """How many processes a run will have.
-
-    Args:
-        devices: Processes on each machine, -1 for one on every GPU, or GPUs by index.
-        accelerator: As of the trainer.
-        num_nodes: Machines.
-        environment: Variables, some of which a launcher has set.
-    """
+    """How many processes a run will have: `devices` (their number on each machine, -1 for one on every GPU, or GPUs by
+    index) on all nodes, or what the environment says that a launcher has started."""
     launched = int(environment.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in environment else 1
     slurm = int(environment.get("SLURM_NTASKS", "1")) if "SLURM_JOB_NAME" in environment else 1
     if slurm > 1 and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
@@ -133,11 +127,7 @@ ITERATIONS_BETWEEN_QUESTIONS = 16
 
 
 class EndingSignals:
-    """Remembers until the iteration is over that a run has to end: by a signal or since its time is over.
-
-    Args:
-        max_minutes: After which the run ends; None for no limit.
-    """
+    """Remembers until the iteration is over that a run has to end: by a signal or since `max_minutes` are over."""
 
     def __init__(self, max_minutes: float | None = None) -> None:
         self._deadline = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes

@@ -29,14 +29,7 @@ SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 8.0, 60.0
 
 
 class Reporting(Callback):
-    """Reads the meters every so many images and hands them to console, train.csv and the trackers.
-
-    Args:
-        settings: Of the run.
-        progress: Of the run.
-        data: Its faces.
-        tracking: Gets the same rows.
-    """
+    """Reads the meters every so many images and hands them to console, train.csv and the trackers."""
 
     def __init__(self, settings: RunSettings, progress: Progress, data: FacesDataModule, tracking: Tracking) -> None:
         self.settings = settings

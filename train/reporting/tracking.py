@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 
 
 class CsvLog:
-    """A CSV file with the column `images_seen` first; columns may join later.
-
-    Args:
-        path: File to continue or to begin.
-        images_seen: Progress of the run at its start; rows beyond it, of a run that got further before it was killed,
-            are removed.
-
-    Raises:
-        ValueError: The file is damaged.
+    """A CSV file with the column `images_seen` first; columns may join later. Rows beyond the progress of the run at
+    its start, of a run that got further before it was killed, are removed. Raises ValueError where the file is damaged.
     """
 
     def __init__(self, path: Path, images_seen: int) -> None:
@@ -64,14 +57,7 @@ def read_table(path: Path) -> dict[int, dict[str, float]]:
 
 
 class Tracking(Callback):
-    """Hands on what is logged, in the first process of a run; comes behind `RunCheckpoints`.
-
-    Args:
-        settings: Of the run.
-        config: Resolved configuration of the run.
-        progress: Of the run.
-        checkpoints: Those of the run.
-    """
+    """Hands on what is logged, in the first process of a run; comes behind `RunCheckpoints`."""
 
     def __init__(
         self, settings: RunSettings, config: Mapping[str, Any], progress: Progress, checkpoints: RunCheckpoints

@@ -25,15 +25,11 @@ A run that a scheduler interrupts has to end within its notice (five minutes in 
 
 
 class WandbRun:
-    """Begins a run, or resumes the one that `run.folder` belongs to.
+    """Begins a run, or resumes the one that `run.folder` belongs to; `config` is what W&B shows as its configuration.
 
     Its axis is images seen, also as W&B's own step, so that offline segments of a run fit together. A run that was
     killed goes back to its last checkpoint and computes the same rows again; W&B, which cannot take rows back, gets
     only those that it has not got: `wandb/last_row` names the last one that was handed over whole.
-
-    Args:
-        settings: Of the run.
-        config: What W&B shows as configuration: nested dictionaries of plain values.
 
     Raises:
         ConnectionError: W&B cannot be reached, or does not know the user.
@@ -105,13 +101,8 @@ class WandbRun:
         self.log({"faces": table}, images_seen)
 
     def log_checkpoint(self, path: Path, aliases: Sequence[str], metadata: Mapping[str, Any]) -> None:
-        """Adds a checkpoint as a version of the run's artifact, whatever becomes of the file later.
-
-        Args:
-            path: Written whole and never changed, but perhaps removed before W&B has sent it.
-            aliases: Names of the version besides the file's own and `latest`, which W&B gives.
-            metadata: Plain values.
-        """
+        """Adds a checkpoint as a version of the run's artifact, with names besides the file's own and `latest`. The
+        file may be removed before W&B has sent it."""
         artifact = wandb.Artifact(f"checkpoint-{self._run.id}", type="model", metadata=dict(metadata))
         if self.is_online:  # W&B takes a copy and removes it once it is sent
             artifact.add_file(str(path), name=path.name)
@@ -120,12 +111,7 @@ class WandbRun:
         self._artifacts.append(self._run.log_artifact(artifact, aliases=[*aliases, path.stem]))
 
     def end(self, status: str, images_seen: int) -> None:
-        """Writes the summary and closes the run.
-
-        Args:
-            status: complete, interrupted or failed.
-            images_seen: So far.
-        """
+        """Writes the summary and closes the run as complete, interrupted or failed."""
         if self._row is not None:
             self._run.log({}, step=self._row, commit=True)  # else it would come after the summary
             write_atomically(self._sent_file, str(self._row))

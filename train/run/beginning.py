@@ -39,13 +39,8 @@ class Start:
 def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
     """Refuses a run whose outputs would end up among its inputs.
 
-    Args:
-        folder: Of the run; need not exist.
-        config: Resolved configuration.
-        overwrite: Whether what is in the folder may be removed.
-
     Raises:
-        ValueError: The folder lies in the faces, or what the run reads would be removed.
+        ValueError: The folder lies in the faces, or what the run reads would be removed (with `overwrite`).
     """
     here = folder.resolve()
     for name in ("faces", "validation_faces", "degraded", "validation_degraded", "real_faces"):
@@ -76,12 +71,12 @@ def begin_or_continue(
         config: Resolved configuration: nested dictionaries of plain values.
         data: What identifies the photographs.
         overwrite: Replace a run that is complete, has other settings or an incomplete record.
-        is_first_process: Only the first process of a run decides and writes; the others take what they find.
+        is_first_process: Only the first process decides and writes; the others take what they find.
         num_processes: Of the run.
 
     Raises:
-        ValueError: The folder holds a run with another configuration or other photographs, training without its
-            record, no run but files with the names of a run's, or damaged checkpoints only.
+        ValueError: The folder holds a run with another configuration or other photographs, training without its record,
+        no run but files with the names of a run's, or damaged checkpoints only.
     """
     if not is_first_process:
         return Start(sound_checkpoint(folder)[0], False)

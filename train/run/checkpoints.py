@@ -12,12 +12,7 @@ from train.run.settings import RunSettings, last_kept_row
 
 
 class RunCheckpoints(Callback):
-    """Writes checkpoints by images seen, at the end and on SIGTERM; keeps the latest and the best.
-
-    Args:
-        settings: Of the run.
-        progress: Of the run.
-    """
+    """Writes checkpoints by images seen, at the end and on SIGTERM; keeps the latest and the best."""
 
     def __init__(self, settings: RunSettings, progress: Progress) -> None:
         self.settings = settings

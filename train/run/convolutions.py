@@ -21,11 +21,7 @@ def kept_formulations(settings: RunSettings, strategy: Strategy) -> Iterator[Non
     """Inside, convolutions are computed in the formulations of the run's record, which grows by what is measured.
 
     The first process of a run decides for all, so that all sum in the same order. A continued run keeps to its record,
-    also on another machine: it stays the same run, bit for bit.
-
-    Args:
-        settings: `convolutions`, and the folder, whose record is written already.
-        strategy: Of the trainer; its processes meet at the first occurrence of each convolution.
+    also on another machine: it stays the same run, bit for bit. The folder's record is written already.
 
     Raises:
         ValueError: `convolutions` names a file that is no record of a run.

@@ -53,12 +53,7 @@ class Photographs:
 
 
 def open_photographs(settings: FaceSettings) -> Photographs:
-    """Lists the sets of a run and pairs them.
-
-    Raises:
-        FileNotFoundError: A folder is missing.
-        ValueError: A set cannot be used, or a face has no degraded version.
-    """
+    """Lists the sets of a run and pairs them; FileNotFoundError or ValueError where one is missing or cannot be used."""
     faces, num_held_out, names = open_faces(settings.faces), settings.num_validation_faces, settings.names
     real = None if settings.real_faces is None else open_faces(settings.real_faces)
     degraded = None
@@ -84,12 +79,8 @@ LOADER_TIMEOUT_SECONDS = 50
 
 
 class FacesDataModule(LightningDataModule):
-    """Photographs of a folder or zip, in the order of the run.
-
-    Args:
-        settings: Which photographs, and how they are read.
-        run: Its seed and length give the order; its folder gets `broken_faces.jsonl`.
-    """
+    """Photographs of a folder or zip, in the order that seed and length of the run give; its folder gets
+    `broken_faces.jsonl`."""
 
     def __init__(self, settings: FaceSettings, run: RunSettings) -> None:
         super().__init__()
@@ -104,12 +95,7 @@ class FacesDataModule(LightningDataModule):
         self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", settings.max_broken_share)
 
     def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
-        """What identifies the data of a run.
-
-        Args:
-            recorded: The description when the run was begun or last continued, empty for a new run: files of the same
-                sizes and times are not read again.
-        """
+        """What identifies the data of a run; files of the sizes and times that were recorded before are not read again."""
         described = {
             "faces": str(self.settings.faces),
             "num_faces": str(len(self.faces)),
@@ -127,16 +113,8 @@ class FacesDataModule(LightningDataModule):
         return described
 
     def validation_pairs(self, resolution: int, degradation: str, seed: int) -> FacePairs:
-        """The held-out faces without broken files, which `broken_validation_faces.jsonl` names.
-
-        Args:
-            resolution: R in pixels.
-            degradation: Preset or YAML file that degrades those without stored degraded versions.
-            seed: Of the degradation.
-
-        Raises:
-            ValueError: If too many are broken.
-        """
+        """The held-out faces at R pixels, without broken files, which `broken_validation_faces.jsonl` names; those
+        without stored degraded versions are degraded. Raises ValueError if too many are broken."""
         report, degraded = self.run.folder / "broken_validation_faces.jsonl", self.photographs.validation_degraded
         usable = usable_faces(self.validation_faces, report, self.settings.max_broken_share, degraded)
         faces = self.validation_faces.choose(usable)
@@ -159,13 +137,8 @@ class FacesDataModule(LightningDataModule):
         return self._images.being_read() if self._images is not None else []
 
     def note_deadly_faces(self) -> list[str]:
-        """Notes as broken those of the files being read that end a reader or never end, each tried by itself.
-
-        Returns:
-            Their names. The next start takes others in their place.
-
-        Raises:
-            ValueError: Too many faces are broken.
+        """Notes as broken those of the files being read that end a reader or never end, each tried by itself, and
+        returns their names; the next start takes others in their place. Raises ValueError if too many faces are broken.
         """
         suspects = self._images.positions_being_read() if self._images is not None else []
         self.end_workers()
@@ -214,11 +187,7 @@ class FacesDataModule(LightningDataModule):
 
 
 class TimedLoader:
-    """A data loader that knows how long training waited for it.
-
-    Args:
-        loader: Gives the batches.
-    """
+    """A data loader that knows how long training waited for it."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader

@@ -15,15 +15,8 @@ CONTINUE = "the same command continues from the last checkpoint"
 
 @contextmanager
 def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]:
-    """Inside, an error of this process ends the other processes of the run too.
-
-    Args:
-        strategy: Whose processes; those of `ExplicitAveraging` watch each other.
-        data: Whose workers end as well.
-
-    Raises:
-        ChildProcessError: A worker of the data loader or a process of the run was lost.
-    """
+    """Inside, an error of this process ends the other processes of the run, and the workers of its data, too. Raises
+    ChildProcessError where a worker or a process of the run was lost."""
     try:
         yield
     except BaseException as error:

@@ -22,12 +22,8 @@ LARGEST_SENSIBLE = 1e6
 
 
 class Divergence:
-    """Looks whether losses and scores have left every sensible range, from the rows that are logged anyway.
-
-    Args:
-        patience: Iterations that they may stay outside, from the first such row to a later one.
-        batch_size: Images of an iteration.
-    """
+    """Looks whether losses and scores have left every sensible range, from the rows that are logged anyway; they may
+    stay outside for `patience` iterations, from the first such row to a later one."""
 
     def __init__(self, patience: int, batch_size: int) -> None:
         self.patience = patience
@@ -35,14 +31,8 @@ class Divergence:
         self._since: int | None = None
 
     def look(self, values: Mapping[str, float], images_seen: int) -> str:
-        """Takes a row; penalties and norms of gradients do not count, as these may be large for a while.
-
-        Returns:
-            What is to be said at the first row outside, else nothing.
-
-        Raises:
-            ValueError: Values have been outside for longer than is borne.
-        """
+        """Takes a row; penalties and norms of gradients do not count, as these may be large for a while. Returns what
+        is to be said at the first row outside, else nothing; ValueError where values have been outside for too long."""
         terms = {n: v for n, v in values.items() if n.startswith(("generator/", "discriminator/"))}
         ignored = ("gradient_norm", "penalty", "path_length", "skipped")
         outside = {n: v for n, v in terms.items() if abs(v) > LARGEST_SENSIBLE and not n.endswith(ignored)}
@@ -65,17 +55,10 @@ class Divergence:
 def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Skipped], images_seen: int) -> None:
     """Writes `non_finite/images_…/` for the first update that was skipped since the last log row.
 
-    The images of an iteration, their degradation, latents and noise follow from its image indices, so these and a
-    state of the networks are all that is needed. Two states are kept: `state.ckpt`, the run when the skip was noticed,
-    set back to the iteration, which repeats it at once where it still occurs; and `before.ckpt`, the last checkpoint
-    before it (a link, which costs no space), from which the run gets there again bit for bit. All processes call it
-    together.
-
-    Args:
-        run_folder: Of the run.
-        trainer: Of the run.
-        skipped: Of each network since the last log row.
-        images_seen: Progress of the run.
+    The images of an iteration, their degradation, latents and noise follow from its image indices, so these and a state
+    of the networks are all that is needed. Two states are kept: `state.ckpt`, the run when the skip was noticed, set
+    back to the iteration, which repeats it at once where it still occurs; and `before.ckpt`, the last checkpoint before
+    it (a link, which costs no space), from which the run gets there again bit for bit. All processes call it together.
     """
     beginnings = [first for updates in skipped.values() for first in updates.images_seen[:1]]
     if not beginnings:

@@ -15,11 +15,7 @@ from train.updates.optimization import Updated
 
 
 class Progress:
-    """Counts the images of a run and keeps what its updates logged.
-
-    Args:
-        seed: Of the run.
-    """
+    """Counts the images of a run and keeps what its updates logged."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -83,11 +79,7 @@ class Progress:
         checkpoint["skipped"] = self.skipped.state()
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back what `store` wrote.
-
-        Raises:
-            ValueError: The checkpoint belongs to a run with another seed.
-        """
+        """Takes back what `store` wrote; ValueError where the checkpoint belongs to a run with another seed."""
         if checkpoint["seed"] != self.seed:
             raise ValueError(
                 f"the checkpoint belongs to a run with seed {checkpoint['seed']}, not {self.seed}; "
@@ -171,13 +163,7 @@ class SkippedUpdates:
         self._row = dict.fromkeys(NETWORKS, 0)
 
     def add(self, network: str, images_seen: int, skipped: Tensor) -> None:
-        """Notes an update.
-
-        Args:
-            network: Whose.
-            images_seen: At the start of the iteration.
-            skipped: Scalar, 1 or 0.
-        """
+        """Notes an update of a network in the iteration that began at `images_seen`; `skipped` is a scalar, 1 or 0."""
         self._updates.append((network, images_seen))
         self._flags.append(skipped.reshape(1))
         if len(self._flags) == 256:  # a scalar on a GPU occupies 512 bytes

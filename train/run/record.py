@@ -38,17 +38,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "kornia", "numpy", "pil
 
 
 def settle_precision(asked: str | int | None, folder: Path, overwrite: bool, on_gpu: bool) -> machine.Precision:
-    """The precision of a run; "auto" keeps that of the run in the folder, else it is the machine's fastest.
-
-    Args:
-        asked: trainer.precision.
-        folder: Of the run; need not exist.
-        overwrite: Whether the run in the folder may be replaced: then its precision does not count.
-        on_gpu: Whether a GPU computes.
-
-    Raises:
-        ValueError: Another precision was asked for.
-    """
+    """The precision of a run; "auto" keeps that of the run in the folder, which need not exist, unless that may be
+    replaced; else it is the machine's fastest. Raises ValueError where another precision was asked for."""
     if asked == machine.AUTO:
         is_continued = not overwrite and latest_checkpoint(folder) is not None
         sessions = recorded(folder)["sessions"] if is_continued else []
@@ -91,15 +82,8 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
 
 
 def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> tuple[str, str] | None:
-    """What makes a run another than the one in its folder.
-
-    Args:
-        folder: With a record.
-        config: Resolved configuration of the run that would continue it.
-        data: What identifies its photographs.
-
-    Returns:
-        The first option that differs with both values, and the way out; None where all is the same.
+    """What makes a run another than the one in its folder: the first option or identity of photographs (`data`) that
+    differs with both values, and the way out; None where all is the same.
 
     Raises:
         FileNotFoundError, ValueError: The record is incomplete or damaged.
@@ -138,12 +122,8 @@ def flat_settings(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def default_settings(group: str, class_path: str) -> dict[str, Any]:
-    """Defaults of a group of options, by their dotted names in a configuration and in its plain values.
-
-    Args:
-        group: model, data or run; any other has none.
-        class_path: Of the model, such as train.stages.prior.PriorTraining.
-    """
+    """Defaults of a group of options (model, data or run; any other has none), by their dotted names in a
+    configuration, in its plain values; `class_path` is the model's."""
     if group == "model":
         module, _, name = class_path.rpartition(".")
         return _defaults(getattr(import_module(module), name), "model.init_args.")
@@ -168,18 +148,15 @@ LOCK_NAME = "run.lock"
 
 @contextmanager
 def only_command(folder: Path) -> Iterator[None]:
-    """Inside, no other command can enter for the same folder.
+    """Inside, no other command can enter for the same folder, which is made if need be; only the first process of a run
+    enters.
 
     The lock is the kernel's (flock on `run.lock`): it ends with the process, however that ends, and the processes it
     starts do not inherit it. It holds between the machines of NFS from Linux 2.6.12 on; where a file system has no
     flock, filelock says so and keeps a file with the process's number instead, which it removes if that is gone.
 
-    Args:
-        folder: Of the run; made if need be. Only the first process of a run enters.
-
     Raises:
-        BlockingIOError: Another command is inside.
-        OSError: The folder cannot be written to.
+        BlockingIOError: Another command is inside. OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

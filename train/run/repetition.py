@@ -25,18 +25,12 @@ TABLES = ("train.csv", "validation.csv")
 
 
 def verify(run: Path, num_images: int | None = None) -> bool:
-    """Repeats the beginning of a run in a temporary folder and prints what is equal and what differs.
-
-    Args:
-        run: Its folder.
-        num_images: Repeat so many; None for those up to the first row of train.csv.
-
-    Returns:
-        Whether everything is equal bit for bit.
+    """Repeats the first images of a run (None: up to the first row of train.csv) in a temporary folder and prints what
+    is equal and what differs; returns whether all is equal bit for bit.
 
     Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: The run cannot be repeated, or nothing of it can be compared.
+        FileNotFoundError: The folder holds no run. ValueError: The run cannot be repeated, or nothing of it can be
+        compared.
     """
     config, record = read_config(run), read_record(run)
     batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]
@@ -76,8 +70,7 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
         anomaly: Stop at the operation whose gradient is not finite, and name it.
 
     Raises:
-        FileNotFoundError: The folder is no dump of an update.
-        ValueError: The record of its run is damaged.
+        FileNotFoundError, ValueError: The folder is no dump of an update, or the record of its run is damaged.
     """
     path = dump / REPORT
     if not path.is_file():
@@ -100,14 +93,8 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
 
 
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:
-    """Trains in a folder up to an image, in processes of its own.
-
-    Args:
-        config: Of the run that is repeated.
-        folder: To write to; a checkpoint in it is continued.
-        total_images: Where to end.
-        num_threads: Of each process, as sums depend on it.
-        options: More arguments of `python -m train fit`.
+    """Trains in a folder up to an image, in processes of its own with so many threads, as sums depend on these; a
+    checkpoint in the folder is continued.
 
     Returns:
         Why training ended with another exit code than 0; empty after success, whatever it printed.
@@ -136,11 +123,8 @@ def _cause(errors: str, code: int) -> str:
 
 
 def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str], list[str]]:
-    """Compares tables and, where both have one, the checkpoint after so many images.
-
-    Returns:
-        What was compared, and where it differs.
-    """
+    """Compares tables and, where both have one, the checkpoint after so many images: what was compared, where it
+    differs."""
     compared, different = [], []
     for name in TABLES:
         rows, repeated = (_rows(folder / name, num_images) for folder in (run, repetition))

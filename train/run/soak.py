@@ -70,19 +70,8 @@ class Soak:
 
 
 def soak_stages(soak: Soak, stages: tuple[str, ...] = tuple(STAGES)) -> bool:
-    """Trains each stage undisturbed and with kills, and prints whether both are equal.
-
-    Args:
-        soak: How often.
-        stages: prior, restoration.
-
-    Returns:
-        Whether no loss, tensor or picture differs in any bit.
-
-    Raises:
-        ValueError: Training failed.
-        SystemExit: This process got a signal, which training got as well.
-    """
+    """Trains each stage undisturbed and with kills, prints whether both are equal, and returns whether no loss, tensor
+    or picture differs in any bit. Raises ValueError where training failed."""
     draw_faces(soak.faces)
     moments = random.Random(soak.seed)
     all_equal = True
@@ -146,11 +135,8 @@ def _train(children: Children, stage: str, folder: Path, soak: Soak) -> None:
 
 
 def _kill_again_and_again(children: Children, stage: str, folder: Path, soak: Soak, moments: random.Random) -> int:
-    """Kills a run at random moments, every third time within the write of a checkpoint.
-
-    Returns:
-        How many kills left a half-written checkpoint behind.
-    """
+    """Kills a run at random moments, every third time within the write of a checkpoint; returns how many left half of
+    one."""
     in_writes = 0
     for kill in range(soak.kills):
         before = _progress(folder)

@@ -41,8 +41,8 @@ def start_networks(
     """Fills the networks of stage 2 from a checkpoint, strictly.
 
     From a prior every tensor of the decoder is taken and the encoder stays new; from a GPEN everything is taken. A
-    larger prior gives its lower layers. The discriminator is the checkpoint's where it has one, or that of a file of
-    its own. A prior with added noise is widened for a GPEN that concatenates (see `models.files.public_format`).
+    larger prior gives its lower layers. A prior with added noise is widened for a GPEN that concatenates (see
+    `models.files.public_format`).
 
     Args:
         path: Any file or run that `models.read_checkpoint` knows; None leaves all weights of the generator new.
@@ -55,8 +55,8 @@ def start_networks(
         What came from where, for the log.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file holds another architecture, or misses the discriminator.
+        FileNotFoundError: There is no such file. ValueError: The file holds another architecture, or misses the
+        discriminator.
     """
     stored = None if path is None else read_checkpoint(path)
     if stored is None:
@@ -71,22 +71,8 @@ def start_networks(
 def start_prior(
     path: Path | None, prior: Prior, discriminator: Discriminator, take_discriminator: bool = True
 ) -> list[Transfer]:
-    """Fills the networks of stage 1 from a checkpoint, as `start_networks` fills those of stage 2.
-
-    Args:
-        path: Any file or run that `models.read_checkpoint` knows: a prior, or a GPEN for its decoder, in both cases the
-            averaged weights; None leaves all weights new.
-        prior: To fill.
-        discriminator: To fill.
-        take_discriminator: Whether to take the checkpoint's discriminator.
-
-    Returns:
-        What came from where, for the log.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file holds another architecture, or misses the discriminator.
-    """
+    """Fills the networks of stage 1 as `start_networks` does those of stage 2: from a prior or a GPEN's decoder, in
+    both cases the averaged weights."""
     if path is None:
         return [Transfer.new("prior", prior), Transfer.new("discriminator", discriminator)]
     stored = read_checkpoint(path)

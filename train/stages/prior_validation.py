@@ -33,12 +33,6 @@ class PriorPictures(Callback):
     """Writes samples/images_….png and FID to validation.csv; without Inception's weights fd_lite0 stands in for it.
 
     A run keeps the distance it began with: the best network is told by one measure.
-
-    Args:
-        training: Whose averaged prior draws.
-        settings: Of the run.
-        reporting: Its trackers get samples and distance.
-        checkpoints: Get the distance.
     """
 
     def __init__(

@@ -30,11 +30,8 @@ class FakeQuantization(nn.Module):
 
     Channels are balanced as `export.int8.equalization` does, with factors that stay as they were chosen. Its rescalings
     let the largest weight of each row fill a power of two, so that here a row's step is its largest weight over 127;
-    only the filters, which cannot be rescaled, have powers of two as they are.
-
-    Args:
-        architecture: Of the generator.
-        calibration: Where the ranges of activations end; `python -m export` chooses its own from what comes out.
+    only the filters, which cannot be rescaled, have powers of two as they are. `calibration` says where the ranges of
+    activations end; `python -m export` chooses its own from what comes out.
     """
 
     thresholds: Tensor

@@ -108,14 +108,8 @@ class RestorationLossWeights:
 
 
 class RestorationLosses:
-    """Computes the terms that have a weight. Not a module: the frozen networks stay out of every checkpoint.
-
-    Args:
-        weights: Of the terms, with the files of the frozen networks.
-
-    Raises:
-        FileNotFoundError: A term needs weights that are not to be had.
-    """
+    """Computes the terms that have a weight. Not a module: the frozen networks stay out of every checkpoint. Raises
+    FileNotFoundError where a term needs weights that are not to be had."""
 
     def __init__(self, weights: RestorationLossWeights) -> None:
         self.given = self.weights = weights

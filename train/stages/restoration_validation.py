@@ -43,25 +43,13 @@ class RealFaces(NamedTuple):
 
     @staticmethod
     def read(faces: FaceFiles, resolution: int) -> "RealFaces":
-        """Reads the first faces by name.
-
-        Args:
-            faces: Low-quality faces of any size.
-            resolution: R in pixels.
-
-        Raises:
-            ValueError: A file cannot be used.
-        """
+        """Reads the first faces by name, of any size, at R pixels; ValueError where a file cannot be used."""
         images = FaceImages(faces, resolution)
         degraded = torch.stack([images[index] for index in range(min(len(faces), NUM_REAL_PICTURED))])
         return RealFaces(faces.names[: len(degraded)], degraded, degraded)
 
     def restore(self, restorer: Callable[[Tensor], Tensor]) -> "RealFaces":
-        """The same faces restored.
-
-        Args:
-            restorer: float32 [N, 3, R, R] in [-1, 1] to images of the same shape.
-        """
+        """The same faces restored by what maps float32 [N, 3, R, R] in [-1, 1] to the same shape."""
         with torch.no_grad():
             restored = restorer(uint8_to_model(self.degraded))
         return self._replace(restored=model_to_uint8(restored.cpu()))
@@ -72,14 +60,7 @@ class RealFaces(NamedTuple):
 
 
 class RestorationValidation(Callback):
-    """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR.
-
-    Args:
-        training: Whose averaged generator restores.
-        settings: Of the run.
-        reporting: Its trackers get figures and pictures.
-        checkpoints: Get the PSNR.
-    """
+    """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR."""
 
     def __init__(
         self, training: "RestorationTraining", settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints

@@ -72,16 +72,8 @@ class Stage:
     """Two networks in training; a LightningModule registers them and says what a part of its batches is.
 
     It is no module itself, so that checkpoints hold the networks under the names that `models.read_checkpoint` reads.
-
-    Args:
-        generator: As training starts.
-        discriminator: As training starts.
-        ema: Average of the generator, equal to it as training starts.
-        regularization: R1 and path length.
-        average: Moving average of the generator.
-        computation: Whether activations are kept, and the seed.
-        components: Discriminators of eyes and mouth, updated together with the discriminator.
-        augmentation: Whose strength follows the discriminator.
+    The average equals the generator as training starts; `components`, of eyes and mouth, are updated together with the
+    discriminator, which the strength of `augmentation` follows.
     """
 
     def __init__(

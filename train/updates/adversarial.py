@@ -59,16 +59,14 @@ def update_discriminator(
     components: ComponentDiscriminators | None = None,
     waits_below: float = 0.0,
 ) -> Updated:
-    """One step of the logistic loss.
+    """One step of the logistic loss; `clip_norm` and `waits_below` as for `update`.
 
     Args:
         discriminator: To update.
-        optimizer: Its own.
+        optimizer: Its own, which has the parameters of `components` too.
         pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
             stage 2 gives targets and restored faces.
-        clip_norm: As for `update`.
-        components: Discriminators of eyes and mouth whose losses are added; the optimizer has their parameters too.
-        waits_below: As for `update`.
+        components: Discriminators of eyes and mouth whose losses are added.
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:
@@ -124,17 +122,10 @@ def regularize_generator(
     weights: Regularization,
     clip_norm: float | None = None,
 ) -> Updated:
-    """One path length step in float32.
+    """One path length step in float32; the running mean, a scalar, is changed in place.
 
-    The running mean contains the mean over the whole batch, so that several parts are drawn twice: for that mean, and
-    for their gradients.
-
-    Args:
-        draws: One for each part of the batch.
-        optimizer: Of the generator.
-        mean_path_length: Running mean, scalar; changed in place.
-        weights: Weight, interval, decay.
-        clip_norm: As for `update`.
+    It contains the mean over the whole batch, so that several parts are drawn twice: for that mean, and for their
+    gradients.
     """
 
     def measure(draw: Callable[[], StyledImages]) -> Tensor:

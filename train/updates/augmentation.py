@@ -47,11 +47,8 @@ class Augmentation:
 
 
 class AdaptiveAugmentation(nn.Module):
-    """Augments images with a strength that follows the discriminator; its buffers are part of a checkpoint.
-
-    Args:
-        settings: With a target above 0.
-    """
+    """Augments images with a strength that follows the discriminator, for a target above 0; its buffers are in
+    checkpoints."""
 
     probability: Tensor
     signs: Tensor
@@ -86,17 +83,8 @@ class AdaptiveAugmentation(nn.Module):
 
 
 def draw_augmentations(seed: int, purpose: str, image_indices: Sequence[int]) -> Tensor:
-    """Draws what `augment` needs of each image.
-
-    Args:
-        seed: Of the run.
-        purpose: What is augmented; two purposes never share numbers.
-        image_indices: k of the N images.
-
-    Returns:
-        float32 [N, 17] on the host: uniform numbers in [0, 1) that decide about each operation, uniform ones and normal
-        ones that say how.
-    """
+    """Draws what `augment` needs of each image, for a purpose of its own: float32 [N, 17] on the host, uniform numbers
+    in [0, 1) that decide about each operation, uniform ones and normal ones that say how."""
     rows = []
     for image_index in image_indices:
         random = np.random.Generator(np.random.Philox(key=derive_seed(seed, purpose, image_index)))
@@ -116,9 +104,8 @@ def augment(images: Tensor, drawn: Tensor, probability: Tensor) -> Tensor:
         float32 [N, 3, R, R], differentiable once in the images; those of probability 0 are the given ones but for
         rounding.
 
-    Source:
-        Karras et al. 2020 (arXiv 2006.06676), appendix B: pixel blitting, geometry and colour, without anisotropic
-        scaling, fractional shifts, luma flip and hue; bilinear instead of band-limited.
+    Source: Karras et al. 2020 (arXiv 2006.06676), appendix B: pixel blitting, geometry and colour, without anisotropic
+    scaling, fractional shifts, luma flip and hue; bilinear instead of band-limited.
     """
     applied = drawn[:, :NUM_OPERATIONS] < probability  # [N, 8]
     uniform = drawn[:, NUM_OPERATIONS : NUM_OPERATIONS + NUM_UNIFORM]

@@ -15,15 +15,8 @@ Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 
 
 def check_rates(options: Mapping[str, Any], betas: tuple[float, float]) -> None:
-    """Refuses what no Adam can train with.
-
-    Args:
-        options: By name; of those whose name ends in `_rate`, None is passed over.
-        betas: Of Adam.
-
-    Raises:
-        ValueError: A rate or the loss to wait at is negative or not finite, or a beta outside of [0, 1).
-    """
+    """Raises ValueError where a rate or the loss to wait at, by name in `options`, is negative or not finite, or a beta
+    is outside of [0, 1)."""
     rates = {name: rate for name, rate in options.items() if name.endswith("_rate") and rate is not None}
     wrong = [f"{name} {rate:g}" for name, rate in rates.items() if not 0 <= rate < float("inf")]
     if wrong:
@@ -57,13 +50,10 @@ class ClipNorm:
 
 
 def lazy_adam(groups: Groups, betas: tuple[float, float], interval: int) -> torch.optim.Adam:
-    """Adam whose rates make up for the additional steps of a lazy regulariser.
+    """Adam whose rates make up for the additional steps of a lazy regulariser, one every `interval` iterations (0:
+    none).
 
-    Args:
-        groups: Parameters and their learning rate.
-        betas: Of Adam without regularisation.
-        interval: Iterations between two steps of the regulariser, 0 for none. With c = interval / (interval + 1) the
-            learning rates become rate·c and the betas beta^c.
+    With c = interval / (interval + 1) learning rates become rate·c and betas beta^c.
 
     Source: StyleGAN2 (arXiv 1912.04958) appendix B, lazy regularization.
     """
@@ -92,11 +82,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def average_gradients(gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
-    """Averages gradients and loss over all processes, in one flattened all-reduce; returns the averaged loss.
-
-    Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them and cannot
-    follow a double backward; averaging after the backward is exact.
-    """
+    """Averages gradients and loss over all processes, in one flattened all-reduce; returns the averaged loss."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return loss
     flat = torch.cat([*(g.reshape(-1) for g in gradients), loss.reshape(1)])

@@ -8,14 +8,10 @@ from data.dataset import FaceBatch
 
 
 class ReusedTensor:
-    """A tensor that an iteration needs twice.
+    """A tensor with its graph that an iteration needs twice, computed once where it `is_kept`.
 
-    A batch of one part computes it once and keeps it with its graph. A batch of several parts computes it for each use,
-    as memory would otherwise hold the graphs of all parts at once, which accumulation is there to avoid.
-
-    Args:
-        compute: Gives the tensor.
-        is_kept: Whether the first result serves all uses.
+    A batch of several parts computes it for each use, as memory would otherwise hold the graphs of all parts at once,
+    which accumulation is there to avoid.
     """
 
     def __init__(self, compute: Callable[[], Tensor], is_kept: bool) -> None:
@@ -34,11 +30,8 @@ class ReusedTensor:
 
 
 def split(batch: FaceBatch, num_parts: int) -> list[FaceBatch]:
-    """Cuts the batch of a process into equal parts of neighbouring images.
-
-    Raises:
-        ValueError: The batch is no multiple of the number of parts.
-    """
+    """Cuts the batch of a process into equal parts of neighbouring images; ValueError where it is no multiple of their
+    number."""
     if num_parts == 1:
         return [batch]
     num_images = len(batch.image_indices)
@@ -52,20 +45,10 @@ def split(batch: FaceBatch, num_parts: int) -> list[FaceBatch]:
 def check_division(
     batch_size: int, num_processes: int, num_parts: int, minibatch_group_size: int | None, path_length_shrink: int
 ) -> None:
-    """Raises unless a batch means the same however it is divided.
+    """Raises ValueError, with advice, unless a batch means the same however it is divided.
 
-    Minibatch groups and the images of the path length are chosen by their position in the batch of all processes, so
-    each part has to hold whole groups and whole shares.
-
-    Args:
-        batch_size: Images of a batch over all processes.
-        num_processes: They share it.
-        num_parts: Parts of the share of a process.
-        minibatch_group_size: Of the discriminator's standard deviation; None for the whole batch.
-        path_length_shrink: The path length is computed on one image of this many; 1 where it is off.
-
-    Raises:
-        ValueError: They do not fit, in one line with advice.
+    Minibatch groups (None: the whole batch) and the images of the path length (one of `path_length_shrink`) are chosen
+    by their position in the batch of all processes, so each part has to hold whole groups and whole shares.
     """
     number = num_processes * num_parts
     if batch_size < 1 or batch_size % number:
