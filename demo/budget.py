@@ -60,11 +60,7 @@ class Speed:
 
 
 def measure_speed(precision: Precision) -> Speed:
-    """Times a few iterations of both stages in this process.
-
-    Args:
-        precision: In which training will run.
-    """
+    """Times a few iterations of both stages in this process, in the precision that training will have."""
     return Speed(_seconds_per_image(1, precision), FIDELITY_FACTOR * _seconds_per_image(2, precision))
 
 
@@ -95,15 +91,8 @@ def _rounded(images: float, longest: int) -> int:
 
 
 def read_lengths(path: Path, asked: Lengths) -> Lengths:
-    """The lengths of an interrupted demo, which goes on with the same ones, else those that are asked for.
-
-    Args:
-        path: File of `store_lengths`; need not exist.
-        asked: What the command line says.
-
-    Raises:
-        ValueError: The demo was begun with other options, or the file is damaged.
-    """
+    """The lengths of an interrupted demo, which goes on with the same ones, else those that are asked for. Raises
+    ValueError where the demo was begun with other options, or the file is damaged."""
     if not path.is_file():
         return asked
     try:

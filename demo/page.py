@@ -33,18 +33,8 @@ python -m scripts.restore_faces --input FOLDER --output FOLDER"""
 
 
 def write_report(folder: Path, note: str, evaluation: Evaluation, exported: ExportReport, seconds: float) -> Path:
-    """Writes report.html.
-
-    Args:
-        folder: Of the demo, with the runs `prior` and `restoration` in it.
-        note: Which faces were used.
-        evaluation: Of the restorer on held-out faces.
-        exported: Of the restorer.
-        seconds: The demo took.
-
-    Returns:
-        Path of the page.
-    """
+    """Writes report.html into the folder of the demo, in which the runs `prior` and `restoration` lie, and returns its
+    path; `note` tells which faces were used."""
     report = Report("GPEN trainer: the demo")
     _add_restoration(report, evaluation)
     report.add_paragraph(f"{note}. All of it took {seconds / 60:.1f} minutes.")

@@ -41,15 +41,8 @@ MINUTES, MINUTES_ON_ONE_CORE = 12.0, 25.0
 
 @dataclass
 class Demo:
-    """One demo in a folder; `run` does what is not done yet.
-
-    Args:
-        output: Folder.
-        faces: Aligned photographs; None for faces that the shipped prior draws.
-        minutes: All of it may take; None for 12, or 25 on one core.
-        prior_images: Length of stage 1; None for what fits.
-        restoration_images: Length of stage 2; None for what fits.
-    """
+    """One demo in a folder; `run` does what is not done yet. None means: faces that the shipped prior draws; 12
+    minutes, or 25 on one core; as many images as fit."""
 
     output: Path
     faces: Path | None = None

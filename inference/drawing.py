@@ -38,19 +38,14 @@ def sample(
 
     Args:
         prior: In evaluation mode.
-        seed: Any.
         indices: One per face.
-        purpose: As for `draw_normal`.
         batch_size: Faces drawn at once.
-        truncation: Factor ψ on the distance of each style from the mean style, in [0, 1]: fewer odd faces, and faces
-            more alike (StyleGAN, arXiv 1812.04948, appendix B).
+        truncation: Factor ψ on the distance of each style from the mean style, in [0, 1], else ValueError: fewer odd
+            faces, and faces more alike (StyleGAN, arXiv 1812.04948, appendix B).
         mean: What `mean_style` returns, for those who draw several times; None computes it where it is needed.
 
     Returns:
         [len(indices), 3, R, R], about [-1, 1], float32, on the device of the prior.
-
-    Raises:
-        ValueError: The truncation is outside [0, 1].
     """
     if not 0 <= truncation <= 1:
         raise ValueError(f"truncation must be from 0 (the mean face) to 1 (all faces), got {truncation:g}")
@@ -76,18 +71,13 @@ def render_faces(
     on_progress: Callable[[int], None] | None = None,
     truncation: float = 1.0,
 ) -> None:
-    """Draws faces that are not in the folder yet.
+    """Draws faces that are not in the folder yet, as 000000.png, 000001.png, …; the i-th depends on (seed, i) alone.
 
     Args:
         checkpoint: Prior, or GPEN whose decoder draws.
-        folder: Gets 000000.png, 000001.png, …
         number: How many in all.
-        seed: Of latents and noise; the i-th face depends on (seed, i) alone.
         on_progress: Called with the number of faces in the folder after each batch.
         truncation: As `sample` takes it.
-
-    Raises:
-        ValueError: The truncation is outside [0, 1].
     """
     missing = [index for index in range(number) if not (folder / f"{index:06}.png").is_file()]
     if not missing:

@@ -69,17 +69,8 @@ SIDE_BY_SIDE = "side_by_side"
 
 
 def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
-    """Refuses an output folder in which something could be lost.
-
-    Args:
-        output: Folder to write into; need not exist.
-        overwrite: Whether files of earlier runs may be replaced.
-        inputs: Folder or file that is only read; None where there is none.
-
-    Raises:
-        ValueError: If the output is no folder, holds files without `overwrite`, lies inside the inputs or around them,
-            or is the folder of the one file that is read.
-    """
+    """Raises ValueError for an output folder in which something could be lost: it is no folder, holds files without
+    `overwrite`, lies inside the inputs or around them, or is the folder of the one file that is read."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"output must be a folder, {output} is a file; choose another name")
     if inputs is not None and inputs.is_dir():
@@ -121,9 +112,7 @@ def restore_folder(
         Reasons by the names of the faces that could not be restored; the others are written all the same.
 
     Raises:
-        ValueError: If two faces would get one name, a result would leave the output folder, or the restored images have
-            another shape.
-        OSError: If a result cannot be written.
+        ValueError: Two faces would get one name, a result would leave the output folder, or has another shape.
     """
     if batch_size < 1:
         raise ValueError(f"batch size must be at least 1, got {batch_size}")

@@ -20,12 +20,8 @@ class RestorerOptions:
     """Such as cpu or cuda:0; null for a GPU if there is one, for ONNX the CPU."""
 
     def open(self) -> "Restorer":
-        """Loads the restorer.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is something else, or the device cannot be used.
-        """
+        """Loads the restorer; FileNotFoundError or ValueError where there is no such file, it is something else, or the
+        device cannot be used."""
         from inference.restorers import default_device, load_restorer
 
         return load_restorer(self.checkpoint, self.device or default_device(self.checkpoint))

@@ -53,17 +53,8 @@ class Restorer:
 
     @torch.no_grad()
     def __call__(self, degraded: Tensor) -> Tensor:
-        """Restores faces.
-
-        Args:
-            degraded: [N, 3, R, R] float32 in [-1, 1], on any device.
-
-        Returns:
-            Restored faces [N, 3, R, R] float32, about [-1, 1], not clipped, on the restorer's device.
-
-        Raises:
-            ValueError: Shape or type is another.
-        """
+        """Restores faces [N, 3, R, R] float32 in [-1, 1], on any device: the same shape, about [-1, 1], not clipped, on
+        the restorer's device. ValueError where shape or type is another."""
         wanted = (3, self.resolution, self.resolution)
         if degraded.ndim != 4 or tuple(degraded.shape[1:]) != wanted or degraded.dtype != torch.float32:
             raise ValueError(
@@ -80,9 +71,6 @@ def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Resto
         path: ONNX file (.onnx) or TorchScript archive written by `python -m export`, or any checkpoint that
             `models.load_generator` reads, a run's folder among them.
         device: Where to compute, such as `cpu` or `cuda:0`; ONNX runs on the CPU only.
-
-    Returns:
-        The restorer, ready to call.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -114,11 +102,7 @@ def default_device(path: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a checkpoint or exported model.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
+    """SHA-256 of a checkpoint or exported model; FileNotFoundError where there is none."""
     with _existing(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

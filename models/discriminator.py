@@ -23,12 +23,7 @@ class Judgement(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the second of stride 2, beside a 1×1 convolution of stride 2.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-    """
+    """Two 3×3 convolutions, the second of stride 2, beside a 1×1 convolution of stride 2."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -75,15 +70,10 @@ class Discriminator(nn.Module):
         """Keep only what lies between the blocks for the backward pass, see `models.recomputation`."""
 
     def forward(self, image: Tensor, num_batches: int = 1) -> Judgement:
-        """Judges images.
+        """Judges images [N, 3, R, R] in [-1, 1].
 
-        Args:
-            image: [N, 3, R, R] in [-1, 1].
-            num_batches: The images are so many batches of N / num_batches one after another; each is judged as if it
-                were alone, and all in one pass.
-
-        Raises:
-            ValueError: A batch is larger than a minibatch group but no multiple of it.
+        They are `num_batches` batches one after another; each is judged as if it were alone, and all in one pass.
+        Raises ValueError where a batch is larger than a minibatch group but no multiple of it.
         """
         x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))
         features = []
@@ -97,18 +87,10 @@ class Discriminator(nn.Module):
 
 
 def append_deviation(x: Tensor, group_size: int | None, num_batches: int = 1) -> Tensor:
-    """Appends the minibatch standard deviation as one more channel.
+    """Appends the minibatch standard deviation to [N, C, H, W] as one more channel.
 
-    Args:
-        x: [N, C, H, W].
-        group_size: G neighbours form a group; the whole batch for None or where G is larger.
-        num_batches: Batches of N / num_batches images follow one another.
-
-    Returns:
-        [N, C + 1, H, W].
-
-    Raises:
-        ValueError: N is no multiple of G.
+    `group_size` neighbours form a group; the whole batch for None or where it is larger. ValueError where N is no
+    multiple of it.
 
     Source: arXiv 1710.10196 section 3. Groups are neighbours, not strided as in StyleGAN2, so that they stay the same
     however a batch is divided among processes.
@@ -143,11 +125,7 @@ class ComponentJudgement(NamedTuple):
 
 
 class ComponentDiscriminator(nn.Module):
-    """Real or restored, place by place?
-
-    Args:
-        channels: C of the first features; the last ones have 4 C.
-    """
+    """Real or restored, place by place? The first features have C channels, the last ones 4 C."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -169,9 +147,6 @@ class ComponentDiscriminator(nn.Module):
 class ComponentDiscriminators(nn.Module):
     """One discriminator for both eyes, the left one mirrored, and one for the mouth.
 
-    Args:
-        architecture: Resolution and channels.
-
     Source: GFPGAN (arXiv 2101.04061) section 3.4. Differs in its regions, which are constants of FFHQ's alignment
     instead of detected landmarks, in one discriminator for both eyes and in StyleGAN2's blocks.
     """
@@ -189,14 +164,8 @@ class ComponentDiscriminators(nn.Module):
 
 
 def crop_components(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Cuts eyes and mouth out of faces that are aligned as FFHQ's are.
-
-    Args:
-        image: [N, 3, R, R], R a multiple of 32.
-
-    Returns:
-        Eyes [2 N, 3, R/4, R/4], for each image the right one and the mirrored left one, and mouths [N, 3, 3R/8, 3R/8].
-    """
+    """Cuts eyes and mouth out of faces [N, 3, R, R], R a multiple of 32, that are aligned as FFHQ's are: eyes [2 N, 3,
+    R/4, R/4], for each image the right one and the mirrored left one, and mouths [N, 3, 3R/8, 3R/8]."""
     right, left, mouth = (_crop(image, region) for region in (RIGHT_EYE, LEFT_EYE, MOUTH))
     return torch.stack([right, left.flip(3)], dim=1).flatten(0, 1), mouth
 

@@ -15,8 +15,6 @@ class EqualizedLinear(nn.Module):
     """Linear layer whose weight is scaled at run time to the variance of He initialisation.
 
     Args:
-        in_features: Width of the input.
-        out_features: Width of the output.
         bias_init: First value of every bias.
         learning_rate_multiplier: Factor on the speed at which weight and bias learn.
         activate: Append a leaky ReLU (slope 0.2) with gain √2.
@@ -48,16 +46,11 @@ class EqualizedLinear(nn.Module):
 
 
 class EqualizedConvolution(nn.Module):
-    """Convolution with an equalised learning rate and no padding of its own; optional bias and activation.
+    """Convolution with an equalised learning rate; kernel size, stride and padding with zeros in pixels.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: K, in pixels.
-        stride: In pixels.
-        padding: Zeros around the input, in pixels.
-        activate: Add a bias and append a leaky ReLU (slope 0.2) with gain √2; else neither, as in the residual
-            branches of StyleGAN2.
+        activate: Add a bias and append a leaky ReLU (slope 0.2) with gain √2; else neither, as in the residual branches
+            of StyleGAN2.
         gain: Factor on the output.
 
     Source: Progressive GAN (arXiv 1710.10196) section 4.1; StyleGAN2 (arXiv 1912.04958).

@@ -15,9 +15,6 @@ from models.prior import Prior
 class Encoder(nn.Module):
     """1×1 convolution at full resolution, one FIR-filtered 3×3 convolution of stride 2 per halving, a linear layer.
 
-    Args:
-        architecture: Resolution, channels, style width.
-
     Source: GPEN (arXiv 2105.06070) section 3.1 and its public implementation.
     """
 
@@ -40,10 +37,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Encodes images.
-
-        Args:
-            image: [N, 3, R, R] in [-1, 1].
+        """Encodes images [N, 3, R, R] in [-1, 1].
 
         Returns:
             Latent [N, D] and the features [N, C, r, r] of every resolution r, from 4 pixels upwards; zeros above the
@@ -63,9 +57,6 @@ class Encoder(nn.Module):
 class GPEN(nn.Module):
     """Restores a face: the deepest features give the latent, the others take the place of the noise.
 
-    Args:
-        architecture: Resolution, channels, noise mode.
-
     Source: GPEN (arXiv 2105.06070) figure 2; nothing in it is random.
     """
 
@@ -76,14 +67,7 @@ class GPEN(nn.Module):
         self.architecture = architecture
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """Restores faces.
-
-        Args:
-            degraded: [N, 3, R, R] in [-1, 1].
-
-        Returns:
-            Restored faces [N, 3, R, R], about [-1, 1], not clipped, float32.
-        """
+        """Restores degraded faces [N, 3, R, R] in [-1, 1]: the same shape, about [-1, 1], not clipped, float32."""
         latent, features = self.encoder(degraded)
         return self.decoder(latent, noises_from_features(features, self.architecture.fed_convolutions))
 

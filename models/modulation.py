@@ -19,16 +19,9 @@ EPSILON = 1e-8
 class ModulatedConvolution(nn.Module):
     """Modulated and demodulated convolution, computed by scaling the activations around one shared weight.
 
-    conv(x, W·s) · d = conv(x·s, W) · d, with s the modulation of each input channel and
-    d = rsqrt(s² · ΣW² + ε) the demodulation of each output channel: no weights per sample, no grouped convolution.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: K, in pixels; odd.
-        style_dim: D.
-        upsample: Double height and width (transposed convolution, then FIR filter).
-        demodulate: Normalise the output's variance.
+    conv(x, W·s) · d = conv(x·s, W) · d, with s the modulation of each input channel and d = rsqrt(s² · ΣW² + ε) the
+    demodulation of each output channel, which normalises its variance: no weights per sample, no grouped convolution.
+    The kernel size is odd; `upsample` doubles height and width (transposed convolution, then FIR filter).
 
     Source: StyleGAN2 (arXiv 1912.04958) equations 1 and 3.
     """
@@ -75,14 +68,9 @@ class ModulatedConvolution(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """Modulated 3×3 convolution, noise injection, bias and leaky ReLU (slope 0.2, gain √2).
+    """Modulated 3×3 convolution to C channels, noise injection, bias and leaky ReLU (slope 0.2, gain √2).
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: C, channels of the convolution; the layer returns 2C for noise mode `concat`, else C.
-        style_dim: D.
-        noise_mode: `concat` appends the noise to the channels, `add` adds it, `none` takes none.
-        upsample: Double height and width.
+    Noise mode `concat` appends the noise to the channels (2C), `add` adds it, `none` takes none.
 
     Source: GPEN (arXiv 2105.06070) section 3.1; one noise strength per layer, initially 0, as in StyleGAN2.
     """
@@ -98,13 +86,8 @@ class StyledLayer(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
-        """Maps [N, in_channels, H, W] to [N, C or 2C, H', W'].
-
-        Args:
-            x: Features.
-            style: [N, D].
-            noise: [N, C or 1, H', W']; `concat` needs C channels; None for mode `none` only.
-        """
+        """Maps x [N, in_channels, H, W] and style [N, D] to [N, C or 2C, H', W']; noise [N, C or 1, H', W'] (`concat`
+        needs C channels) is None for mode `none` only."""
         modulation, demodulation = self.convolution.coefficients(style)
         assert demodulation is not None  # for the type checker: styled layers always demodulate
         x = self.convolution.convolve(x, modulation)
@@ -121,11 +104,6 @@ class StyledLayer(nn.Module):
 
 class ToRGB(nn.Module):
     """Modulated 1×1 convolution to RGB without demodulation, added to the upsampled image so far.
-
-    Args:
-        in_channels: Channels of the features.
-        style_dim: D.
-        upsample: There is an image of half the resolution to add to.
 
     Source: StyleGAN2 (arXiv 1912.04958) figure 7b.
     """

@@ -12,12 +12,7 @@ from models.operators.convolution import run_block, without_autocast
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: an upsampling styled layer, a plain one and ToRGB; the lowest resolution has no upsampling.
-
-    Args:
-        architecture: Of the whole network.
-        resolution: Of this block, in pixels.
-    """
+    """One resolution: an upsampling styled layer, a plain one and ToRGB; the lowest resolution has no upsampling."""
 
     def __init__(self, architecture: Architecture, resolution: int) -> None:
         super().__init__()
@@ -52,9 +47,6 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """StyleGAN2's generator with skip connections and a choice of noise injection.
 
-    Args:
-        architecture: Resolution, channels, noise mode.
-
     Source: StyleGAN2 (arXiv 1912.04958) figure 7b; GPEN (arXiv 2105.06070) section 3.1 for `concat`.
     """
 
@@ -75,15 +67,8 @@ class SynthesisNetwork(nn.Module):
         return [(self.architecture.noise_channels(r), r, r) for r in twice]
 
     def forward(self, styles: Tensor, noises: Sequence[Tensor]) -> Tensor:
-        """Draws images.
-
-        Args:
-            styles: [N, L, D].
-            noises: One [N, C or 1, H, W] per layer, from 4×4 upwards (see `noise_shapes`); ignored for `none`.
-
-        Returns:
-            Images [N, 3, R, R], about [-1, 1], not clipped, float32.
-        """
+        """Draws images [N, 3, R, R], about [-1, 1], not clipped, float32, from styles [N, L, D] and one noise [N, C or
+        1, H, W] per layer, from 4×4 upwards (see `noise_shapes`); ignored for `none`."""
         has_noise = self.architecture.noise_mode != "none"
         x = self.constant.expand(styles.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
@@ -103,10 +88,6 @@ LEARNING_RATE_MULTIPLIER = 0.01
 
 class MappingNetwork(nn.Module):
     """Pixel norm, then linear layers with leaky ReLU, in float32 whatever the precision of the run.
-
-    Args:
-        style_dim: D, the width of latent, layers and style.
-        num_layers: Linear layers.
 
     Source: StyleGAN (arXiv 1812.04948) section 2; learning rate multiplier 0.01.
     """
@@ -128,11 +109,7 @@ class MappingNetwork(nn.Module):
 
 
 class Prior(nn.Module):
-    """StyleGAN2's generator; inside GPEN it is the decoder.
-
-    Args:
-        architecture: Resolution, channels, noise mode.
-    """
+    """StyleGAN2's generator; inside GPEN it is the decoder."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -141,11 +118,6 @@ class Prior(nn.Module):
         self.architecture = architecture
 
     def forward(self, latent: Tensor, noises: Sequence[Tensor]) -> Tensor:
-        """Draws images [N, 3, R, R] from latents [N, D] with one style for all layers.
-
-        Args:
-            latent: [N, D]; N(0, 1) for random faces.
-            noises: As `SynthesisNetwork.forward` takes them.
-        """
+        """Draws images [N, 3, R, R] from latents [N, D], N(0, 1) for random faces, with one style for all layers."""
         styles = self.mapping(latent)
         return self.synthesis(styles[:, None].expand(-1, self.architecture.num_styles, -1), noises)

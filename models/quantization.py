@@ -38,11 +38,7 @@ class ConvolutionCall:
 
 
 class ConvolutionCalls(TorchFunctionMode):
-    """A context in which a function of ours computes every convolution; the network itself stays as it is.
-
-    Args:
-        compute: Computes one call; `ConvolutionCall.compute` gives what the network itself would.
-    """
+    """A context in which a function of ours computes every convolution; the network itself stays as it is."""
 
     def __init__(self, compute: Callable[[ConvolutionCall], Tensor]) -> None:
         super().__init__()
@@ -116,13 +112,7 @@ class ConvolutionGrid:
 
 
 def power_of_two_step(largest: Tensor) -> Tensor:
-    """Step of a range that is rounded up to a power of two.
-
-    Args:
-        largest: Largest absolute value, any shape, at least 0.
-
-    Returns:
-        2^⌈log2(largest)⌉ / 128, of the same shape; 1 / 128 where everything is 0.
+    """Step of a range that is rounded up to a power of two: 2^⌈log2(largest)⌉ / 128, 1 / 128 where everything is 0.
 
     Source: `weight_scale: power2` of TVM's relay.quantize.
     """
@@ -155,24 +145,13 @@ def unsaturated_weight_steps(weight: Tensor, out_dim: int) -> Tensor:
 
 
 def round_straight_through(x: Tensor) -> Tensor:
-    """Rounds half to even, with the gradient of the identity.
-
-    Source: arXiv 1308.3432 section 4.
-    """
+    """Rounds half to even, with the gradient of the identity (arXiv 1308.3432 section 4)."""
     return x + (x.round() - x).detach()
 
 
 def codes(x: Tensor, step: Tensor, lowest: int = -HIGHEST_CODE) -> Tensor:
-    """Integer codes of values, as floats.
-
-    Args:
-        x: Values of any shape.
-        step: Between neighbouring codes, broadcastable to x.
-        lowest: The lowest code; the highest is 127.
-
-    Returns:
-        round(x / step), clipped; the gradient is 1 / step inside the range and 0 outside.
-    """
+    """Integer codes of values of any shape, as floats: round(x / step), clipped from the lowest code to 127; the
+    gradient is 1 / step inside the range and 0 outside."""
     return round_straight_through((x / step).clamp(lowest, HIGHEST_CODE))
 
 
@@ -183,10 +162,6 @@ def bias_codes(bias: Tensor, step: Tensor) -> Tensor:
 
 def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tensor:
     """Computes a convolution with 8-bit operands and 32-bit accumulators and biases.
-
-    Args:
-        call: The convolution.
-        grid: Its steps.
 
     Returns:
         [N, out_channels, H', W'], as the accumulators read in units of the network, on an 8-bit grid of their own where
@@ -256,20 +231,12 @@ LOWEST_CANDIDATE = 0.1
 
 
 def histogram(x: Tensor, largest: Tensor) -> Tensor:
-    """Counts absolute values.
-
-    Args:
-        x: Any shape.
-        largest: Scalar, upper end of the last bin.
-
-    Returns:
-        float64 [NUM_BINS], bins of equal width from 0.
-    """
+    """Counts absolute values in bins of equal width from 0 to `largest`, a scalar: float64 [NUM_BINS]."""
     return torch.histc(x.detach().abs().float(), NUM_BINS, 0, max(float(largest), 1e-30)).double()
 
 
 def threshold(counts: Tensor, largest: Tensor, calibration: Calibration) -> Tensor:
-    """Chooses the end of a range.
+    """Chooses the end of a range: a scalar in (0, largest], 1 if all values are 0.
 
     Args:
         counts: From `histogram`, summed over images.
@@ -277,9 +244,6 @@ def threshold(counts: Tensor, largest: Tensor, calibration: Calibration) -> Tens
         calibration: `max` takes the largest value; `mse` the threshold of least mean squared error; `percentile` the
             one within which 99.99 % of the values lie; `kl` that of least Kullback-Leibler divergence between the
             clipped histogram and its 8-bit version.
-
-    Returns:
-        Scalar in (0, largest]; 1 if all values are 0.
     """
     counts = counts.cpu()  # thousands of numbers that are looked at one by one, wherever they were counted
     if float(largest) <= 0:

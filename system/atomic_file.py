@@ -16,9 +16,6 @@ def replacing(path: Path | str) -> Iterator[Path]:
     Args:
         path: File to write or to replace (a link is replaced, not followed). Its folder is made.
 
-    Yields:
-        A path of the same folder and suffix where the block writes the file.
-
     Raises:
         OSError: The folder cannot be written to or the disk is full; names the target. The old file is untouched,
             nothing is left behind.
@@ -66,14 +63,8 @@ ASIDE_PREFIX = ".replaced_"
 @contextmanager
 def replacing_outputs(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """Renames files and folders aside while the block puts new ones in their place; removes them when it ends well.
-
-    Args:
-        folder: In which they lie.
-        names: Of those that are replaced; what is not there is passed over, links are renamed and not followed.
-
-    Raises:
-        OSError: Something cannot be renamed. As after any error of the block, the old ones are back in their place.
-    """
+    What is not there is passed over, links are renamed and not followed. After any error the old ones are back in their
+    place."""
     aside = set_aside(folder, names)
     try:
         yield
@@ -84,15 +75,8 @@ def replacing_outputs(folder: Path, names: Iterable[str]) -> Iterator[None]:
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> Path:
-    """Renames files and folders into a new hidden folder beside them, from which they can be put back.
-
-    Args:
-        folder: In which they lie.
-        names: Of what is renamed; what is not there is passed over.
-
-    Returns:
-        The hidden folder; a folder that holds one was written to by this project.
-    """
+    """Renames files and folders, where they are there, into a new hidden folder beside them, from which they can be put
+    back, and returns it; a folder that holds one was written to by this project."""
     aside = folder / f"{ASIDE_PREFIX}{secrets.token_hex(4)}"
     found = [name for name in names if os.path.lexists(folder / name)]
     if found:
@@ -163,21 +147,11 @@ def _places(path: Path) -> Iterator[Path]:
 
 
 def printable(text: str) -> str:
-    r"""Writes what would steer a terminal, or is no text that can be stored, as an escape such as `\x1b`.
-
-    Args:
-        text: Any, such as the name of a file; bytes of it that are no UTF-8 are lone surrogates.
-
-    Returns:
-        The same where all of it can be shown, line breaks and tabs included.
-    """
+    r"""Writes what would steer a terminal, or is no text that can be stored (bytes of a name that are no UTF-8 are lone
+    surrogates), as an escape such as `\x1b`; line breaks and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def printable_line(text: str) -> str:
-    """As `printable`, with line breaks and tabs as escapes too: a name keeps to its line.
-
-    Args:
-        text: Any, such as the name of a file.
-    """
+    """As `printable`, with line breaks and tabs as escapes too: a name keeps to its line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")

@@ -24,11 +24,8 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class Children:
-    """Starts commands of this project; inside its `with` block they get the signals that end this process.
-
-    Args:
-        on_signal: Called once when the first signal comes.
-    """
+    """Starts commands of this project; inside its `with` block they get the signals that end this process, at the first
+    of which `on_signal` is called."""
 
     def __init__(self, on_signal: Callable[[], None] | None = None) -> None:
         self.stopped_by = 0
@@ -56,17 +53,11 @@ class Children:
         output: int | IO[bytes] | None = None,
         errors: int | IO[bytes] | None = None,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a command; it inherits the cores of the calling thread.
+        """Starts Python with arguments such as `-m train fit …`; it inherits the cores of the calling thread.
 
-        Args:
-            arguments: Of Python, such as `-m train fit …`.
-            environment: Its variables; None for those of this process.
-            output: Where its standard output goes, as of `subprocess`.
-            errors: Where its standard error goes.
-
-        Returns:
-            The process, in a session of its own: Ctrl-C reaches it once, through this process, and
-            `os.killpg(process.pid, …)` reaches its workers too.
+        Output and errors go where `subprocess` is told; None for the environment is that of this process. The process
+        has a session of its own: Ctrl-C reaches it once, through this process, and `os.killpg(process.pid, …)` reaches
+        its workers too.
         """
         variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), variables.get("PYTHONPATH"))))
@@ -90,11 +81,8 @@ class Children:
         output: int | IO[bytes] | None = None,
         errors: int | IO[bytes] | None = None,
     ) -> int:
-        """Starts a command as `start` does and returns its exit code.
-
-        Raises:
-            SystemExit: This process got a signal meanwhile; with 128 + its number, after the end of the child.
-        """
+        """Starts a command as `start` does and returns its exit code; SystemExit, with 128 + its number, where this
+        process got a signal meanwhile, after the end of the child."""
         code = self.wait(self.start(arguments, environment, output, errors))
         self.leave_if_stopped()
         return code
@@ -124,11 +112,8 @@ class Children:
 def take_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Lets a function handle the signals that end runs, in the main thread: elsewhere Python has none to take.
 
-    Args:
-        handler: Gets the number of the signal; not that of SIGHUP where `nohup` lets this process ignore it.
-
-    Returns:
-        What handled them before, by their numbers.
+    It gets the number of the signal; not that of SIGHUP where `nohup` lets this process ignore it. Returns what handled
+    them before, by their numbers.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -153,25 +138,15 @@ def _leave_terminal() -> None:
 
 
 def end_with_parent() -> None:
-    """Lets this process end with the one that started it through `Children`, as `end_with` does.
-
-    Raises:
-        SystemExit: That is gone already.
-    """
+    """Lets this process end with the one that started it through `Children`, as `end_with` does."""
     parent = os.environ.pop(PARENT, "")  # processes that this one starts have another parent
     if parent:
         end_with(int(parent))
 
 
 def end_with(parent: int) -> None:
-    """Lets Linux send SIGTERM to this process when its parent is gone, even by SIGKILL.
-
-    Args:
-        parent: Number of the process that started this one.
-
-    Raises:
-        SystemExit: It is gone already.
-    """
+    """Lets Linux send SIGTERM to this process when its parent is gone, even by SIGKILL; SystemExit where it is gone
+    already."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))

@@ -41,14 +41,10 @@ Command = Callable[..., int | None]
 def run(command: Command, words: Sequence[str] | None = None) -> NoReturn:
     """Calls a function with the arguments that its command line gives, and exits with its status.
 
-    The function's docstring is the help. Its positional-only arguments are the positional ones of the command line,
-    all others are options; a truth value is a flag, a tuple takes several words, the fields of a frozen dataclass are
-    options in a group of their own, and `*words` are what follows `--`. Options are written with underscores, as in
-    YAML; dashes are read alike.
-
-    Args:
-        command: Every argument has a type and a sentence. It returns its exit code, None for 0.
-        words: Of the command line; None for those of this process.
+    The function's docstring is the help; each argument has a type and a sentence. Its positional-only arguments are the
+    positional ones of the command line, all others are options; a truth value is a flag, a tuple takes several words,
+    the fields of a frozen dataclass are options in a group of their own, and `*words` are what follows `--`. Options
+    are written with underscores, as in YAML; dashes are read alike. The function returns its exit code, None for 0.
     """
     words = sys.argv[1:] if words is None else words
     conclude(lambda: command(*arguments_of(command, words)))
@@ -82,11 +78,7 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
 
 
 def print_names(text: str) -> None:
-    """Prints a text with names of files, of which a terminal obeys nothing.
-
-    Args:
-        text: Of one line or several.
-    """
+    """Prints a text with names of files, of which a terminal obeys nothing."""
     print(printable(text), flush=True)
 
 
@@ -111,26 +103,15 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def refuse_existing(output: Path, overwrite: bool) -> None:
-    """Refuses to replace a file without the option `--overwrite`.
-
-    Raises:
-        ValueError: There is such a file already.
-    """
+    """Raises ValueError where a file would be replaced without the option `--overwrite`."""
     if output.exists() and not overwrite:
         raise ValueError(f"{output} exists already; choose another name or add --overwrite")
 
 
 @contextmanager
 def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows on stderr how far something is and how long it still takes, see `system.live_progress`.
-
-    Args:
-        words: What is going on.
-        total: Steps until it is done.
-
-    Yields:
-        A function that takes the steps done so far.
-    """
+    """Shows on stderr how far something of so many steps is and how long it still takes (`system.live_progress`);
+    yields what takes the steps done so far."""
     with live_progress(words, total) as show:
         yield lambda done: show(words, done, total)
 
@@ -142,10 +123,7 @@ def underscored(words: Sequence[str]) -> list[str]:
 
 def read_folder_or_file(value: object) -> Path:
     """A path of an option or a YAML file; `~` is the home folder, relative ones begin at the working directory.
-
-    Raises:
-        ValueError: It is null or empty.
-    """
+    ValueError where it is null or empty."""
     if not isinstance(value, str | Path) or str(value) in ("", "null", "None"):
         raise ValueError(f"it must be a path, got {value!r}")
     return Path(value).expanduser()
@@ -155,11 +133,7 @@ register_type(Path, serializer=str, deserializer=read_folder_or_file, fail_alrea
 
 
 def arguments_of(command: Command, words: Sequence[str]) -> list[Any]:
-    """The arguments of a call, in their order.
-
-    Raises:
-        ValueError: The words are no command line for this function.
-    """
+    """The arguments of a call, in their order; ValueError where the words are no command line for this function."""
     parser, options = _parser(command)
     hints, parameters = get_type_hints(command), signature(command).parameters
     takes_more = any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters.values())
@@ -229,12 +203,8 @@ def _program(command: Command) -> str:
 
 
 def options_of(owner: type, prefix: str) -> dict[str, tuple[str, Any]]:
-    """Spelling and type of every option that a class stands for, by its name; those of its dataclasses too.
-
-    Args:
-        owner: Dataclass, or a class whose constructor has typed arguments.
-        prefix: Of the names, such as `run`.
-    """
+    """Spelling and type of every option that a dataclass, or a class whose constructor has typed arguments, stands for,
+    by its name with a prefix such as `run`; those of its dataclasses too."""
     options: dict[str, tuple[str, Any]] = {}
     for name, kind in get_type_hints(owner if is_dataclass(owner) else owner.__init__).items():  # type: ignore[misc]
         options[f"{prefix}.{name}"] = f"{prefix}.{name}", kind
@@ -244,12 +214,8 @@ def options_of(owner: type, prefix: str) -> dict[str, tuple[str, Any]]:
 
 
 def plain_error(text: str, options: Mapping[str, tuple[str, Any]]) -> str:
-    """An error of jsonargparse in one line, with options as they are typed and without the types of Python.
-
-    Args:
-        text: Of the error.
-        options: Spelling and type of each option by its name.
-    """
+    """An error of jsonargparse in one line, with options as they are typed (spelling and type by name) and without the
+    types of Python."""
     missing = re.fullmatch(r"the following arguments are required: (.*)", text)
     if missing:
         spelled = (options[name][0] if name in options else name for name in missing[1].split(", "))

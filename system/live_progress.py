@@ -61,12 +61,8 @@ def duration(seconds: float) -> str:
 
 
 class StepClock:
-    """What is being done, and when it and everything will be done at the speed so far.
-
-    Args:
-        words: Of the first step.
-        total: Of its parts; 0 where they are not counted.
-    """
+    """What is being done, and when it and everything will be done at the speed so far; `total` is 0 where parts are not
+    counted."""
 
     def __init__(self, words: str, total: int = 0) -> None:
         self.words, self.done, self.total = words, 0, total
@@ -101,13 +97,8 @@ class StepClock:
 def live_progress(words: str, total: int = 0, as_lines: bool = False) -> Iterator[OnStep]:
     """Shows what is going on and how long it still takes, also while nobody tells anything; on stderr.
 
-    Args:
-        words: What begins.
-        total: Of its parts; 0 where they are not counted.
-        as_lines: Print lines to stdout, on a terminal as well: a run has its bar and its lines there.
-
-    Yields:
-        What to tell how far it is.
+    `total` is 0 where parts are not counted; `as_lines` prints lines to stdout, on a terminal as well: a run has its
+    bar and its lines there. Yields what to tell how far it is.
     """
     clock, ended = StepClock(words, total), threading.Event()
     if sys.stderr.isatty() and not as_lines:

@@ -78,11 +78,7 @@ def native_precisions(on_gpu: bool = False) -> tuple[str, ...]:
 
 
 def fastest_precision(on_gpu: bool = False) -> Precision:
-    """The precision to train in on this machine: bf16 where it is native, measured where flags do not settle it.
-
-    Args:
-        on_gpu: Whether the GPU computes.
-    """
+    """The precision to train in on this machine: bf16 where it is native, measured where flags do not settle it."""
     if BF16 not in native_precisions(on_gpu):
         return Precision(FLOAT32, f"this {'GPU' if on_gpu else 'processor'} has no units for bf16")
     if on_gpu:
@@ -96,13 +92,8 @@ def fastest_precision(on_gpu: bool = False) -> Precision:
 
 @cache
 def bf16_factor(on_gpu: bool = False) -> float:
-    """Time of convolutions, forward and backward, in bf16 divided by that in float32.
-
-    Takes less than a second, once in a process.
-
-    Args:
-        on_gpu: Whether the GPU computes.
-    """
+    """Time of convolutions, forward and backward, in bf16 divided by that in float32; less than a second, once in a
+    process."""
     import torch  # here, as most commands that name a machine need no networks
 
     device = "cuda" if on_gpu else "cpu"

@@ -19,17 +19,8 @@ _load_option = get_loader("yaml")
 
 
 def read_yaml(path: Path) -> object:
-    """Reads a YAML file.
-
-    Args:
-        path: An existing file.
-
-    Returns:
-        Dictionaries, lists, numbers, texts, None.
-
-    Raises:
-        ValueError: If the file is not YAML, or more than plain values in a reasonable number.
-    """
+    """Reads an existing YAML file as dictionaries, lists, numbers, texts and None; ValueError if it is not YAML, or
+    more than plain values in a reasonable number."""
     if path.stat().st_size > 4 * MAX_CHARACTERS:
         raise ValueError(f"{path} must have at most {MAX_CHARACTERS} characters, it has {path.stat().st_size} bytes")
     try:
@@ -41,10 +32,7 @@ def read_yaml(path: Path) -> object:
 
 
 def check_yaml(text: str) -> None:
-    """Refuses what a YAML loader would accept but should not see.
-
-    Args:
-        text: Content of a file or value of an option.
+    """Refuses what a YAML loader would accept but should not see in a file or an option.
 
     Raises:
         yaml.YAMLError: If the text is no YAML, is too long or nested too deeply, repeats parts by reference (a few
@@ -91,16 +79,9 @@ def _name(key: yaml.Node, line: int) -> str:
 
 
 def value_problems(owner: type, values: Mapping[str, Any], name: str) -> list[str]:
-    """Lists entries that are null although their type allows none, or no group of values although one is needed.
-
-    Args:
-        owner: Class whose constructor takes the values.
-        values: By the names of its arguments; dataclasses among them are mappings again.
-        name: Of the values, for the messages.
-
-    Returns:
-        One text for each, empty where all is well.
-    """
+    """Lists entries, by the names of the arguments of a class's constructor, that are null although their type allows
+    none, or no group of values although one is needed; dataclasses among them are mappings again, and messages begin
+    with `name`."""
     hints = get_type_hints(owner if is_dataclass(owner) else owner.__init__)  # type: ignore[misc]
     problems = []
     for key, value in values.items():

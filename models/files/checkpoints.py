@@ -62,11 +62,8 @@ class StoredNetworks:
 
     @property
     def discriminator(self) -> StoredDiscriminator | None:
-        """The discriminator beside the generator, None where the file has none.
-
-        Raises:
-            ValueError: There is one, and it is damaged or of another kind.
-        """
+        """The discriminator beside the generator, None where the file has none; ValueError where it is damaged or
+        another kind."""
         return self.find_discriminator()
 
     @property
@@ -128,11 +125,7 @@ def decoder_state(stored: StoredNetworks) -> dict[str, Tensor]:
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Copies a state dict into a module.
-
-    Raises:
-        ValueError: Names or shapes differ, or a value is not finite.
-    """
+    """Copies a state dict into a module; ValueError where names or shapes differ, or a value is not finite."""
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(
@@ -185,11 +178,7 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
 
 def read_discriminator(path: Path | str) -> StoredDiscriminator | None:
     """Reads the discriminator of a checkpoint, which may hold nothing else; None where there is only a generator.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is something else or damaged.
-    """
+    Raises as `read_checkpoint` does."""
     path = find_checkpoint(path)
     content = _open(path)
     if content.entry is not None:

@@ -88,11 +88,8 @@ class Found:
     """Names of tensors beside it that belong to something else."""
 
     def generator(self) -> tuple[Architecture, dict[str, StoredTensor]]:
-        """Architecture and tensors of a generator under our names.
-
-        Raises:
-            ValueError: Tensors are missing, left over or of other shapes.
-        """
+        """Architecture and tensors of a generator under our names; ValueError where these are missing, left over or of
+        other shapes."""
         rename, is_gpen = self.dialect.rename, self.dialect.network == "gpen"
         architecture = architecture_of(self.tensors, rename, is_gpen)
         with torch.device("meta"):
@@ -100,11 +97,8 @@ class Found:
         return architecture, from_public(self.tensors, _shapes(network), rename)
 
     def discriminator(self) -> tuple[Architecture, dict[str, StoredTensor]]:
-        """Architecture (as far as it shapes a discriminator) and tensors of a discriminator under our names.
-
-        Raises:
-            ValueError: Tensors are missing, left over or of other shapes.
-        """
+        """Architecture (as far as it shapes a discriminator) and tensors of a discriminator under our names; ValueError
+        as above."""
         is_nvidia = self.dialect.origin == "NVIDIA"
         name = "b{}.conv1.weight" if is_nvidia else "convs.{}.conv2.1.weight"
         numbers = [2**power for power in range(11, 2, -1)] if is_nvidia else list(range(1, 11))

@@ -71,11 +71,8 @@ class PickleReader:
     """In all pickles so far."""
 
     def read(self, file: IO[bytes]) -> Any:
-        """Reads one pickle from where a file stands, and leaves it there where the pickle ends.
-
-        Raises:
-            ValueError: The pickle is damaged, does what no checkpoint needs, or is too long. Damage may show as other
-                errors as well.
+        """Reads one pickle from where a file stands, and leaves it there where the pickle ends. Raises ValueError where
+        the pickle is damaged (which may show as other errors as well), does what no checkpoint needs, or is too long.
         """
         stack: list[Any] = []
         marks: list[int] = []
@@ -218,11 +215,8 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 
 
 def storage_dtype(kind: Any) -> torch.dtype:
-    """The numbers of a class such as `torch.FloatStorage`.
-
-    Raises:
-        ValueError: It is no such class, or one that no network needs.
-    """
+    """The numbers of a class such as `torch.FloatStorage`; ValueError where it is no such class or one that no network
+    needs."""
     found = _STORAGE.fullmatch(kind.name) if isinstance(kind, StandIn) else None
     if found is None or found[1] not in _DTYPES:
         raise ValueError("a storage is of an unknown kind")

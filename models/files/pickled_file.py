@@ -32,14 +32,8 @@ class PickledContent:
 
 
 def read_pickled(path: Path) -> PickledContent:
-    """Reads a file that begins with one of the magic bytes; tensors stay in the file until they are read.
-
-    Args:
-        path: An existing file.
-
-    Raises:
-        ValueError: The file is damaged, holds anything that could run code or something else than a mapping.
-    """
+    """Reads a file that begins with one of the magic bytes; tensors stay in the file until they are read. Raises
+    ValueError where it is damaged, or holds anything that could run code or something else than a mapping."""
     reader = PickleReader(_no_persistent, _legacy_storage)
     damage: Exception | None = None
     content = None

@@ -88,15 +88,8 @@ _NVIDIA_ENDS = {"final": "b4.conv.", "hidden": "b4.fc.", "to_logit": "b4.out."}
 
 
 def to_public(state: Mapping[str, Tensor], rename: Rename) -> dict[str, Tensor]:
-    """A state dict as the public code saves it: its names, its dimensions of size 1, its buffers with FIR kernels.
-
-    Args:
-        state: Of a `GPEN`, a `Prior` or a `Discriminator`.
-        rename: The function above for that network.
-
-    Returns:
-        Names to tensors in our order; `load_state_dict` of the public network takes them as they are.
-    """
+    """A state dict of a `GPEN`, `Prior` or `Discriminator` as the public code saves it: its names, by the function
+    above for that network, its dimensions of size 1, its buffers with FIR kernels."""
     public = {}
     for name, tensor in state.items():
         theirs = rename(name)
@@ -129,9 +122,6 @@ def from_public(
         shapes: Our name to our shape; public shapes differ in dimensions of size 1 only.
         rename: Our name to the public name.
 
-    Returns:
-        Our names to tensors of our shapes.
-
     Raises:
         ValueError: A tensor is missing, has another shape, is left over, or a FIR kernel is not [1, 3, 3, 1].
     """
@@ -153,16 +143,8 @@ def from_public(
 
 
 def architecture_of(tensors: Mapping[str, StoredTensor], rename: Rename, is_gpen: bool) -> Architecture:
-    """Reads the architecture from the shapes of a generator's tensors.
-
-    Args:
-        tensors: Name to tensor, their names.
-        rename: Our name to theirs.
-        is_gpen: The tensors are those of a GPEN, else of a prior.
-
-    Raises:
-        ValueError: Tensors are missing or their shapes belong to no architecture of GPEN.
-    """
+    """Reads the architecture from the shapes of a generator's tensors under their names, which `rename` makes of ours.
+    Raises ValueError where tensors are missing or their shapes belong to no architecture of GPEN."""
 
     def theirs(name: str) -> str:
         return rename(f"decoder.{name}" if is_gpen else name)
@@ -189,11 +171,8 @@ def architecture_of(tensors: Mapping[str, StoredTensor], rename: Rename, is_gpen
 
 
 def architecture_of_channels(channels: Sequence[int]) -> tuple[int, int, float]:
-    """Resolution, channel multiplier and narrow of a network with these channels, from 4×4 upwards.
-
-    Raises:
-        ValueError: They belong to no architecture of GPEN.
-    """
+    """Resolution, channel multiplier and narrow of a network with these channels, from 4×4 upwards; ValueError where
+    they belong to no architecture of GPEN."""
     if len(channels) < 2 or len(channels) + 1 >= HIGHEST_RESOLUTION.bit_length() or min(channels) < 1:
         raise ValueError(
             f"{len(channels)} resolutions with channels {list(channels[:9])} belong to no GPEN architecture"
@@ -231,20 +210,10 @@ def _few(names: Iterable[str]) -> str:
 
 
 def widen_to_concat(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Turns a prior with added noise into one with concatenated noise that draws the same images without noise.
+    """Turns the state of a prior with added noise into one with concatenated noise that draws the same without noise.
 
-    Every layer that will read 2C channels gets zero weights for the new ones; the noise strengths start at 0, as in
-    an untrained network.
-
-    Args:
-        state: State dict of a `Prior` of this architecture.
-        architecture: With noise mode `add`.
-
-    Returns:
-        State dict of a `Prior` of the same architecture with noise mode `concat`.
-
-    Raises:
-        ValueError: The noise mode is another.
+    Every layer that will read 2C channels gets zero weights for the new ones; the noise strengths start at 0, as in an
+    untrained network. Raises ValueError where the noise mode is another than `add`.
     """
     if architecture.noise_mode != "add":
         raise ValueError(f"only a prior with noise mode add can be widened, got {architecture.noise_mode}")
@@ -254,12 +223,7 @@ def widen_to_concat(state: Mapping[str, Tensor], architecture: Architecture) -> 
 
 
 def drop_blocks(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Leaves out the layers of a prior above a resolution; what is left draws the image so far, at that size.
-
-    Args:
-        state: State dict of a `Prior` of a higher resolution, else of this architecture.
-        architecture: Of the smaller prior.
-    """
+    """Leaves out the layers of a prior's state above a smaller architecture; what is left draws the image so far."""
     with torch.device("meta"):
         names = Prior(architecture).state_dict()
     return {name: tensor for name, tensor in state.items() if name in names or not name.startswith("synthesis.blocks.")}
@@ -281,12 +245,9 @@ def _widen(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def from_unit_range(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turns a GPEN between images in [0, 1] into one between images in [-1, 1], exactly but for rounding.
+    """Turns the state of a GPEN between images in [0, 1] into one between images in [-1, 1], exactly but for rounding.
 
     (x + 1) / 2 goes into the first convolution, whose kernel is 1×1, and 2 y - 1 into the layers that draw.
-
-    Args:
-        state: State dict of a `GPEN`.
 
     Source: the demonstration of public GPEN feeds Seg2face with `is_norm=False`, all other models with [-1, 1].
     """

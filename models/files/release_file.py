@@ -48,11 +48,8 @@ class SafetensorsContent:
 
 
 def read_safetensors(path: Path) -> SafetensorsContent:
-    """Reads the header of a safetensors file, of any program.
-
-    Raises:
-        ValueError: The file is damaged or has a number format that PyTorch or this project lacks.
-    """
+    """Reads the header of a safetensors file of any program; ValueError where it is damaged or of a number format that
+    PyTorch or this project lacks."""
     try:
         with safe_open(path, framework="pt") as file:
             # Sorted, for safetensors gives it in another order in every process.
@@ -75,11 +72,8 @@ def _read(path: Path, name: str) -> Tensor:
 
 
 def release_entry(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What a release says of its networks (see `lightning_entry`), and its model card.
-
-    Raises:
-        ValueError: Something is missing.
-    """
+    """What a release says of its networks (see `lightning_entry`), and its model card; ValueError where something is
+    missing."""
     card = {name: text for name, text in metadata.items() if name != "format"}
     try:
         entry = {name: card.pop(name) for name in ("kind", "architecture", "minibatch_group_size")}

@@ -20,15 +20,8 @@ CHUNK_BYTES = 2**20
 
 
 def write_sealed(content: dict[str, Any], path: Path) -> None:
-    """Writes what `torch.load` reads, sealed with its SHA-256.
-
-    Args:
-        content: Tensors and plain values.
-        path: File to write; not atomic by itself.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written to.
-    """
+    """Writes tensors and plain values for `torch.load`, sealed with their SHA-256; not atomic by itself. Raises OSError
+    where the disk is full or the folder cannot be written to."""
     with path.open("wb+") as file:
         writer = _Hashing(file)
         try:
@@ -42,14 +35,8 @@ def write_sealed(content: dict[str, Any], path: Path) -> None:
 
 
 def check_seal(path: Path) -> bool:
-    """Compares a file with its seal.
-
-    Returns:
-        Whether the file has a seal; files of other programs have none.
-
-    Raises:
-        ValueError: The content is another than the sealed one.
-    """
+    """Compares a file with its seal and returns whether it has one, which files of other programs have not; ValueError
+    where the content is another than the sealed one."""
     num_bytes = path.stat().st_size - SEAL_BYTES - 2
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -97,11 +84,8 @@ CHECKPOINTS = "checkpoints"
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint that a path stands for.
-
-    Args:
-        path: A file; a run's folder, which stands for its last sound checkpoint; or `last` or `best` in a run's folder
-            or in its `checkpoints`, where no file is called so.
+    """The checkpoint that a path stands for: a file; a run's folder, for its last sound one; or `last` or `best` in a
+    run's folder or in its `checkpoints`, where no file is called so.
 
     Raises:
         FileNotFoundError: There is nothing at the path, or no checkpoint in the run.
@@ -157,14 +141,8 @@ def latest_checkpoint(run_folder: Path) -> Path | None:
 
 
 def sound_checkpoint(run_folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint a run continues from: the latest that is as it was written.
-
-    Returns:
-        Its path, None for a new run, and what is wrong with later ones.
-
-    Raises:
-        ValueError: There are checkpoints, and all are damaged.
-    """
+    """The latest checkpoint that is as it was written, from which a run continues (None for a new run), and what is
+    wrong with later ones. Raises ValueError where all are damaged."""
     paths = checkpoints_in(run_folder / CHECKPOINTS)
     path, problems = _latest_sound(paths)
     if path is None and paths:
@@ -196,12 +174,8 @@ def _problem_of(path: Path) -> str | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads the resolved configuration of a run.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: The file is damaged.
-    """
+    """Reads the resolved configuration of a run; FileNotFoundError or ValueError where there is none or it is
+    damaged."""
     config: dict[str, Any] = _read(folder / "config.yaml", read_yaml)
     try:
         dict(config), config["run"]["log_every_images"]
@@ -212,11 +186,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Reads what a run was: `data`, the fingerprints of its faces, and `sessions`, each time it was begun or continued.
-
-    Raises:
-        FileNotFoundError: The folder holds none.
-        ValueError: The file is damaged.
-    """
+    Raises FileNotFoundError or ValueError where there is none or it is damaged."""
     record: dict[str, Any] = _read(folder / "run.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
     try:
         dict(record["data"]), record["sessions"][-1]

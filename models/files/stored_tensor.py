@@ -46,16 +46,8 @@ class Storage:
     """Reads so many bytes from a position on; known once the place of the storage in the file is."""
 
     def view(self, offset: object, shape: object, stride: object) -> StoredTensor:
-        """A tensor whose numbers lie here.
-
-        Args:
-            offset: Of its first number.
-            shape: As many sizes as dimensions.
-            stride: Numbers between neighbours of each dimension.
-
-        Raises:
-            ValueError: The tensor reaches beyond the storage, or what is given are no sizes.
-        """
+        """A tensor whose numbers lie here, from an offset on; strides in numbers. Raises ValueError where it reaches
+        beyond the storage, or what is given are no sizes."""
         sizes, steps = _sizes(shape), _sizes(stride)
         (start,) = _sizes((offset,))
         if math.prod(sizes) >= LARGEST_SIZE:
@@ -94,14 +86,7 @@ def on_meta(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copy_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Reads the tensors of a state dict.
-
-    Args:
-        state: Name to stored tensor, of any floating type.
-        path: Where they come from.
-
-    Returns:
-        The same as contiguous float32.
+    """Reads the tensors of a state dict as contiguous float32.
 
     Raises:
         ValueError: An entry is no ordinary floating tensor, or the tensors are larger than the file: a few bytes

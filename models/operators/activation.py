@@ -25,15 +25,8 @@ def leaky_relu_(x: Tensor) -> Tensor:
 def modulated_activation(x: Tensor, scale: Tensor, noise: Tensor, strength: Tensor, bias: Tensor) -> Tensor:
     """Leaky ReLU of cat(x · scale, noise · strength) + bias, in as few passes over memory as there can be.
 
-    Args:
-        x: [N, C, H, W] in channels_last layout.
-        scale: [N, C, 1, 1].
-        noise: [N, C, H, W].
-        strength: [1].
-        bias: [2C].
-
-    Returns:
-        [N, 2C, H, W].
+    x [N, C, H, W] in channels_last layout, scale [N, C, 1, 1], noise [N, C, H, W], strength [1] and bias [2C] give [N,
+    2C, H, W].
     """
     if torch.compiler.is_compiling():
         both = torch.cat([x * scale, noise * strength], dim=1) + bias[:, None, None]

@@ -68,16 +68,8 @@ def convolve(
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, or `conv_transpose2d`, in channels_last layout.
 
-    Args:
-        x: [N, I, H, W].
-        weight: [O, I, K, K]; [I, O, K, K] if transposed.
-        bias: [O].
-        stride: In pixels.
-        padding: In pixels, as the two PyTorch functions count it.
-        transposed: The transpose of a convolution.
-
-    Returns:
-        [N, O, H', W'], in autocast's precision where that is on.
+    Maps [N, I, H, W] with weight [O, I, K, K], [I, O, K, K] if transposed, and bias [O] to [N, O, H', W'], in
+    autocast's precision where that is on; stride and padding in pixels, as the two PyTorch functions count it.
     """
     if torch.compiler.is_compiling():  # which makes gradients of its own, to be differentiated once
         compute = F.conv_transpose2d if transposed else F.conv2d

@@ -10,12 +10,7 @@ _LINE = (1.0, 3.0, 3.0, 1.0)
 
 
 class LowPass(nn.Module):
-    """Depthwise FIR filter.
-
-    Args:
-        channels: C.
-        padding: Zeros around the input, in pixels, 0 to 3.
-        gain: Sum of the kernel.
+    """Depthwise FIR filter of C channels; padding with zeros, 0 to 3 pixels; gain is the sum of the kernel.
 
     Source: StyleGAN2 (arXiv 1912.04958) appendix B; outer product of [1, 3, 3, 1].
     """
@@ -36,10 +31,7 @@ class LowPass(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves height and width: FIR filter with sum 1, then every second pixel.
-
-    Args:
-        channels: C.
+    """Halves height and width of C channels: FIR filter with sum 1, then every second pixel.
 
     Source: StyleGAN2 (arXiv 1912.04958), skip connections of the residual discriminator.
     """
@@ -59,10 +51,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width: zeros between the pixels, then the FIR filter with gain 4.
-
-    Args:
-        channels: C.
+    """Doubles height and width of C channels: zeros between the pixels, then the FIR filter with gain 4.
 
     Source: StyleGAN2 (arXiv 1912.04958), skip connections of the generator.
     """

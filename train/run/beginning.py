@@ -76,7 +76,7 @@ def begin_or_continue(
 
     Raises:
         ValueError: The folder holds a run with another configuration or other photographs, training without its record,
-        no run but files with the names of a run's, or damaged checkpoints only.
+            no run but files with the names of a run's, or damaged checkpoints only.
     """
     if not is_first_process:
         return Start(sound_checkpoint(folder)[0], False)

@@ -53,7 +53,8 @@ class Photographs:
 
 
 def open_photographs(settings: FaceSettings) -> Photographs:
-    """Lists the sets of a run and pairs them; FileNotFoundError or ValueError where one is missing or cannot be used."""
+    """Lists the sets of a run and pairs them; FileNotFoundError or ValueError where one is missing or cannot be
+    used."""
     faces, num_held_out, names = open_faces(settings.faces), settings.num_validation_faces, settings.names
     real = None if settings.real_faces is None else open_faces(settings.real_faces)
     degraded = None
@@ -95,7 +96,8 @@ class FacesDataModule(LightningDataModule):
         self.broken = BrokenFaces(self.faces, run.folder / "broken_faces.jsonl", settings.max_broken_share)
 
     def description(self, recorded: Mapping[str, str]) -> dict[str, str]:
-        """What identifies the data of a run; files of the sizes and times that were recorded before are not read again."""
+        """What identifies the data of a run; files of the sizes and times that were recorded before are not
+        read again."""
         described = {
             "faces": str(self.settings.faces),
             "num_faces": str(len(self.faces)),

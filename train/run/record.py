@@ -156,7 +156,8 @@ def only_command(folder: Path) -> Iterator[None]:
     flock, filelock says so and keeps a file with the process's number instead, which it removes if that is gone.
 
     Raises:
-        BlockingIOError: Another command is inside. OSError: The folder cannot be written to.
+        BlockingIOError: Another command is inside.
+        OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -29,8 +29,8 @@ def verify(run: Path, num_images: int | None = None) -> bool:
     is equal and what differs; returns whether all is equal bit for bit.
 
     Raises:
-        FileNotFoundError: The folder holds no run. ValueError: The run cannot be repeated, or nothing of it can be
-        compared.
+        FileNotFoundError: The folder holds no run.
+        ValueError: The run cannot be repeated, or nothing of it can be compared.
     """
     config, record = read_config(run), read_record(run)
     batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]

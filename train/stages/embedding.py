@@ -55,8 +55,8 @@ def start_networks(
         What came from where, for the log.
 
     Raises:
-        FileNotFoundError: There is no such file. ValueError: The file holds another architecture, or misses the
-        discriminator.
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds another architecture, or misses the discriminator.
     """
     stored = None if path is None else read_checkpoint(path)
     if stored is None:
