@@ -101,13 +101,8 @@ class NamedModel:
 
 
 def read_variants(words: Sequence[str]) -> dict[str, list[NamedModel]]:
-    """Reads arguments such as `runs/a`, `gpen.onnx` or `concat=runs/a,runs/b`.
-
-    Args:
-        words: `[NAME=]PATH[,PATH…]`, one per variant; a name is that of the run's folder or file if none is given.
-
-    Returns:
-        Name of the variant to its members; one per path.
+    """Reads arguments `[NAME=]PATH[,PATH…]`, one per variant, such as `runs/a`, `gpen.onnx` or `concat=runs/a,runs/b`;
+    a name is that of the run's folder or file if none is given. Gives name to members, one per path.
 
     Raises:
         FileNotFoundError: There is nothing at a path, or no run in a folder.

@@ -47,14 +47,8 @@ class Slot:
 
 
 def share_machine(num_slots: int) -> list[Slot]:
-    """Divides the cores this process may use, and the GPUs it sees, evenly.
-
-    Args:
-        num_slots: Runs at a time.
-
-    Raises:
-        ValueError: There are fewer cores, or fewer GPUs where there are GPUs, than runs.
-    """
+    """Divides the cores this process may use, and the GPUs it sees, evenly among so many runs at a time; ValueError
+    where there are fewer cores, or fewer GPUs where there are GPUs, than runs."""
     cores = sorted(os.sched_getaffinity(0))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = [str(index) for index in range(torch.cuda.device_count())]
@@ -84,15 +78,11 @@ SECONDS_TO_FIRST_REPORT, REPORT_SECONDS = 15.0, 60.0
 
 @dataclass
 class Execution:
-    """Carries out what is not done yet.
+    """Carries out what is not done yet, of runs in an order in which each finds its start done, one at a time in each
+    slot.
 
     Several of these, on one machine or on many that share the folder, divide the runs among themselves: each takes a
     run whose start is done and whose lock is free. A lock falls with its process.
-
-    Args:
-        runs: In an order in which each finds its start done.
-        slots: One run at a time each.
-        print_line: Prints a line.
     """
 
     runs: Sequence[PlannedRun]

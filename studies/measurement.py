@@ -43,12 +43,8 @@ class MeasurementSettings:
     """How names of stored degraded versions differ from those of faces, such as ['{}x4']."""
 
     def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> FacePairs:
-        """The faces under one of the degradations.
-
-        Raises:
-            FileNotFoundError: There is no such degradation.
-            ValueError: It cannot be used.
-        """
+        """The faces under one of the degradations; FileNotFoundError or ValueError where there is none such or it is
+        wrong."""
         opened = open_degradation(degradation)
         if isinstance(opened, str):
             is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
@@ -57,11 +53,8 @@ class MeasurementSettings:
         return FacePairs(faces, resolution, opened, max_faces=self.max_faces, names=self.names)
 
     def preset_names(self) -> dict[str, str]:
-        """The degradations by the short names of tables and folders.
-
-        Raises:
-            ValueError: None is given, or two have the same short name.
-        """
+        """The degradations by the short names of tables and folders; ValueError where there is none, or two share a
+        name."""
         names = {Path(degradation).stem: degradation for degradation in self.degradations}
         if not names or len(names) < len(self.degradations):
             raise ValueError(
@@ -77,21 +70,17 @@ def evaluate_restorer(
     folder: Path,
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Measures a restorer and writes metrics.json, per_image.csv and best_worst.png.
+    """Measures a restorer and writes metrics.json, per_image.csv and best_worst.png, replacing earlier results.
 
     Args:
         restorer: Read from the checkpoint.
         checkpoint: Its file, which the protocol names by its checksum.
         evaluator: On what; may have measured others before.
-        folder: To write into; earlier results are replaced.
+        folder: To write into.
         on_progress: Called with the number of faces done after each batch.
-
-    Returns:
-        What was written.
 
     Raises:
         ValueError: A face cannot be read, or the restored faces cannot be compared with their targets.
-        OSError: The results cannot be written.
     """
     evaluation = evaluator.evaluate(restorer, on_progress=on_progress)
     named = replace(evaluation.protocol, model=restorer.description, model_sha256=file_digest(checkpoint))
@@ -101,17 +90,9 @@ def evaluate_restorer(
 
 
 class Measurer:
-    """Measures one network after another; faces, degraded images and the networks of metrics are loaded once.
-
-    Args:
-        faces: Folder or zip of clean aligned faces.
-        settings: How to measure.
-        on_step: Told how many faces are done of those that were expected.
-
-    Raises:
-        FileNotFoundError: There are no such faces or presets.
-        ValueError: They are damaged.
-    """
+    """Measures one network after another on clean aligned faces; these, degraded images and the networks of metrics are
+    loaded once. `on_step` is told how many faces are done of those that were expected. Raises FileNotFoundError or
+    ValueError where faces or presets are missing or damaged."""
 
     def __init__(self, faces: Path, settings: MeasurementSettings, on_step: OnStep = ignore_step) -> None:
         self.settings = settings
@@ -125,11 +106,7 @@ class Measurer:
         self._evaluators: dict[tuple[str, int, torch.device], Evaluator] = {}
 
     def expect(self, networks: Mapping[Path, Path]) -> None:
-        """Notes what will be measured, for the time left.
-
-        Args:
-            networks: Folder of results, as for `measure`, to the checkpoint.
-        """
+        """Notes what will be measured, folder of results to checkpoint, for the time left."""
         missing = [name for folder, checkpoint in networks.items() for name in self._missing(checkpoint, folder)]
         self._num_done, self._num_expected = 0, len(missing) * self._num_faces
 
@@ -140,12 +117,8 @@ class Measurer:
         seed, metrics and number of faces. A metric that was unavailable then is not tried again; remove the folder for
         that. SIGTERM ends as Ctrl-C does: locks and unfinished files go, what is complete stays.
 
-        Args:
-            checkpoint: What restores.
-            folder: Gets one folder for each degradation, named like its preset.
-
         Returns:
-            Short name of the degradation to the folder of its results.
+            Short name of the degradation to the folder of its results, in the folder that was given.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.

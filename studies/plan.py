@@ -140,16 +140,8 @@ class PlannedMember:
 
 
 def plan_members(study: Study, conditions: Conditions, variants: Sequence[str] = ()) -> list[PlannedMember]:
-    """Plans a study; seeds on the outside, so that a study that is stopped has compared all variants.
-
-    Args:
-        study: What to answer.
-        conditions: With what.
-        variants: Only these; none for all.
-
-    Raises:
-        ValueError: A config or option is wrong; the variant is named.
-    """
+    """Plans a study, of all variants unless some are named; seeds on the outside, so that a study that is stopped has
+    compared all. Raises ValueError, with the name of the variant, where a config or option is wrong."""
     planner = _Planner(study, conditions)
     names = variants or tuple(study.variants)
     unknown = set(names) - set(study.variants)

@@ -35,12 +35,7 @@ class StageRecord:
 
 
 def stage_records(member: Member) -> dict[str, StageRecord]:
-    """Reads the records of all stages of a member.
-
-    Raises:
-        FileNotFoundError: A folder holds no run.
-        ValueError: A record is damaged.
-    """
+    """Reads the records of all stages of a member; FileNotFoundError or ValueError where one is missing or damaged."""
     read = {stage: (read_config(run), read_record(run)) for stage, run in member.runs.items()}
     starts = [config.get("model", {}).get("init_args", {}).get("start") for config, _ in read.values()]
     used = [member.checkpoint, *(Path(start) for start in starts if start)]
@@ -60,15 +55,8 @@ def _stage_record(run: Path, config: dict[str, Any], record: dict[str, Any], use
 
 
 def training_seconds(rows: Mapping[int, Mapping[str, float]], images_seen: int) -> tuple[float | None, str]:
-    """Time from the speeds in train.csv.
-
-    Args:
-        rows: Of train.csv by images seen; each holds the speed since the row before it, or since its session began.
-        images_seen: Up to where.
-
-    Returns:
-        Seconds, and what of them was extrapolated; None without any row.
-    """
+    """Time up to an image from the speeds in train.csv, each of them since the row before it or since its session
+    began: seconds, None without any row, and what of them was extrapolated."""
     seconds, before = 0.0, 0
     for images, row in rows.items():
         if images <= images_seen and row.get("speed/images_per_second"):
@@ -129,14 +117,8 @@ def public_config(config: Any) -> Any:
 
 
 def differing_settings(records: Mapping[str, Mapping[str, StageRecord]]) -> list[list[str]]:
-    """Settings that are not the same in all variants.
-
-    Args:
-        records: Name of the variant to the stages of its first member.
-
-    Returns:
-        Rows of stage and option in words, then one value per variant.
-    """
+    """Settings that are not the same in all variants, of which each has the stages of its first member: rows of stage
+    and option in words, then one value per variant."""
     flat = {variant: _flat_stages(stages) for variant, stages in records.items()}
     names = dict.fromkeys(name for settings in flat.values() for name in settings)
     rows = []

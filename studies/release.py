@@ -96,11 +96,8 @@ class Release:
 
 
 def publish(release: Release, overwrite: bool) -> None:
-    """Writes the release files, their cards and pictures, and prints the cards.
-
-    Raises:
-        ValueError, OSError: A run holds no checkpoint, the folder holds files already, or they are too large.
-    """
+    """Writes the release files, their cards and pictures, and prints the cards. Raises ValueError or OSError where a
+    run holds no checkpoint, the folder holds files already, or they are too large."""
     check_output_folder(release.output, overwrite, release.faces)
     runs = {"prior": release.prior, "gpen": release.restoration_run}
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
@@ -252,16 +249,9 @@ def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
 
 @torch.no_grad()
 def kinds_picture(restorer: GPEN, prior: Prior, discriminator: Discriminator) -> Picture:
-    """Shows eight kinds of degradation, on faces that the prior draws, so that no photograph is shown.
-
-    Args:
-        restorer: Restores them, [N, 3, R, R].
-        prior: Draws them; those that its discriminator takes for photographs are taken.
-        discriminator: Of the prior.
-
-    Returns:
-        [H, W, 3]; one kind a row, in two blocks of degraded | restored | target with PSNR in dB below.
-    """
+    """Shows eight kinds of degradation on faces that the prior draws and its discriminator takes for photographs, so
+    that no photograph is shown: [H, W, 3], one kind a row, in two blocks of degraded | restored | target with PSNR in
+    dB below."""
     drawn = sample(prior, SEED, range(NUM_DRAWN_TO_CHOOSE_FROM), "kinds", truncation=TRUNCATION)
     logits = torch.cat([discriminator(faces).logits for faces in drawn.split(NUM_PICTURED)])
     target = uint8_to_model(model_to_uint8(drawn[logits.argsort(descending=True)[: len(KINDS)]]))

@@ -216,15 +216,8 @@ class Difference:
 
 
 def find_differences(results: Results, reference: str) -> list[Difference]:
-    """Compares every variant with the reference, under every degradation and in every metric that has values per face.
-
-    Args:
-        results: Of `read_results`.
-        reference: Name of a variant; the list is empty if it was not measured.
-
-    Returns:
-        The differences, by degradation, variant and metric.
-    """
+    """Compares every variant with the reference, under every degradation and in every metric that has values per face:
+    by degradation, variant and metric; none if the reference was not measured."""
     found = []
     for degradation, table in results.items():
         for variant, measured in table.items():

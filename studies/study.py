@@ -49,11 +49,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A file of configs/ablations.
-
-    Raises:
-        ValueError: Something does not fit together; all problems are named.
-    """
+    """A file of configs/ablations. Raises ValueError where something does not fit together; all problems are named."""
 
     question: str
     """What is to be found out."""
@@ -97,18 +93,8 @@ class Study:
 
 
 def read_study(path: Path) -> Study:
-    """Reads a study.
-
-    Args:
-        path: YAML file.
-
-    Returns:
-        The study, with existing config files and presets.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a study.
-    """
+    """Reads a study from a YAML file, with existing config files and presets; FileNotFoundError or ValueError where
+    there is no such file or it is no study."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no study {path}; the ones that come along are in configs/ablations")
     content = read_yaml(path)

@@ -9,14 +9,8 @@ from pathlib import Path
 
 
 def write_absolute_lists(bundle: Path) -> list[Path]:
-    """Writes the absolute lists of a bundle and returns their paths.
-
-    Args:
-        bundle: Folder of the bundle.
-
-    Raises:
-        FileNotFoundError: A listed file, or every list, is missing.
-    """
+    """Writes the absolute lists of a bundle's folder and returns their paths; FileNotFoundError where a listed file, or
+    every list, is missing."""
     lists = sorted(bundle.rglob("datalist.txt"))
     if not lists:
         raise FileNotFoundError(f"there is no datalist.txt below {bundle}; run the script in the bundle's folder")

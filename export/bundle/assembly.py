@@ -60,13 +60,10 @@ def export_bundle(
     Args:
         checkpoint: Any file that `models.load_generator` reads.
         output: Folder of the bundle.
-        compare_on: Faces to compare, calibrate and measure on; None takes the default, smooth synthetic images.
-        settings: What the bundle holds; None takes the default, float artefacts only.
+        compare_on: Faces to compare, calibrate and measure on; None for smooth synthetic images.
+        settings: What the bundle holds; None for float artefacts only.
         overwrite: Replace the files of a bundle that is there already; other files in the folder stay.
         on_step: Told what goes on and how far it is.
-
-    Returns:
-        What report.json holds.
 
     Raises:
         ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.

@@ -39,11 +39,7 @@ BUNDLE_NAMES = (
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What a bundle holds beside the float artefacts, and how it is made.
-
-    Raises:
-        ValueError: The values contradict each other.
-    """
+    """What a bundle holds beside the float artefacts, and how it is made."""
 
     precisions: tuple[Precision, ...] = ("float32",)
     """`float32` is always there; `fp16` and `int8` add what the VACC compiler needs for them, and their figures."""

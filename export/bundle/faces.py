@@ -113,11 +113,7 @@ TRAINED_ON = "the network was trained on the faces that it is measured on"
 
 
 def training_record(checkpoint: Path) -> Mapping[str, Any] | None:
-    """What the run that a checkpoint lies in says of its faces; None where no run's record is there.
-
-    Raises:
-        ValueError: The record is damaged.
-    """
+    """What the run that a checkpoint lies in says of its faces; None where no run's record is there."""
     run = next((folder for folder in checkpoint.parents[:2] if (folder / "run.json").is_file()), None)
     return None if run is None else read_record(run)["data"]
 
@@ -138,22 +134,9 @@ def known_to_training(faces: FaceFiles, record: Mapping[str, Any] | None) -> tup
 def split_faces(
     faces: FaceFiles, ranges: DegradationRanges, seed: int, resolution: int, num_calibration: int, num_evaluation: int
 ) -> tuple[PairBatch | None, PairBatch]:
-    """Degrades the first faces for calibration and the last ones for evaluation.
-
-    Args:
-        faces: Clean faces.
-        ranges: Of the degradation.
-        seed: Of the degradation.
-        resolution: R in pixels.
-        num_calibration: At most so many, and at most half of all; 0 for none.
-        num_evaluation: At most so many of the others.
-
-    Returns:
-        Calibration (None for none) and evaluation faces; no photograph is in both.
-
-    Raises:
-        ValueError: There are too few faces, or one cannot be read.
-    """
+    """Degrades the first clean faces, at most so many and at most half of all (None for 0), for calibration and the
+    last ones for evaluation; no photograph is in both. Raises ValueError where there are too few faces, or one cannot
+    be read."""
     if num_calibration and len(faces) < 2:
         raise ValueError(
             f"{faces.path} must hold at least two faces, one to calibrate and one to measure on; it holds one"
@@ -196,15 +179,8 @@ def read_calibration(folder: Path, resolution: int, expected: PairBatch) -> tupl
 
 
 def sharpness_warnings(calibration: Tensor, expected: PairBatch) -> tuple[str, ...]:
-    """Says so if calibration faces are as sharp as clean ones.
-
-    Args:
-        calibration: uint8 [N, 3, R, R].
-        expected: Degraded and clean faces of the same resolution.
-
-    Returns:
-        One sentence with the measured distributions, or none.
-    """
+    """Says so, with the measured distributions, if calibration faces, uint8 [N, 3, R, R], are as sharp as clean ones
+    and not as the degraded ones beside these."""
     measured, degraded, clean = (sharpness(x) for x in (calibration, expected.degraded, expected.target))
     medians = [float(x.log().median()) for x in (measured, degraded, clean)]
     if abs(medians[0] - medians[2]) >= abs(medians[0] - medians[1]):
@@ -220,12 +196,7 @@ def sharpness_warnings(calibration: Tensor, expected: PairBatch) -> tuple[str, .
 
 
 def enlarged_warnings(faces: FaceFiles, resolution: int) -> tuple[str, ...]:
-    """Says so if calibration faces are smaller than the network's images, so that they are blurred before degradation.
-
-    Args:
-        faces: Clean faces to calibrate on.
-        resolution: R in pixels.
-    """
+    """Says so if clean calibration faces are smaller than R, so that they are blurred before degradation."""
     sizes = [faces.read(index).size for index in range(len(faces))]
     small = [size for size in sizes if min(size) < resolution]
     if not small:
@@ -238,26 +209,16 @@ def enlarged_warnings(faces: FaceFiles, resolution: int) -> tuple[str, ...]:
 
 
 def sharpness(images: Tensor) -> Tensor:
-    """Root mean square of the Laplacian of the brightness in [0, 1]: the energy of the finest detail.
-
-    Args:
-        images: uint8 [N, 3, R, R].
-
-    Returns:
-        [N], at least 1e-6 so that it has a logarithm.
-    """
+    """Root mean square of the Laplacian of the brightness in [0, 1] of uint8 [N, 3, R, R], the energy of the finest
+    detail: [N], at least 1e-6 so that it has a logarithm."""
     brightness = images.float().mean(dim=1, keepdim=True) / 255
     kernel = brightness.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     return F.conv2d(brightness, kernel).square().mean(dim=(1, 2, 3)).sqrt().clamp_min(1e-6)
 
 
 def write_inputs(bundle: Path, name: str, faces: PairBatch) -> list[str]:
-    """Writes degraded faces as PNG, as npz for vamp (uint8 RGB [3, R, R]) and the list of the latter.
-
-    Args:
-        bundle: Folder of the bundle.
-        name: Folder of the set in it.
-        faces: What to write.
+    """Writes degraded faces into a folder of the bundle as PNG, as npz for vamp (uint8 RGB [3, R, R]) and the list of
+    the latter.
 
     Returns:
         Stem of each file, in order: the face's name without folders and suffix, numbered where two are equal.

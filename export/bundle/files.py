@@ -51,18 +51,7 @@ COUNTING = (
 def write_bundle_files(
     folder: Path, report: ExportReport, faces: BundleFaces, forms: PrecisionForms, settings: ExportSettings
 ) -> None:
-    """Writes settings, faces, layer map and reports.
-
-    Args:
-        folder: Of the bundle, with the networks in it.
-        report: What was measured.
-        faces: Of the bundle.
-        forms: The network in every precision.
-        settings: What was asked for.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
+    """Writes settings, faces, layer map and reports into the folder of a bundle, beside the networks."""
     _write_golden(folder, faces, forms)
     calibrated_on = faces.calibrated_on
     if calibrated_on is not None:
@@ -155,7 +144,7 @@ def compile_settings(
     images_folder: str | None = None,
     num_images: int = 0,
 ) -> str:
-    """Writes the settings of `vamc compile`, to be run in the bundle's folder.
+    """Writes the settings of `vamc compile`, to be run in the bundle's folder, as YAML.
 
     Args:
         name: Of the compiled model.
@@ -166,9 +155,6 @@ def compile_settings(
         excluded: Numbers of the convolutions that stay in fp16, see `export.static.graph`.
         images_folder: PNG files to calibrate on, relative to the bundle; needed for int8.
         num_images: How many they are.
-
-    Returns:
-        YAML.
     """
     shape = [1, 3, resolution, resolution]
     settings: dict[str, Any] = {

@@ -32,13 +32,7 @@ ZOO_HEADER = ("Models", "Flops(G)", "Params(M)", "PSNR(dB)", "SSIM", "Shapes")
 
 
 def bundle_page(report: ExportReport, faces: BundleFaces, forms: PrecisionForms) -> Report:
-    """Writes the page.
-
-    Args:
-        report: What was measured.
-        faces: Of the bundle, for the pictures.
-        forms: The network in every precision.
-    """
+    """Writes the page of what was measured, with pictures of the faces."""
     page = Report(f"Export of {report.checkpoint}")
     page.add_paragraph(
         f"GPEN for {report.resolution}×{report.resolution} pixels, channel multiplier "
@@ -201,14 +195,8 @@ def _add_cost(page: Report, report: ExportReport) -> None:
 
 
 def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
-    """Draws what each convolution costs.
-
-    Args:
-        sensitivity: Of all convolutions, in the order of execution.
-
-    Returns:
-        SVG with the drops in PSNR on the left and the distance to the float network's images on the right.
-    """
+    """Draws what each convolution costs, in the order of execution: SVG with the drops in PSNR on the left and the
+    distance to the float network's images on the right."""
     names = [row.name for row in sensitivity]
     places = range(len(names))
     figure = Figure(figsize=(9, 1.2 + 0.19 * len(names)), layout="constrained")

@@ -57,19 +57,8 @@ class PrecisionForms:
 def make_forms(
     folder: Path, generator: GPEN, network: StaticGPEN, faces: BundleFaces, settings: ExportSettings, on_step: OnStep
 ) -> PrecisionForms:
-    """Restores the evaluation faces in every precision and writes the artefacts of int8.
-
-    Args:
-        folder: Of the bundle.
-        generator: The trained network.
-        network: Its static form.
-        faces: Of the bundle.
-        settings: Precisions and how int8 is chosen.
-        on_step: Told what goes on and how far it is.
-
-    Raises:
-        ValueError: An artefact of int8 differs from what was simulated.
-    """
+    """Restores the evaluation faces in every precision and writes the artefacts of int8 into the bundle's folder.
+    Raises ValueError where one of these differs from what was simulated."""
     degraded, layers = uint8_to_model(faces.evaluation.degraded), map_layers(network)
     restored = {"float32": restore_images(network, degraded, "restoring in float32", on_step, BATCH_SIZE)}
     golden_forms = {"float32": "float32"}

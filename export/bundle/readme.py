@@ -119,15 +119,8 @@ shows another number of convolutions than the {num_convolutions} here; then map 
 
 
 def readme_text(report: ExportReport, num_convolutions: int) -> str:
-    """Writes the README of a bundle.
-
-    Args:
-        report: On the bundle.
-        num_convolutions: How many layers have a number.
-
-    Returns:
-        Markdown; its Python blocks, run one after the other in the bundle beside a `face.png`, restore it.
-    """
+    """Writes the README of a bundle, of which so many layers have a number, in Markdown; its Python blocks, run one
+    after the other in the bundle beside a `face.png`, restore it."""
     resolution = report.resolution
     shape = f"[1, 3, {resolution}, {resolution}]"
     integer_rows = ""

@@ -92,12 +92,8 @@ class CardEvaluation:
 
 
 def read_bundle(folder: Path) -> GoldenBundle:
-    """Reads the golden faces of a bundle.
-
-    Raises:
-        FileNotFoundError: The folder is no complete bundle.
-        ValueError: A file in it is damaged.
-    """
+    """Reads the golden faces of a bundle; FileNotFoundError where the folder is no complete bundle, ValueError where a
+    file in it is damaged."""
     if not (folder / REPORT_NAME).is_file():
         raise FileNotFoundError(f"{folder} must be a complete bundle, it has no {REPORT_NAME}; export it again")
     try:
@@ -121,16 +117,8 @@ def read_bundle(folder: Path) -> GoldenBundle:
 
 
 def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -> CardEvaluation:
-    """Compares images with the golden ones.
-
-    Args:
-        bundle: What they should be.
-        precision: Of the card.
-        outputs: What it made, [N, 3, R, R] in the order of the golden faces.
-
-    Raises:
-        ValueError: The bundle was not exported for that precision.
-    """
+    """Compares what the card made in a precision, [N, 3, R, R] in the order of the golden faces, with what it should
+    have made. Raises ValueError where the bundle was not exported for that precision."""
     if precision not in bundle.outputs:
         raise ValueError(
             f"the bundle holds {', '.join(bundle.precisions)}, got {precision}; export it with that precision"
@@ -157,19 +145,8 @@ def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -
 
 
 def likely_faults(bundle: GoldenBundle, precision: Precision, outputs: Tensor, on_step: OnStep) -> list[Suspect]:
-    """Ranks the layers of the bundle's network by how much of a card's error each explains alone.
-
-    Args:
-        bundle: What the outputs should be.
-        precision: Of the card; its expected outputs are the reference.
-        outputs: What it made, [N, 3, R, R].
-        on_step: Told what goes on and how far it is.
-
-    Returns:
-        Suspects, the likeliest first.
-
-    Raises:
-        ValueError: Fewer than two outputs are finite and differ.
+    """Ranks the layers of the bundle's network, the likeliest first, by how much of a card's error each explains alone;
+    `outputs` is what the card made, [N, 3, R, R]. Raises ValueError where fewer than two of them are finite and differ.
     """
     error = outputs - bundle.outputs[precision]
     usable = torch.isfinite(error).flatten(1).all(dim=1).nonzero()[:NUM_FAULT_FACES, 0]

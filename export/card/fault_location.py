@@ -54,7 +54,8 @@ def locate_fault(
     signatures: Mapping[str, Tensor] | None = None,
     on_step: OnStep = ignore_step,
 ) -> list[Suspect]:
-    """Ranks the layers by how much of an error each explains alone.
+    """Ranks the layers by how much of an error each explains alone: one suspect for every layer and cause, the
+    likeliest first.
 
     Args:
         network: As it should compute.
@@ -63,9 +64,6 @@ def locate_fault(
         error: What the card made less what it should have made, [N, 3, R, R].
         signatures: By the name of a layer, the error of the network with that layer alone in int8, [N, 3, R, R].
         on_step: Told what goes on and how far it is.
-
-    Returns:
-        Suspects, the likeliest first; one for every layer and cause.
 
     Raises:
         ValueError: There are fewer than two faces, or the error is not finite or zero.

@@ -36,15 +36,7 @@ COMPILER_OPSET = 11
 
 
 def write_torchscript(path: Path, network: StaticGPEN) -> None:
-    """Traces a network for one image: float32 [1, 3, R, R] named `input` to one tensor.
-
-    Args:
-        path: Target.
-        network: The static form, on the CPU.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Traces a static network on the CPU for one image: float32 [1, 3, R, R] named `input` to one tensor."""
     with accepted_deprecations(), torch.no_grad():
         # The parity check compares far more than the tracer's own repetition would.
         traced = torch.jit.trace(network, _example(network.architecture), check_trace=False)
@@ -56,17 +48,10 @@ def write_torchscript(path: Path, network: StaticGPEN) -> None:
 
 
 def write_onnx(path: Path, network: StaticGPEN, opset: int = DEFAULT_OPSET, dynamic_batch: bool = False) -> None:
-    """Writes a network for one image as ONNX: float32 [1, 3, R, R] named `input` to `output`.
+    """Writes a static network on the CPU for one image as ONNX: float32 [1, 3, R, R] named `input` to `output`.
 
-    Args:
-        path: Target.
-        network: The static form, on the CPU.
-        opset: Version of the operator set, within `OPSET_RANGE`.
-        dynamic_batch: The file takes any number of images, [batch, 3, R, R].
-
-    Raises:
-        ValueError: The opset is out of range.
-        OSError: The file cannot be written.
+    With `dynamic_batch` the file takes any number, [batch, 3, R, R]. Raises ValueError where the opset is not within
+    `OPSET_RANGE`.
     """
     check_opset(opset)
     with replacing(path) as temporary:
@@ -163,19 +148,8 @@ class ImageDifference:
 
 
 def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
-    """Makes the inputs to compare on.
-
-    Args:
-        settings: Which ones.
-        resolution: R in pixels.
-
-    Returns:
-        [N, 3, R, R] float32 in [-1, 1].
-
-    Raises:
-        FileNotFoundError: There is no such folder or preset.
-        ValueError: The folder holds no faces, a face cannot be read, or the preset is wrong.
-    """
+    """Makes the inputs to compare on, [N, 3, R, R] float32 in [-1, 1]; FileNotFoundError or ValueError where a folder
+    or preset is missing or wrong."""
     if settings.faces is None:
         return _smooth_images(settings, resolution)
     faces, ranges = open_faces(settings.faces), load_preset(settings.degradation)
@@ -186,15 +160,8 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
 def restore_images(
     restore: Callable[[Tensor], Tensor], images: Tensor, words: str, on_step: OnStep = ignore_step, batch_size: int = 1
 ) -> Tensor:
-    """Restores images, a few at a time.
-
-    Args:
-        restore: Maps [n, 3, R, R] in [-1, 1] to restored images of the same shape.
-        images: [N, 3, R, R] in [-1, 1].
-        words: What this is, for `on_step`.
-        on_step: Told how many images are done.
-        batch_size: How many at a time; artefacts are compared on one, as compilers take them.
-    """
+    """Restores images [N, 3, R, R] in [-1, 1], a few at a time; artefacts are compared on one, as compilers take them.
+    `on_step` is told how many are done of what the words name."""
     restored = []
     for number, batch in enumerate(images.split(batch_size)):
         on_step(words, number * batch_size, len(images))

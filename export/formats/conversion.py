@@ -153,23 +153,15 @@ def psnr(images: Tensor, expected: Tensor) -> float:
 
 
 def modules_beyond_half(ranges: Mapping[str, ValueRange]) -> list[str]:
-    """The modules of a static network that cannot compute in 16 bits, by the values they were seen to compute.
-
-    Args:
-        ranges: From `record_ranges`.
-    """
+    """The modules of a static network that cannot compute in 16 bits, by the values that `record_ranges` saw."""
     # A layer around an energy takes its root, whose epsilon is 0 in 16 bits.
     beyond = [name for name, values in ranges.items() if values.is_too_large or values.is_too_small]
     return sorted({*beyond, *(name.removesuffix(".energy") for name in beyond)})
 
 
 def to_half(model: onnx.ModelProto, kept: list[str]) -> onnx.ModelProto:
-    """Turns a float32 model into one that computes in 16 bits between a float32 input and a float32 output.
-
-    Args:
-        model: As `write_onnx` writes it; the names of its nodes are paths of modules.
-        kept: Modules whose own operations stay in float32.
-    """
+    """Turns a float32 model of `write_onnx`, the names of whose nodes are paths of modules, into one that computes in
+    16 bits between a float32 input and output; the operations of modules that are `kept` stay in float32."""
     folders = {f"/{name.replace('.', '/')}" if name else "" for name in kept}
     blocked = [node.name for node in model.graph.node if node.name.rpartition("/")[0] in folders]
     converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=blocked)

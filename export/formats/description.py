@@ -27,13 +27,8 @@ LICENCES = {
 
 
 def describe_checkpoint(path: Path) -> dict[str, str]:
-    """Says what a file is.
-
-    Args:
-        path: Any file that `models.read_checkpoint` or `inference.restorers.load_restorer` knows, or a run's folder.
-
-    Returns:
-        Name of a property to its value, in the order in which they are to be read.
+    """Says what a file that `models.read_checkpoint` or `inference.restorers.load_restorer` knows, or a run's folder,
+    is: name of a property to its value, in the order in which they are to be read.
 
     Raises:
         FileNotFoundError: There is no such file.

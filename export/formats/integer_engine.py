@@ -43,7 +43,6 @@ def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
     Raises:
         ValueError: The network upsamples by transposed convolutions, a grid has no step for its output, or its codes
             could overflow 16 bits.
-        OSError: The file cannot be written.
     """
     if network.upsampling != "pixel_shuffle":
         raise ValueError(

@@ -24,19 +24,11 @@ BATCH_SIZE = 8
 
 
 def learn_rounding(network: nn.Module, grids: Grids, faces: Tensor, num_iterations: int = 400) -> nn.Module:
-    """Replaces the weights of quantized convolutions by values on their grid.
+    """Replaces the weights of quantized convolutions by multiples of their step, in a copy of the network.
 
-    One convolution after another, with the inputs that the network quantized so far gives it, learns for each weight
-    whether to round up or down, so that its output comes closest to that of the float weight.
-
-    Args:
-        network: Stays as it is.
-        grids: Steps of the convolutions.
-        faces: Degraded faces, uint8 [N, 3, R, R].
-        num_iterations: Steps of Adam for each convolution.
-
-    Returns:
-        A copy whose weights are multiples of their step.
+    One convolution after another, with the inputs that the network quantized so far gives it on degraded faces, uint8
+    [N, 3, R, R], learns for each weight in so many steps of Adam whether to round up or down, so that its output comes
+    closest to that of the float weight.
 
     Source: AdaRound (arXiv 2004.10568) equations 21 to 25 and section 3.4 (asymmetric reconstruction).
     """
@@ -112,16 +104,11 @@ def _learned_codes(call: ConvolutionCall, x: Tensor, y: Tensor, step: Tensor, nu
 
 
 def correct_biases(network: nn.Module, grids: Grids, faces: Tensor) -> nn.Module:
-    """Subtracts from each bias the mean error of its channel; convolutions without bias get one.
+    """Subtracts from each bias the mean error of its channel, in a copy; convolutions without bias get one.
 
-    Args:
-        network: Stays as it is.
-        grids: Steps of the convolutions to correct.
-        faces: Degraded faces, uint8 [N, 3, R, R].
-
-    Returns:
-        A corrected copy. The error of a convolution is measured on the inputs that the quantized network gives it,
-        against what it would make of them in float, so that errors from further up are not corrected twice.
+    The error of a convolution on degraded faces, uint8 [N, 3, R, R], is measured on the inputs that the quantized
+    network gives it, against what it would make of them in float, so that errors from further up are not corrected
+    twice.
 
     Source: arXiv 1906.04721 section 4.2, with measured instead of derived means.
     """

@@ -29,15 +29,7 @@ class RescalingFactors:
 
 
 def rescale(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
-    """Applies factors to a copy of a network.
-
-    Args:
-        network: Stays as it is.
-        factors: Names or numbers that are missing mean 1.
-
-    Returns:
-        A network of the same function within float32's rounding.
-    """
+    """Applies factors (missing ones are 1) to a copy of a network, whose function stays within float32's rounding."""
     network = deepcopy(network)
     layers = dict(modulated_layers(network))
     for index, factor in factors.encoder.items():
@@ -56,13 +48,8 @@ def rescale(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
 
 
 def random_factors(network: StaticGPEN, deviation: float, seed: int = 0) -> RescalingFactors:
-    """Draws factors of all four kinds, log-normal, to see how well a quantizer copes with uneven channels.
-
-    Args:
-        network: To draw for.
-        deviation: Standard deviation of the factors' logarithm, at least 0.
-        seed: Of the drawing.
-    """
+    """Draws factors of all four kinds, log-normal with a standard deviation of the logarithm, to see how well a
+    quantizer copes with uneven channels."""
     random = torch.Generator().manual_seed(seed)
 
     def draw(number: int) -> Tensor:
@@ -179,16 +166,8 @@ _UNUSED = 1e-3
 
 
 def equalize(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
-    """Rescales a network so that its channels are even and its weights fill power-of-two ranges.
-
-    Args:
-        network: Stays as it is.
-        faces: Degraded faces, uint8 [N, 3, R, R].
-        share: See `models.quantization.channel_balance.balance`.
-
-    Returns:
-        A network of the same function.
-    """
+    """Rescales a copy of a network, whose function stays, so that its channels are even on degraded faces, uint8 [N, 3,
+    R, R], and its weights fill power-of-two ranges; the share is that of `models.quantization.balance`."""
     network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), share))
     ranges, features = calibration_ranges(network, faces, histograms=False), feature_factors(network, faces)
     inputs, outputs = decoder_factors(network, ranges, share)

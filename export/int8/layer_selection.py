@@ -71,21 +71,11 @@ def exclude_layers(
     budget: Budget,
     on_step: OnStep,
 ) -> dict[str, str]:
-    """Chooses convolutions to leave in float, greedily.
+    """Chooses convolutions to leave in float, greedily: reason by name.
 
     Those that lower the error most when they alone leave int8 come first, among those that still fit into the FLOPs.
     Each is kept only if the measured error falls; the choice ends when the budget is met or nothing is left that fits.
-
-    Args:
-        measure: From `measure_on`.
-        grids: Of all convolutions.
-        sensitivity: Of all convolutions.
-        flops: Of every layer of the network by name, linear ones included.
-        budget: When to stop.
-        on_step: Told what goes on and how far it is.
-
-    Returns:
-        Reason by name of each excluded convolution.
+    `flops` are those of every layer of the network by name, linear ones included.
     """
     total = sum(flops.values())
     left = budget.largest_float_flops * total - sum(number for name, number in flops.items() if name not in grids)
@@ -119,16 +109,7 @@ def measure_on(network: StaticGPEN, faces: PairBatch) -> Measure:
 
 
 def layer_sensitivity(measure: Measure, grids: Grids, on_step: OnStep) -> tuple[LayerSensitivity, ...]:
-    """Measures every convolution by itself.
-
-    Args:
-        measure: From `measurement`.
-        grids: Of all convolutions.
-        on_step: Told what goes on and how far it is.
-
-    Returns:
-        One for each convolution, in the order of `grids`.
-    """
+    """Measures every convolution of `grids`, in their order, by itself."""
     float_psnr = measure({}).psnr
     rows = []
     for number, (name, grid) in enumerate(grids.items()):

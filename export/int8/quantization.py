@@ -95,18 +95,15 @@ def quantize(
     on_step: OnStep,
     range_faces: Tensor | None = None,
 ) -> QuantizedNetwork:
-    """Quantizes a network after training.
+    """Quantizes a copy of a network after training; nothing is measured on faces that it was not chosen on.
 
     Args:
-        network: The static form; stays as it is.
+        network: The static form.
         layers: All of its layers, from `export.static.graph.map_layers`.
         calibration: Faces that ranges, biases and layers are chosen on.
         settings: How.
         on_step: Told what goes on and how far it is.
         range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
-
-    Returns:
-        The prepared network and its steps; nothing was measured on faces that it was not chosen on.
 
     Raises:
         ValueError: There are no calibration faces.

@@ -68,17 +68,8 @@ def convolution_names(network: nn.Module) -> dict[int, str]:
 
 @torch.no_grad()
 def restore_with(network: nn.Module, faces: Tensor, compute: Compute, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Restores faces while a function of ours computes every convolution.
-
-    Args:
-        network: Maps [N, 3, R, R] in [-1, 1] to the same.
-        faces: Degraded, uint8 [N, 3, R, R].
-        compute: Told name and operands of each convolution.
-        batch_size: Faces at a time.
-
-    Returns:
-        [N, 3, R, R], about [-1, 1].
-    """
+    """Restores degraded faces, uint8 [N, 3, R, R], to about [-1, 1] while a function of ours, told its name and
+    operands, computes every convolution of a network that maps [-1, 1] to the same."""
     names = convolution_names(network)
     images = []
     for batch in faces.split(batch_size):
@@ -88,16 +79,8 @@ def restore_with(network: nn.Module, faces: Tensor, compute: Compute, batch_size
 
 
 def calibration_ranges(network: nn.Module, faces: Tensor, histograms: bool = True) -> dict[str, ConvolutionRanges]:
-    """Watches every convolution of a network restore faces.
-
-    Args:
-        network: Maps [N, 3, R, R] in [-1, 1] to the same.
-        faces: Degraded faces, uint8 [N, 3, R, R].
-        histograms: Go over the faces once more to count values.
-
-    Returns:
-        Ranges by the name of the convolution, in the order of execution.
-    """
+    """Watches every convolution of a network restore degraded faces, uint8 [N, 3, R, R]: ranges by its name, in the
+    order of execution. Histograms go over the faces once more."""
     ranges: dict[str, ConvolutionRanges] = {}
 
     def measure(name: str, call: ConvolutionCall) -> Tensor:
@@ -143,17 +126,8 @@ Grids = Mapping[str, ConvolutionGrid]
 def choose_grids(
     network: nn.Module, ranges: Mapping[str, ConvolutionRanges], calibration: Calibration, target: Target
 ) -> dict[str, ConvolutionGrid]:
-    """Chooses the steps of every convolution.
-
-    Args:
-        network: With `ranges`' convolutions.
-        ranges: With histograms.
-        calibration: Where the ranges of activations end.
-        target: Whose arithmetic.
-
-    Returns:
-        One grid for each convolution in `ranges`.
-    """
+    """Chooses the steps of every convolution of the ranges, which come with histograms, for the arithmetic of a
+    target."""
     grids = {}
     for name, range_ in ranges.items():
         module = network.get_submodule(name)
@@ -169,16 +143,8 @@ def choose_grids(
 
 
 def simulate(network: nn.Module, grids: Grids, faces: Tensor) -> Tensor:
-    """Restores faces with the convolutions of `grids` in integers.
-
-    Args:
-        network: Maps [N, 3, R, R] in [-1, 1] to the same.
-        grids: Steps by name; without any the network itself runs.
-        faces: Degraded, uint8 [N, 3, R, R].
-
-    Returns:
-        [N, 3, R, R], about [-1, 1].
-    """
+    """Restores degraded faces, uint8 [N, 3, R, R], to about [-1, 1] with the convolutions of `grids` in integers;
+    without any the network itself runs."""
     return restore_with(network, faces, compute_in_integers(grids))
 
 
@@ -210,16 +176,8 @@ class Quality:
 
 
 def quality(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Quality:
-    """Measures restored faces.
-
-    Args:
-        restored: [N, 3, R, R], about [-1, 1].
-        target: Clean faces, uint8 [N, 3, R, R].
-        restored_by_float: What the float network made, as `restored`.
-
-    Returns:
-        Means over the faces; metrics as in `evaluation.image_metrics`.
-    """
+    """Measures restored faces, [N, 3, R, R], about [-1, 1], against clean ones, uint8, and what the float network made:
+    means."""
     images = model_to_uint8(restored.cpu())
     reference = model_to_uint8(restored_by_float.cpu())
     values = psnr(images, target), ssim(images, target), psnr(images, reference)

@@ -37,16 +37,8 @@ def module_of(node: fx.Node) -> str:
 
 
 def evaluate_graph(program: ExportedProgram, image: Tensor, observe: Observer) -> Tensor:
-    """Computes a graph operation by operation.
-
-    Args:
-        program: From `capture_graph`.
-        image: Degraded faces [N, 3, R, R] in [-1, 1].
-        observe: Sees every tensor where it arises and may put another in its place.
-
-    Returns:
-        Restored faces [N, 3, R, R].
-    """
+    """Computes a graph of `capture_graph` operation by operation: faces [N, 3, R, R] in [-1, 1] to restored ones.
+    `observe` sees every tensor where it arises and may put another in its place."""
     constants = constant_names(program)
     values: dict[fx.Node, Any] = {}
     readers = Counter({node: len(node.users) for node in program.graph.nodes})
@@ -95,17 +87,8 @@ class Layer:
 
 
 def map_layers(network: StaticGPEN) -> tuple[Layer, ...]:
-    """Lists the layers of a network as a compiler meets them.
-
-    Args:
-        network: The static form, on any device; its weights are not read.
-
-    Returns:
-        Every convolution and linear layer, from input to output.
-
-    Raises:
-        ValueError: A weight is computed at run time, so that a compiler could not quantize it.
-    """
+    """Lists every convolution and linear layer of a network on any device, from input to output, as a compiler meets
+    them. Raises ValueError where a weight is computed at run time, so that a compiler could not quantize it."""
     program = capture_graph(network)
     constants = constant_names(program)
     layers: list[Layer] = []
@@ -202,14 +185,7 @@ class Cost:
 
 def count_cost(architecture: Architecture, upsampling: Upsampling = "transposed") -> Cost:
     """Counts what the static form of a network computes for one image; without memory for weights or features.
-
-    Args:
-        architecture: Of the network.
-        upsampling: Form of the static network; PixelShuffle computes more.
-
-    Returns:
-        FLOPs, counted from the graph, and parameters, in all and by kind of layer.
-    """
+    PixelShuffle computes more than transposed convolutions."""
     with torch.device("meta"), torch.no_grad():
         generator = GPEN(architecture)
         layers = map_layers(StaticGPEN(generator, upsampling))

@@ -39,13 +39,8 @@ def simulate_half(network: StaticGPEN) -> Callable[[Tensor], Tensor]:
     """Rounds every constant, every input and the result of every operation to 16 bits.
 
     Sums inside a convolution stay in float32, as accelerators and mixed precision keep them. The epsilons of 1e-8
-    become 0, as on any device.
-
-    Args:
-        network: The static form, on the CPU, in float32.
-
-    Returns:
-        Degraded faces [N, 3, R, R] in [-1, 1] to restored faces, float32; infinite or no numbers after an overflow.
+    become 0, as on any device. The network, on the CPU in float32, restores [N, 3, R, R] in [-1, 1] to float32;
+    infinite or no numbers after an overflow.
     """
     program = capture_graph(network)
 
@@ -58,15 +53,8 @@ def simulate_half(network: StaticGPEN) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def record_ranges(network: StaticGPEN, images: Tensor) -> dict[str, ValueRange]:
-    """Records the values of every module while a network restores faces in float32.
-
-    Args:
-        network: The static form, on the CPU.
-        images: Degraded faces [N, 3, R, R] in [-1, 1], restored one by one.
-
-    Returns:
-        Ranges by the name of the module in which an operation stands, as they run; `` is the network's own.
-    """
+    """Records the values of every module while a network on the CPU restores faces [N, 3, R, R] in [-1, 1] one by one
+    in float32, by the name of the module in which an operation stands, as they run; `` is the network's own."""
     program = capture_graph(network)
     constants = constant_names(program)
     largest: dict[str, float] = {}
@@ -85,11 +73,8 @@ def record_ranges(network: StaticGPEN, images: Tensor) -> dict[str, ValueRange]:
 
 
 def half_risks(ranges: Mapping[str, ValueRange]) -> list[str]:
-    """What may go wrong in 16 bits, in one sentence each; nothing if all values are far from the limits.
-
-    Args:
-        ranges: From `record_ranges`.
-    """
+    """What may go wrong in 16 bits with ranges of `record_ranges`, in one sentence each; nothing if all are far from
+    the limits."""
     risks = []
     for name, values in ranges.items():
         if values.is_too_large:

@@ -30,11 +30,7 @@ ordinary convolutions with PixelShuffle, every one of which a compiler counts an
 
 
 class StaticEncoder(nn.Module):
-    """Constant form of `models.gpen.Encoder` without its linear layer.
-
-    Args:
-        encoder: The trained encoder.
-    """
+    """Constant form of `models.gpen.Encoder` without its linear layer."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -55,11 +51,7 @@ class StaticEncoder(nn.Module):
 
 
 class StaticMapping(nn.Module):
-    """Constant form of `models.mapping.MappingNetwork`.
-
-    Args:
-        mapping: The trained mapping network.
-    """
+    """Constant form of `models.prior.MappingNetwork`."""
 
     def __init__(self, mapping: MappingNetwork) -> None:
         super().__init__()
@@ -76,15 +68,10 @@ class StaticMapping(nn.Module):
 
 
 class StaticLayer(nn.Module):
-    """Constant form of `models.modulation.StyledLayer`.
+    """Constant form of `models.modulation.StyledLayer`; zeros stand in for the encoder's feature unless it `is_fed`.
 
     leaky(√2·(conv(x·s, W)·d + strength·feature + bias)) with √2·d = rsqrt(s² · ΣW²/2 + ε/2): leaky ReLU is positively
     homogeneous, so that the gain moves inside and disappears in constants.
-
-    Args:
-        layer: The trained layer.
-        upsampling: Form of an upsampling layer.
-        is_fed: Whether the encoder's feature is taken; otherwise zeros stand in for it.
     """
 
     def __init__(self, layer: StyledLayer, upsampling: Upsampling = "transposed", is_fed: bool = True) -> None:
@@ -108,13 +95,8 @@ class StaticLayer(nn.Module):
         self.in_channels, self.out_channels = energy.shape[1], channels
 
     def forward(self, x: Tensor, feature: Tensor, modulation: Tensor) -> Tensor:
-        """Maps features to [N, C or 2C, H', W'].
-
-        Args:
-            x: [N, in_channels, H, W], or one for the whole batch.
-            feature: The encoder's at this resolution, [N, C, H', W'].
-            modulation: s, [N, in_channels].
-        """
+        """Maps x [N, in_channels, H, W], or one for the whole batch, with the encoder's feature at this resolution, [N,
+        C, H', W'], and the modulation s [N, in_channels] to [N, C or 2C, H', W']."""
         demodulation = torch.rsqrt(self.energy(modulation.square())).reshape(-1, self.out_channels, 1, 1)
         x = self.convolution(x * modulation.reshape(-1, self.in_channels, 1, 1))
         x = x * demodulation + self.bias
@@ -125,11 +107,7 @@ class StaticLayer(nn.Module):
 
 
 class StaticToRGB(nn.Module):
-    """Constant form of `models.modulation.ToRGB` without the image it is added to.
-
-    Args:
-        to_rgb: The trained layer.
-    """
+    """Constant form of `models.modulation.ToRGB` without the image it is added to."""
 
     def __init__(self, to_rgb: ToRGB) -> None:
         super().__init__()
@@ -142,13 +120,7 @@ class StaticToRGB(nn.Module):
 
 
 class StaticBlock(nn.Module):
-    """One resolution above 4×4: an upsampling layer, a plain one, ToRGB and the upsampling of the image so far.
-
-    Args:
-        block: The trained block.
-        upsampling: Form of its upsampling layer and of the upsampling of the image.
-        fed: Which of its layers take the encoder's feature.
-    """
+    """One resolution above 4×4: an upsampling layer, a plain one, ToRGB and the upsampling of the image so far."""
 
     def __init__(self, block: SynthesisBlock, upsampling: Upsampling, fed: FedConvolutions = "both") -> None:
         super().__init__()
@@ -177,12 +149,7 @@ class StaticBlock(nn.Module):
 class StaticGPEN(nn.Module):
     """Constant form of `models.GPEN`, equal to its evaluation within 1e-5 on faces in [-1, 1].
 
-    Args:
-        generator: The trained network, on any device; it is copied, not changed.
-        upsampling: Form of the upsampling; the function is the same.
-
-    Raises:
-        ValueError: The encoder begins below the full resolution.
+    The trained network, on any device, is copied. Raises ValueError where the encoder begins below the full resolution.
     """
 
     def __init__(self, generator: GPEN, upsampling: Upsampling = "transposed") -> None:
@@ -212,14 +179,8 @@ class StaticGPEN(nn.Module):
         self.eval()
 
     def forward(self, input: Tensor) -> Tensor:
-        """Restores faces.
-
-        Args:
-            input: Degraded faces [N, 3, R, R] in [-1, 1]; the argument's name becomes that of the artefacts' input.
-
-        Returns:
-            Restored faces [N, 3, R, R], about [-1, 1], not clipped.
-        """
+        """Restores degraded faces [N, 3, R, R] in [-1, 1] to about [-1, 1], not clipped; the argument's name becomes
+        that of the artefacts' input."""
         lowest, *features = self.encoder(input)
         style = self.mapping(F.leaky_relu(self.to_latent(lowest.flatten(1)), LEAKY_SLOPE))
         modulations = iter(self.modulation(style).split(self.modulation_widths, dim=1))
@@ -303,12 +264,9 @@ def transposed_convolution(weight: Tensor, padding: int = 0) -> nn.ConvTranspose
 def sub_pixel_convolution(weight: Tensor, padding: int = 0) -> nn.Conv2d:
     """The ordinary convolution that, followed by PixelShuffle(2), equals `transposed_convolution` of an even kernel.
 
-    Output pixel 2j + a of a transposed convolution of stride 2 reads input pixel i through tap 2(j - i) + a + padding,
-    so that each of the four phases is a convolution of its own; they become output channels 4o + 2·a_y + a_x.
-
-    Args:
-        weight: [in, out, K, K], K even.
-        padding: Of the transposed convolution, in pixels.
+    Output pixel 2j + a of a transposed convolution of stride 2 with weight [in, out, K, K] reads input pixel i through
+    tap 2(j - i) + a + padding, so that each of the four phases is a convolution of its own; they become output channels
+    4o + 2·a_y + a_x.
     """
     in_channels, out_channels, taps = weight.shape[:3]
     offsets = [i for i in range(-taps, taps) if any(0 <= a + padding - 2 * i < taps for a in (0, 1))]  # i - j

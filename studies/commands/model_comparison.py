@@ -73,11 +73,8 @@ def check_output(output: Path, overwrite: bool, faces: Path) -> None:
 
 
 def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
-    """Opens every file once, so that a wrong one is named before hours of measuring.
-
-    Raises:
-        ValueError: One of them restores nothing, or they restore at different resolutions.
-    """
+    """Opens every file once, so that a wrong one is named before hours of measuring; ValueError where one of them
+    restores nothing, or they restore at different resolutions."""
     found = {
         f"{name} ({model.name})": load_restorer(model.checkpoint).resolution
         for name in models

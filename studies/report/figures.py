@@ -44,12 +44,8 @@ def example_pairs(comparison: Comparison, resolution: int) -> dict[str, PairBatc
 
 
 def restore_examples(variant: Variant, pairs: Mapping[str, PairBatch]) -> Examples:
-    """Restores the example faces with the first member of a variant.
-
-    Raises:
-        FileNotFoundError: Its file is gone.
-        ValueError: Its file is damaged or has another resolution.
-    """
+    """Restores the example faces with the first member of a variant; FileNotFoundError or ValueError where its file is
+    gone, is damaged or has another resolution."""
     restorer = load_restorer(variant.members[0].checkpoint)
     restored = {name: model_to_uint8(restorer(uint8_to_model(pair.degraded))) for name, pair in pairs.items()}
     cost = None if restorer.architecture is None else count_cost(restorer.architecture)
@@ -57,16 +53,8 @@ def restore_examples(variant: Variant, pairs: Mapping[str, PairBatch]) -> Exampl
 
 
 def examples_picture(pairs: PairBatch, restored: Mapping[str, Tensor], with_photographs: bool) -> Picture:
-    """One row per face: degraded, every variant, target.
-
-    Args:
-        pairs: The example faces under one degradation.
-        restored: Name of the variant to uint8 [N, 3, R, R].
-        with_photographs: Whether the degraded and the target faces may be shown.
-
-    Returns:
-        The picture.
-    """
+    """One row per example face: degraded, every variant (uint8 [N, 3, R, R] by its name), target; degraded and target
+    faces only with photographs."""
     columns, headings = list(restored.values()), list(restored)
     if with_photographs:
         columns, headings = [pairs.degraded, *columns, pairs.target], ["degraded", *headings, "target"]
@@ -112,15 +100,8 @@ def add_training_curves(report: Report, comparison: Comparison) -> None:
 
 
 def mean_curve(label: str, curves: Sequence[Curve]) -> Curve | None:
-    """The mean of several runs where all of them have a point, with a band from the lowest to the highest.
-
-    Args:
-        label: Of the new line.
-        curves: One per run.
-
-    Returns:
-        The mean, without band for a single run; None without common points.
-    """
+    """The mean of several runs where all of them have a point, with a band from the lowest to the highest where there
+    are several; None without common points."""
     tables = [dict(zip(curve.x, curve.y, strict=True)) for curve in curves]
     common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     if not common:

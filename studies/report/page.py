@@ -29,15 +29,7 @@ CONFIGS_FOLDER = "configs"
 
 
 def comparison_page(findings: Findings, with_photographs: bool) -> Report:
-    """Puts everything together.
-
-    Args:
-        findings: Of the comparison.
-        with_photographs: False leaves out degraded and target faces.
-
-    Returns:
-        The page, complete.
-    """
+    """Puts everything together; without photographs degraded and target faces are left out."""
     comparison = findings.comparison
     page = Report(comparison.title)
     for text in (comparison.question, comparison.notes):
@@ -204,15 +196,9 @@ def _add_settings(page: Report, findings: Findings) -> None:
 
 
 def write_comparison(comparison: Comparison, folder: Path, with_photographs: bool = True) -> Path:
-    """Writes report.html (self-contained), report.md with pictures/, report.csv, differences.csv and configs/.
-
-    Args:
-        comparison: What to show; every member has been measured under every degradation.
-        folder: To write into; files of an earlier report are replaced.
-        with_photographs: False leaves out degraded and target faces, which may not be published.
-
-    Returns:
-        Path of the page.
+    """Writes report.html (self-contained), report.md with pictures/, report.csv, differences.csv and configs/, and
+    returns the path of the page. Every member has been measured under every degradation; without photographs degraded
+    and target faces, which may not be published, are left out.
 
     Raises:
         FileNotFoundError: A result, a run or a checkpoint is missing.

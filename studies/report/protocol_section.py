@@ -42,12 +42,8 @@ class Findings:
 
 
 def gather(comparison: Comparison) -> Findings:
-    """Reads results and records, computes differences and restores the example faces.
-
-    Raises:
-        FileNotFoundError: A result, a run or a checkpoint is missing.
-        ValueError: One of them is damaged, or results were not measured on identical pairs.
-    """
+    """Reads results and records, computes differences and restores the example faces. Raises as `write_comparison`
+    does."""
     results = read_results(comparison)
     variants = comparison.measured()
     records = {v.name: {member.name: stage_records(member) for member in v.members} for v in variants}
@@ -105,11 +101,7 @@ def add_protocol(report: Report, findings: Findings) -> None:
 
 
 def distinct(values: Iterable[tuple[str, object]]) -> str:
-    """One value if all agree; else each with those that have it.
-
-    Args:
-        values: Who, and what they have.
-    """
+    """Of who has which value: one value if all agree; else each with those that have it."""
     owners: dict[str, list[str]] = {}
     for who, value in values:
         owners.setdefault(str(value), []).append(who)
