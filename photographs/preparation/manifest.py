@@ -16,7 +16,7 @@ class FaceLine:
     """What became of a face."""
 
     points: list[list[float]]
-    """[5, 2], named by `squares.POINT_NAMES`, in pixels of the upright photograph."""
+    """[5, 2], named by `alignment.POINT_NAMES`, in pixels of the upright photograph."""
     native_pixels: float
     """Side of its square in the photograph."""
     kept_as: str = ""
