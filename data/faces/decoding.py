@@ -2,12 +2,14 @@
 
 import io
 import re
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -198,20 +200,96 @@ class Photograph(NamedTuple):
     format: str
     """Pillow's name, such as JPEG, PNG or MPO (a JPEG with more pictures behind the first)."""
     mode: str
-    """Pillow's mode before the conversion to RGB, such as CMYK, P (palette) or I;16 (16-bit grey)."""
+    """Before the conversion to RGB, such as CMYK, P (palette), I;16 (16-bit grey) or RGB;16."""
     is_transparent: bool = False
     """Whether it was laid over `BACKGROUND`."""
     profile: str = ""
     """What its colour profile calls itself, and whether it was converted or passed over; empty where there is none."""
 
 
-def decode(content: bytes) -> Photograph:
-    """Decodes an image; the size in its header is checked before memory is taken for pixels.
+@contextmanager
+def _one_kind_of_error() -> Iterator[None]:
+    """Turns whatever Pillow's decoders raise for damaged files into a ValueError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not matter here
+            yield
+    except Image.UnidentifiedImageError as error:
+        wanted = ", ".join(pillow_formats())
+        raise ValueError(f"cannot identify image file: it is none of {wanted}, or its header is damaged") from error
+    except Exception as error:  # a dozen kinds
+        raise ValueError(str(error) or type(error).__name__) from error
 
-    Transparent images are laid over `BACKGROUND`, 16-bit grey is scaled to 8 bits, of 16-bit colour the high bytes are
-    kept. Pictures with a colour profile other than sRGB are converted to sRGB; CMYK without one becomes the complement.
-    Of a JPEG, TIFF or HEIC file with several pictures the first is taken; animated PNG, WebP, AVIF and GIF files are
-    refused, as they are no photographs.
+
+def load(content: bytes) -> tuple[Image.Image, str]:
+    """Decodes an image as it is stored; the size in its header is checked before memory is taken for pixels.
+
+    Colours of 16 bits in PNG and TIFF files are rounded to 8, where Pillow would cut them off; those of JPEG 2000, and
+    TIFF colours that are multiplied by their opacity, are cut off.
+
+    Args:
+        content: A whole file.
+
+    Returns:
+        The image, neither turned nor converted, and its mode: Pillow's, followed by ";16" where colours were rounded.
+
+    Raises:
+        ValueError: As for `decode`.
+    """
+    with _one_kind_of_error():
+        image = Image.open(io.BytesIO(content), formats=pillow_formats())
+        _check_header(image, content)
+        tiles = image.tile
+        layout = tiles[0].args if tiles else None
+        layout = layout[0] if isinstance(layout, tuple) and layout else layout
+        image.load()
+        if layout not in _OTHER_BYTES:
+            return image, image.mode
+        low = Image.open(io.BytesIO(content), formats=[image.format or ""])
+        low.tile = [_reading_other_bytes(tile) for tile in tiles]
+        low.load()
+        _round_to_8_bits(image, low, layout)
+        return image, f"{image.mode};16"
+
+
+_OTHER_BYTES = {"LA;16B": "RGBA"} | {
+    f"{colours};16{order}": f"{colours};16{other}"
+    for colours in ("RGB", "RGBX", "RGBA", "CMYK")
+    for order, other in {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}.items()
+}
+"""Of 16-bit colours Pillow reads the high bytes; told that the bytes lie in the other order it reads the low ones."""
+
+
+def _reading_other_bytes(tile: Any) -> Any:
+    args = tile.args
+    other = (_OTHER_BYTES[args[0]], *args[1:]) if isinstance(args, tuple) else _OTHER_BYTES[args]
+    return tile._replace(args=other)
+
+
+def _round_to_8_bits(image: Image.Image, low: Image.Image, layout: str) -> None:
+    """Rounds 16-bit colours whose high and low bytes were read apart, in place in the image of the high ones."""
+    for box in _strips(image, STRIP_PIXELS // 4):
+        lower = np.asarray(low.crop(box)).astype(np.uint32)
+        if layout == "LA;16B":  # all four bytes of grey and opacity
+            lower = lower[..., [1, 1, 1, 3]]
+        values = np.asarray(image.crop(box)).astype(np.uint32) * 256 + lower
+        rounded = ((values + 128) // 257).astype(np.uint8)  # 65535 / 255 is odd: no value lies halfway
+        image.paste(Image.fromarray(rounded, image.mode), box[:2])
+
+
+def _strips(image: Image.Image, most_pixels: int) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of so many pixels, or of one row, that cover an image, for `crop`."""
+    rows = max(1, most_pixels // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
+
+
+def decode(content: bytes) -> Photograph:
+    """Decodes an image to what the networks see.
+
+    Transparent images are laid over `BACKGROUND`, 16 bits are rounded to 8. Pictures with a colour profile other than
+    sRGB are converted to sRGB; CMYK without one becomes the complement. Of a JPEG, TIFF or HEIC file with several
+    pictures the first is taken; animated PNG, WebP, AVIF and GIF files are refused, as they are no photographs.
 
     Args:
         content: A whole file.
@@ -222,24 +300,15 @@ def decode(content: bytes) -> Photograph:
     Raises:
         ValueError: If the content cannot be decoded, is animated, too large or has a mode without a known range.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which does not matter here
-            with Image.open(io.BytesIO(content), formats=pillow_formats()) as image:
-                _check_header(image, content)
-                mode, format = image.mode, image.format or "unknown"
-                ImageOps.exif_transpose(image, in_place=True)
-                profile = _profile(image)
-                is_converted = profile is not None and profile.transform is not None
-                told = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
-                is_transparent = image.has_transparency_data
-                rgb = _to_rgb(image, profile if is_converted else None)
-                return Photograph(rgb, format, mode, is_transparent, told)
-    except Image.UnidentifiedImageError as error:
-        wanted = ", ".join(pillow_formats())
-        raise ValueError(f"cannot identify image file: it is none of {wanted}, or its header is damaged") from error
-    except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
-        raise ValueError(str(error) or type(error).__name__) from error
+    image, mode = load(content)
+    with _one_kind_of_error():
+        ImageOps.exif_transpose(image, in_place=True)
+        profile = _profile(image)
+        is_converted = profile is not None and profile.transform is not None
+        told = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
+        is_transparent = image.has_transparency_data
+        rgb = _to_rgb(image, profile if is_converted else None)
+        return Photograph(rgb, image.format or "unknown", mode, is_transparent, told)
 
 
 def _check_header(image: Image.Image, content: bytes) -> None:
@@ -251,6 +320,9 @@ def _check_header(image: Image.Image, content: bytes) -> None:
         raise ValueError(f"it has {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
     if image.format in _ANIMATED_FORMATS and getattr(image, "is_animated", False):
         raise ValueError("it is animated; store one frame as an image")
+    is_16_bits = image.mode == "I" and image.format == "PPM"  # to which Pillow scales it
+    if image.mode == "F" or (image.mode == "I" and not is_16_bits):
+        raise ValueError(f"its pixels are 32-bit (mode {image.mode}), whose range is unknown")
     kind = image.format
     if kind in ("JPEG", "MPO"):
         num_scans, is_progressive = _scans(content)
@@ -286,17 +358,11 @@ def _profile(image: Image.Image) -> ProfileConversion | None:
 
 def _to_rgb(image: Image.Image, profile: ProfileConversion | None) -> Image.Image:
     """Any mode with a known range to 8-bit RGB, strip by strip, so that nothing is kept beside the two images."""
-    is_16_bits = image.mode == "I" and image.format == "PPM"  # to which Pillow has scaled it
-    if image.mode == "F" or (image.mode == "I" and not is_16_bits):
-        raise ValueError(f"its pixels are 32-bit (mode {image.mode}), whose range is unknown")
-    image.load()
     if image.mode == "RGB" and not image.has_transparency_data and profile is None:
         return image
     rgb = Image.new("RGB", image.size)
-    rows = max(1, STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        rgb.paste(_strip_to_rgb(strip, profile), (0, top))
+    for box in _strips(image, STRIP_PIXELS):
+        rgb.paste(_strip_to_rgb(image.crop(box), profile), box[:2])
     return rgb
 
 

@@ -1,7 +1,6 @@
 """A photograph as its file stores it: pixels that are worked on, and all that has to come back into the file."""
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.decoding import conversion_of, decode, pillow_formats
+from data.faces.decoding import conversion_of, decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
 
@@ -133,13 +132,9 @@ def read_stored(content: bytes) -> StoredPhoto:
         content: A whole file.
 
     Raises:
-        ValueError: As for `data.faces.decoding.decode`, which looks at it first.
+        ValueError: As for `data.faces.decoding.decode`.
     """
-    checked = decode(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(content), formats=pillow_formats())
-        image.load()
+    image, mode = load(content)
     format = image.format or "PNG"
     format = "JPEG" if format == "MPO" else format
     notes = []
@@ -150,13 +145,15 @@ def read_stored(content: bytes) -> StoredPhoto:
         format = "PNG"
     is_plain = image.mode in ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
     if not is_plain:
-        notes.append(f"its {image.mode} pixels become 8-bit sRGB")
+        notes.append(f"its {mode} pixels become 8-bit sRGB")
+    elif mode != image.mode:
+        notes.append(f"its {mode} pixels become 8-bit")
     orientation = _orientation(image)
     if is_plain:
         upright = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
         pixels = np.array(upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright)
     else:
-        pixels = np.array(checked.image)
+        pixels = np.array(decode(content).image)
     is_lossless = format == "WEBP" and _is_lossless_webp(content)
     return StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes))
 

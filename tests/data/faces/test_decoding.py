@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from data.faces import decoding
-from data.faces.decoding import decode, pillow_formats
+from data.faces.decoding import decode, load, pillow_formats
 from data.faces.files import open_faces
 
 
@@ -84,11 +84,37 @@ def test_sixteen_bit_grey_of_netpbm_is_scaled_alike(tmp_path: Path) -> None:
     assert np.asarray(open_faces(tmp_path).read(0))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_of_sixteen_bit_colour_the_high_bytes_are_kept(tmp_path: Path, ending: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
-    cv2.imwrite(str(tmp_path / f"x.{ending}"), pixels[..., ::-1])
-    assert np.array_equal(np.asarray(open_faces(tmp_path).read(0)), pixels >> 8)
+def _deep(ending: str, channels: int, compression: int = 1) -> tuple[bytes, np.ndarray]:
+    """A file of 16-bit colours as OpenCV writes it, and its values in RGB(A)."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (61, 47, channels), dtype=np.uint16)
+    pixels[0, :4] = np.array([0, 128, 129, 65535])[:, None]
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compression] if ending == "tif" else []
+    content = cv2.imencode(f".{ending}", pixels[..., [2, 1, 0, 3][:channels]], options)[1].tobytes()
+    return content, pixels
+
+
+@pytest.mark.parametrize("size", [61 * 47, 100])
+@pytest.mark.parametrize(("ending", "compression"), [("png", 1), ("tif", 1), ("tif", 5)])
+def test_sixteen_bit_colour_is_rounded_to_eight_bits(
+    ending: str, compression: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "STRIP_PIXELS", size)
+    content, values = _deep(ending, 3, compression)
+    photograph = decode(content)
+    assert photograph.mode == "RGB;16"
+    assert np.array_equal(np.asarray(photograph.image), np.rint(values * (255 / 65535)))
+    assert np.any(values >> 8 != np.asarray(photograph.image))  # what Pillow alone would give
+
+
+def test_sixteen_bit_colour_and_grey_with_transparency_are_rounded() -> None:
+    content, values = _deep("png", 4)
+    image, mode = load(content)
+    assert mode == "RGBA;16" and np.array_equal(np.asarray(image), np.rint(values * (255 / 65535)))
+    rows = b"".join(b"\0" + row.tobytes() for row in values[..., [0, 3]].astype(">u2"))
+    header = struct.pack(">IIBBBBB", 47, 61, 16, 4, 0, 0, 0)  # grey with opacity, which OpenCV does not write
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    image, mode = load(b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(*chunk) for chunk in chunks))
+    assert np.array_equal(np.asarray(image), np.rint(values[..., [0, 0, 0, 3]] * (255 / 65535)))
 
 
 def test_cmyk_becomes_the_complement(tmp_path: Path) -> None:
@@ -259,6 +285,7 @@ KINDS: dict[str, tuple[str, str, dict[str, object], float]] = {
     "transparent PNG": ("RGBA", "PNG", {}, 9),
     "turned transparent PNG": ("RGBA", "PNG", {"orientation": 6}, 9),
     "16-bit PNG": ("I;16", "PNG", {}, 9),
+    "16-bit colour PNG": ("RGB;16", "PNG", {}, 9),
     "JPEG": ("RGB", "JPEG", {}, 9),
     "progressive CMYK JPEG": ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}, 12),
     "transparent AVIF": ("RGBA", "AVIF", {"speed": 10, "subsampling": "4:4:4"}, 20),
@@ -275,8 +302,13 @@ def test_decoding_takes_no_more_memory_than_stated(kind: str, tmp_path: Path) ->
     if orientation := options.pop("orientation", None):
         options["exif"] = Image.Exif()
         options["exif"][0x0112] = orientation  # type: ignore[index]
-    Image.new(mode, (3000, 3000)).save(tmp_path / "large", format, **options)
-    Image.new(mode, (8, 8)).save(tmp_path / "small", format)
+    if mode == "RGB;16":  # which Pillow does not write
+        for name, side in (("large", 3000), ("small", 8)):
+            content = cv2.imencode(".png", np.zeros((side, side, 3), np.uint16))[1]
+            (tmp_path / name).write_bytes(content.tobytes())
+    else:
+        Image.new(mode, (3000, 3000)).save(tmp_path / "large", format, **options)
+        Image.new(mode, (8, 8)).save(tmp_path / "small", format)
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "large"), str(tmp_path / "small")]
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
