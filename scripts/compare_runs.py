@@ -12,9 +12,12 @@ class Conditions:
     """Faces and figures."""
 
     faces: Path
-    """Folder or uncompressed zip of clean aligned faces."""
+    """Folder (recursive), uncompressed zip or tar, LMDB or list of clean aligned faces."""
     degradations: tuple[str, ...] = ("released",)
-    """Presets or YAML files."""
+    """Presets, YAML files, or folders of stored degraded versions of the faces."""
+    names: tuple[str, ...] = ()
+    """How names of stored degraded versions differ from those of the faces, such as '{}x4', or of both, such as
+    '{}_lq' '{}_hq'."""
     seed: int = 0
     """Seed of the degradation."""
     max_faces: int | None = None
@@ -48,7 +51,9 @@ def main(
     from studies.commands.model_comparison import compare_models
     from studies.measurement import MeasurementSettings
 
-    settings = MeasurementSettings(conditions.degradations, conditions.seed, conditions.metrics, conditions.max_faces)
+    settings = MeasurementSettings(
+        conditions.degradations, conditions.seed, conditions.metrics, conditions.max_faces, conditions.names
+    )
     compare_models(list(models), conditions.faces, settings, reference, output, overwrite, without_photographs)
 
 

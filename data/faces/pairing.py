@@ -1,5 +1,6 @@
 """Which file of one set belongs to which of another, by their names."""
 
+import os
 import unicodedata
 from collections.abc import Sequence
 from itertools import takewhile
@@ -18,7 +19,8 @@ def match_degraded(
     """Finds the degraded version of every face.
 
     Names are compared without their suffix and in Unicode's composed form (NFC): a file system that stores é as two
-    characters (macOS) and one that stores it as one (Linux) name the same face.
+    characters (macOS) and one that stores it as one (Linux) name the same face. Where that leaves a face alone, the
+    folders that all names of a set begin with (as in a tar of one folder) and differences of case do not count.
 
     Args:
         degraded: Degraded versions.
@@ -35,6 +37,8 @@ def match_degraded(
     """
     templates = _templates(names)
     places = [_places(faces, template) for faces, template in zip((degraded, target), templates, strict=True)]
+    if _is_alone(places, may_be_more) and not _is_alone(loose := [_loosened(one) for one in places], may_be_more):
+        places = loose
     without_degraded = sorted(places[1].keys() - places[0].keys())
     without_target = [] if may_be_more else sorted(places[0].keys() - places[1].keys())
     if without_degraded or without_target:
@@ -43,6 +47,19 @@ def match_degraded(
             f"degraded image {_some(without_degraded)}; {_advice(degraded, target)}"
         )
     return degraded.choose([places[0][stem] for stem in places[1]])
+
+
+def _is_alone(places: Sequence[dict[str, int]], may_be_more: bool) -> bool:
+    """Whether a face has no degraded version, or one has no face and may not be more."""
+    degraded, target = (one.keys() for one in places)
+    return bool(target - degraded or (degraded - target and not may_be_more))
+
+
+def _loosened(places: dict[str, int]) -> dict[str, int]:
+    """The same without the folders that all share, in small letters; as they are where two would become one."""
+    shared = os.path.commonpath([os.path.dirname(stem) for stem in places])
+    loose = {os.path.relpath(stem, shared or ".").casefold(): index for stem, index in places.items()}
+    return loose if len(loose) == len(places) else places
 
 
 def _templates(names: Sequence[str]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.faces.files import open_faces
 from models import GPEN, Architecture, save_release
 from scripts.compare_runs import main
 from studies.comparison import read_variants
@@ -60,6 +61,23 @@ def test_an_interrupted_comparison_is_continued_and_a_finished_one_not_replaced(
     (tmp_path / "out" / "report.html").unlink()
     assert run(main, release, *options)[0] == 0 and len(evaluated) == 1
     assert run(main, release, *options, "--overwrite", "--seed", 1)[0] == 0 and len(evaluated) == 2
+
+
+def test_models_are_compared_on_stored_pairs_whose_names_a_template_tells(
+    run: Run, faces_folder: Path, release: Path, tmp_path: Path
+) -> None:
+    for index, name in enumerate(open_faces(faces_folder).names):
+        face = open_faces(faces_folder).read(index)
+        path = tmp_path / "lq" / Path(name).with_name(f"{Path(name).stem}x4.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        face.resize((8, 8)).save(path)
+    words = ["--faces", faces_folder, "--degradations", tmp_path / "lq", "--metrics", "psnr", "--output"]
+    code, out, err = run(main, release, *words, tmp_path / "out", "--names", "{}x4")
+    assert code == 0 and "degradation lq" in out, err
+    protocol = json.loads(next((tmp_path / "out" / "evaluations").rglob("metrics.json")).read_text())["protocol"]
+    assert protocol["degradation_values"]["names"] == ["{}x4"] and protocol["num_faces"] == 5
+    code, _, err = run(main, release, *words, tmp_path / "other")
+    assert code == 2 and "say how the names differ, which looks like '{}x4'" in err
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(

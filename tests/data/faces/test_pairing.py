@@ -30,6 +30,20 @@ def test_names_that_look_the_same_match_whichever_system_stored_them() -> None:
         match_degraded(faces("a", "1.png", "1.jpg"), faces("b", "1.png"))
 
 
+def test_case_and_a_folder_around_all_names_count_only_where_they_are_needed() -> None:
+    assert match_degraded(faces("a", "IMG_2.JPG", "IMG_1.JPG"), faces("b", "img_1.png", "img_2.png")).names == [
+        "IMG_1.JPG",
+        "IMG_2.JPG",
+    ]
+    archive = faces("a.tar", "lq/x/1.png", "lq/y/1.png")
+    assert match_degraded(archive, faces("b", "x/1.png", "y/1.png")).names == archive.names
+    assert match_degraded(faces("a", "A.png", "a.png"), faces("b", "A.tif", "a.tif")).names == ["A.png", "a.png"]
+    with pytest.raises(ValueError, match=r"without target A, a \(2\); without degraded image x/A \(1\)"):
+        match_degraded(faces("a", "A.png", "a.png"), faces("b", "x/A.png"))  # which of the two?
+    with pytest.raises(ValueError, match=r"without degraded image y/1 \(1\)"):
+        match_degraded(faces("a", "x/1.png"), faces("b", "x/1.png", "y/1.png"))
+
+
 @pytest.mark.parametrize(
     ("templates", "degraded", "target"),
     [
