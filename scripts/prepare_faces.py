@@ -1,35 +1,50 @@
 """Makes a set of aligned faces out of photographs: python -m scripts.prepare_faces PHOTOS --output FACES."""
 
-import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from data.faces.files import open_faces, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
-from system.atomic_file import printable_line, write_atomically
+from system.atomic_file import printable_line
+from system.machine import num_cores
 
 
-def main(photos: Path, /, output: Path, selection: Selection, split: Split, resolution: int = 512) -> int:
+def main(
+    photos: Path,
+    /,
+    output: Path,
+    selection: Selection,
+    split: Split,
+    resolution: int = 512,
+    num_workers: int | None = None,
+    zip: bool = False,
+) -> int:
     """Finds the faces of photographs, aligns them as FFHQ's are, rejects the bad ones and divides the others.
 
-    Faces lie in train/ and val/ of the output; manifest.jsonl names each face, kept or rejected and why, summary.json
-    counts them and contact_sheet.png shows them. It works in one process; the same command continues where it was
-    interrupted. Exit code 0: done, photographs that cannot be read are named and skipped; 1: no face was kept; 2: a
-    wrong option, file or folder.
+    Faces lie in train/ and val/ of the output; manifest.jsonl names each face, kept or rejected and why; summary.html
+    shows what was kept and rejected, summary.json counts it, contact_sheet.png shows kept faces. The same command
+    continues where it was interrupted, also with more photographs. Exit code 0: done, photographs that cannot be read
+    are named and skipped; 1: no face was kept; 2: a wrong option, file or folder; 138: a process was lost.
 
     Args:
-        photos: Photograph, folder (recursive) or uncompressed zip of photographs.
+        photos: Photograph, folder (recursive), uncompressed zip or tar, or list of photographs.
         output: Folder for the faces, outside of the photographs.
         resolution: Width and height of the faces in pixels.
+        num_workers: Processes at work; they change nothing but the time (default: one for each core).
+        zip: Write the faces as train.zip and val.zip, uncompressed, instead of as files.
     """
     from inference.folders import check_output_folder
     from photographs.preparation.manifest import MANIFEST_NAME, Manifest, counts, told
-    from photographs.preparation.preparation import FacePreparer, write_contact_sheet
+    from photographs.preparation.page import write_summary
+    from photographs.preparation.preparation import FacePreparer
 
-    if not 16 <= resolution <= 4096:
-        raise ValueError(f"--resolution must be from 16 to 4096, got {resolution}")
+    num_workers = num_cores() if num_workers is None else num_workers
+    for option, value, low, high in (("resolution", resolution, 16, 4096), ("num_workers", num_workers, 1, 1024)):
+        if not low <= value <= high:
+            raise ValueError(f"--{option} must be from {low} to {high}, got {value}")
     selection.check()
     split.check()
     check_output_folder(output, True, photos)
@@ -37,21 +52,23 @@ def main(photos: Path, /, output: Path, selection: Selection, split: Split, reso
         raise ValueError(f"{output} holds files of something else; choose another output")
     files = open_faces(photos)
     print_left_out(files)
-    settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split)}
+    settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split), "zip": zip}
     manifest = Manifest(output, settings)
+    preparer, begun = FacePreparer(resolution, selection, split, manifest, num_workers), time.monotonic()
     with command_line.progress_bar("preparing", len(files)) as show:
-        lines = FacePreparer(resolution, selection, split, output, manifest).run(files, on_progress=show)
-    numbers = counts(lines)
-    write_atomically(output / "summary.json", json.dumps({"settings": settings, **numbers}, indent=2) + "\n")
+        lines = preparer.run(files, on_progress=show)
+    speed = preparer.num_looked_at / (time.monotonic() - begun)
     kept = [face.kept_as for line in lines for face in line.kept()]
-    sheet = write_contact_sheet(output, kept)
+    if zip:
+        manifest.written.pack(kept)
+    page = write_summary(manifest.written, files, lines, settings)
     for line in lines:
         if line.problem:
             print(printable_line(f"skipped: {line.source}: {line.problem}"), file=sys.stderr)
-    print("\n".join(told(numbers)))
-    command_line.print_names(
-        f"{manifest.file} names every face" + ("" if sheet is None else f", {sheet} shows kept ones")
-    )
+    print("\n".join(told(counts(lines))))
+    if preparer.num_looked_at:
+        print(f"{preparer.num_looked_at} photographs looked at, {speed:.1f} a second by {num_workers} processes")
+    command_line.print_names(f"{manifest.file} names every face, {page} shows kept and rejected ones")
     return 0 if kept else 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from photographs.journal import Journal
+from photographs.preparation.written import WrittenFaces
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -54,11 +55,11 @@ class Manifest:
         settings: That decide about the faces; a folder made with others is not continued.
 
     Raises:
-        ValueError: If the folder was made with other settings.
+        ValueError: If the folder was made with other settings, or what lies there is damaged.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._folder = folder
+        self.written = WrittenFaces(folder)
         self.file = folder / MANIFEST_NAME
         self._journal = Journal(self.file, settings)
         entries = [entry | {"faces": [FaceLine(**face) for face in entry["faces"]]} for entry in self._journal.entries]
@@ -69,7 +70,7 @@ class Manifest:
         line = self.lines.get(source)
         if line is None or line.problem or line.size_bytes != size_bytes:
             return None
-        return line if all((self._folder / face.kept_as).is_file() for face in line.kept()) else None
+        return line if all(self.written.has(face.kept_as) for face in line.kept()) else None
 
     def add(self, line: PhotoLine) -> None:
         """Adds a photograph whose faces are written.

@@ -15,6 +15,15 @@ from photographs.options import Selection
 
 _FACE_PART = 0.2
 """Share of the aligned face cut off at each side before it is measured: background does not count."""
+OPTIONS = {
+    "too small": "smallest_share",
+    "turned too far": "most_turn",
+    "mostly padding": "most_padding",
+    "blurred": "least_sharpness",
+    "grey": "reject_grey",
+    "near-duplicate": "least_difference",
+}
+"""The option that decides, by how a reason begins, in the order in which faces are judged."""
 _GREY_LEVELS = 8
 """A face is grey where no channel differs from another by more, but for a hundredth of its pixels: JPEG's noise."""
 
@@ -95,20 +104,34 @@ def perceptual_hash(aligned: Pixels) -> str:
     return str(imagehash.phash(Image.fromarray(aligned)))
 
 
-def nearest(digits: str, others: Sequence[str]) -> tuple[int, int]:
-    """Finds the most similar face.
+class PerceptualHashes:
+    """Of the faces kept so far, of which the most similar one is looked for."""
 
-    Args:
-        digits: Perceptual hash of a face.
-        others: Those of other faces.
+    def __init__(self) -> None:
+        self._numbers = np.zeros(1024, dtype=np.uint64)
+        self._names: list[str] = []
 
-    Returns:
-        Its position and in how many of 64 bits it differs; (-1, 65) where there are no others.
-    """
-    number = int(digits, 16)
-    differences = [(number ^ int(other, 16)).bit_count() for other in others]
-    position = int(np.argmin(differences)) if differences else -1
-    return position, differences[position] if differences else 65
+    def add(self, digits: str, name: str) -> None:
+        """Adds the hash of a face by its 16 hexadecimal digits."""
+        if len(self._names) == len(self._numbers):
+            self._numbers = np.concatenate([self._numbers, np.zeros_like(self._numbers)])
+        self._numbers[len(self._names)] = int(digits, 16)
+        self._names.append(name)
+
+    def nearest(self, digits: str) -> tuple[str, int]:
+        """Finds the most similar face, the first of several.
+
+        Args:
+            digits: Perceptual hash of a face.
+
+        Returns:
+            Its name and in how many of 64 bits it differs; an empty name and 65 where there is none.
+        """
+        if not self._names:
+            return "", 65
+        differences = np.bitwise_count(self._numbers[: len(self._names)] ^ np.uint64(int(digits, 16)))
+        position = int(np.argmin(differences))
+        return self._names[position], int(differences[position])
 
 
 def _middle(aligned: Pixels) -> Pixels:

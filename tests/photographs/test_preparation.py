@@ -1,6 +1,7 @@
 """Photographs of drawn faces to a set: what is kept, why the others are not, who is held out, going on."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from data.faces.files import open_faces
+from data.faces.files import FaceFiles, open_faces
 from photographs.faces.alignment import align, square_of
 from photographs.faces.detection import DetectedFace
 from photographs.options import Selection, Split
 from photographs.preparation.manifest import Manifest, PhotoLine
 from photographs.preparation.preparation import FacePreparer
-from photographs.preparation.selection import nearest, parts_of, people_of, reject_by_pixels, reject_by_place, sharpness
+from photographs.preparation.selection import (
+    PerceptualHashes,
+    parts_of,
+    people_of,
+    reject_by_pixels,
+    reject_by_place,
+    sharpness,
+)
 from scripts.prepare_faces import main
 from tests.photographs.conftest import GroupPhoto
 
@@ -25,7 +33,7 @@ POINTS = np.array([[80.0, 90], [120, 90], [100, 110], [85, 130], [115, 130]])
 
 
 def prepare(photos: Path, output: Path, selection: Selection) -> list[PhotoLine]:
-    return FacePreparer(64, selection, Split(), output, Manifest(output, {})).run(open_faces(photos))
+    return FacePreparer(64, selection, Split(), Manifest(output, {})).run(open_faces(photos))
 
 
 def portrait(group_photo: GroupPhoto) -> Image.Image:
@@ -99,10 +107,15 @@ def test_blurred_and_grey_faces_are_rejected_where_this_is_asked_for(group_photo
 
 
 def test_the_nearest_hash_is_that_with_the_fewest_other_bits() -> None:
-    others = ["ffffffffffffffff", "00000000000000ff", "0000000000000003"]
-    assert nearest("0000000000000000", others) == (2, 2)
-    assert nearest("00000000000000fe", others) == (1, 1)
-    assert nearest("00000000000000fe", []) == (-1, 65)
+    hashes = PerceptualHashes()
+    assert hashes.nearest("00000000000000fe") == ("", 65)
+    for number in range(2000):  # more than there is room for at first
+        hashes.add(f"ffffffff{number + 2**31:08x}", str(number))
+    for name, digits in (("a", "ffffffffffffffff"), ("b", "00000000000000ff"), ("c", "0000000000000003")):
+        hashes.add(digits, name)
+    assert hashes.nearest("0000000000000000") == ("c", 2)
+    assert hashes.nearest("00000000000000fe") == ("b", 1)
+    assert hashes.nearest("ffffffff800007cf") == ("1999", 0)
 
 
 def test_a_photograph_stored_again_is_a_duplicate_and_other_faces_are_not(
@@ -143,13 +156,16 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
     (photos / "c.jpg").write_bytes(b"no picture")
     Image.new("RGB", (64, 64)).save(photos / "d.png")
     words = [photos, "--output", output, "--resolution", "64", "--least_sharpness", "0", "--most_padding", "1"]
+    words += ["--num_workers", "1"]
     code, out, err = run(main, *words)
     assert code == 0 and "4 photographs with 2 faces\n2 faces kept: 1 in train, 1 in val\n" in out
     assert "skipped: c.jpg: " in err and "1 photographs without a face" in out
     summary = json.loads((output / "summary.json").read_text())
     assert [summary[key] for key in ("train", "val", "not_readable", "without_a_face")] == [1, 1, 1, 1]
     with Image.open(output / "contact_sheet.png") as sheet:
-        assert sheet.size == (192, 96)
+        assert sheet.size == (4 + 2 * (96 + 4), 4 + 96 + 4)  # two faces and white between them
+    page = (output / "summary.html").read_text()
+    assert "c.jpg" in page and page.count("<img") == 2  # kept faces and the histogram of sizes
     manifest = output / "manifest.jsonl"
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines[:2]) + lines[2][:20])  # killed while b.png was written down
@@ -160,3 +176,64 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
     assert (output / first).stat().st_mtime_ns == before
     code, _, err = run(main, *words, "--most_turn", "0.5")
     assert code == 2 and "other settings (most_turn 0.7)" in err
+
+
+def test_two_processes_write_what_one_writes(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    photos = tmp_path / "in"
+    photos.mkdir()
+    Image.fromarray(group_photo.pixels).save(photos / "a.png")
+    Image.fromarray(group_photo.pixels).save(photos / "b.jpg", quality=80)
+    choice = replace(EASY, smallest_share=1.2, least_difference=6)
+    one, two = Manifest(tmp_path / "one", {}), Manifest(tmp_path / "two", {})
+    lines = FacePreparer(64, choice, Split(), one).run(open_faces(photos))
+    assert [len(line.kept()) for line in lines] == [3, 0]  # two are too small, the others stand in both
+    assert FacePreparer(64, choice, Split(), two, num_workers=2).run(open_faces(photos)) == lines
+    assert one.file.read_bytes() == two.file.read_bytes()
+    for face in lines[0].kept():
+        assert one.written.read(face.kept_as) == two.written.read(face.kept_as)
+
+
+class DeadlyFaces(FaceFiles):
+    """Photographs of which one ends the process that opens it."""
+
+    def read(self, index: int) -> Image.Image:
+        if self.names[index] == "b.png":
+            os._exit(9)
+        return super().read(index)
+
+
+@pytest.mark.slow
+def test_a_photograph_that_ends_its_process_is_named_and_the_others_are_done(
+    group_photo: GroupPhoto, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(group_photo.pixels).save(tmp_path / "in" / name)
+    files = open_faces(tmp_path / "in")
+    deadly = DeadlyFaces(files.path, files.names, files.sizes_bytes)
+    manifest = Manifest(tmp_path / "out", {})
+    first, second, third = FacePreparer(64, EASY, Split(), manifest, num_workers=2).run(deadly)
+    assert len(first.kept()) == len(third.kept()) == 5
+    assert "ends its reader (9)" in second.problem and second.faces == []
+
+
+def test_a_packed_set_is_read_as_zips_goes_on_and_loses_what_its_photographs_lost(
+    run: Callable[..., tuple[int, str, str]], group_photo: GroupPhoto, tmp_path: Path
+) -> None:
+    photos, output = tmp_path / "in", tmp_path / "out"
+    photos.mkdir()
+    portrait(group_photo).save(photos / "a.png")
+    words = [photos, "--output", output, "--resolution", "64", "--least_sharpness", "0", "--most_padding", "1"]
+    words += ["--zip", "--num_workers", "1", "--least_difference", "0"]
+    assert run(main, *words)[0] == 0
+    before = (output / "train.zip").read_bytes()
+    assert not (output / "train").exists() and open_faces(output / "train.zip").names == ["a.png_0.png"]
+    code, out, _ = run(main, *words)
+    assert code == 0 and "looked at" not in out and (output / "train.zip").read_bytes() == before
+    portrait(group_photo).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "b.png")
+    Image.new("RGB", (65, 64)).save(photos / "a.png")
+    code, out, _ = run(main, *words)
+    assert code == 0 and "2 photographs looked at" in out and "1 faces kept" in out
+    kept = [file for file in (output / "train.zip", output / "val.zip") if file.exists()]
+    assert [open_faces(file).names for file in kept] == [["b.png_0.png"]]
+    assert not (output / "train").exists() and not (output / "val").exists()
