@@ -68,19 +68,8 @@ class Timing(NamedTuple):
 
 
 def time_in_turns(contenders: Sequence[Contender], num_rounds: int, on_step: OnStep) -> list[Timing]:
-    """Runs all contenders once per round, so that slow spells of a shared machine meet them all.
-
-    Args:
-        contenders: At least one.
-        num_rounds: Timed rounds; every contender is warmed up before.
-        on_step: Told what is being done and how far it is.
-
-    Returns:
-        Timings in the order of the contenders.
-
-    Raises:
-        ChildProcessError: A contender failed or ran out of memory.
-    """
+    """Runs all contenders, warmed up before, once per round, so that slow spells of a shared machine meet them all;
+    timings in their order. ChildProcessError where one failed or ran out of memory."""
     seconds: list[list[float]] = [[] for _ in contenders]
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:

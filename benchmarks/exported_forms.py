@@ -71,12 +71,8 @@ def runner(generator: GPEN, form: Form, num_threads: int) -> Runner:
 
 
 def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
-    """Writes a network in int8 whose speed is real and whose quality is not: calibrated on one smooth image.
-
-    Args:
-        path: ONNX file.
-        network: Static form with PixelShuffle.
-    """
+    """Writes a PixelShuffle network in int8 whose speed is real and whose quality is not: calibrated on one smooth
+    image."""
     smooth = model_to_uint8(parity_images(ParityFaces(num_images=1), network.architecture.resolution))
     faces = PairBatch(["smooth"], smooth, smooth)
     settings = QuantizationSettings("max", "onnxruntime", NO_BUDGET, equalize=False, correct_biases=False)

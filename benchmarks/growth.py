@@ -52,14 +52,7 @@ def contenders(size: Size, most_threads: int) -> list[Contender]:
 
 
 def plot(points: Sequence[Point]) -> bytes:
-    """Draws seconds and memory over resolution and over batch.
-
-    Args:
-        points: From `sizes` and `contenders`.
-
-    Returns:
-        An SVG file.
-    """
+    """Draws seconds and memory over resolution and over batch as an SVG file."""
     figure, axes = plt.subplots(2, 2, figsize=(8, 5.5), layout="constrained")
     sweeps = (
         (0, "resolution in pixels (batch 4)", lambda s: s.architecture.resolution, lambda s: s.batch_size == 4),

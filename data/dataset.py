@@ -54,16 +54,8 @@ class FaceBatch(NamedTuple):
 
 
 class FaceImages(Dataset[Tensor]):
-    """The photographs of a set as square tensors, in the order of their names.
-
-    Args:
-        faces: The photographs.
-        resolution: R, width and height of the tensors in pixels.
-        cache_bytes: Resized images are kept in memory up to this many bytes in each worker process; 0 keeps none.
-
-    Raises:
-        ValueError: If the resolution or the cache has no sensible size.
-    """
+    """The photographs of a set as square tensors of R pixels, in the order of their names. Resized images are kept in
+    memory up to `cache_bytes` in each worker process; ValueError where resolution or cache has no sensible size."""
 
     def __init__(self, faces: FaceFiles, resolution: int, cache_bytes: int = 0) -> None:
         if resolution < 1 or cache_bytes < 0:
@@ -81,18 +73,8 @@ class FaceImages(Dataset[Tensor]):
         return len(self.faces)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Reads one photograph, crops the central square and resizes it.
-
-        Args:
-            index: Position in the set.
-
-        Returns:
-            uint8 [3, R, R], [0, 255], the caller's own.
-
-        Raises:
-            ValueError: If the file is not a usable image.
-            IndexError: If there is no such photograph.
-        """
+        """Reads one photograph, crops the central square and resizes it: uint8 [3, R, R], the caller's own. Raises
+        ValueError where the file is not a usable image, IndexError where there is no such photograph."""
         cached = self._cache.get(index)
         if cached is not None:
             return cached.clone()
@@ -124,15 +106,11 @@ class RunImages(Dataset[RunImage]):
     Args:
         faces: The training set.
         resolution: R, width and height in pixels.
-        seed: Seed of the run.
         flip_probability: Of mirroring an image left to right, [0, 1].
         cache_bytes: As in `FaceImages`.
         broken: Where files that cannot be used are noted while others stand in for them; None ends the run at the
             first.
         pairs: Stored degraded versions, cropped and mirrored as their faces are; None where there are none.
-
-    Raises:
-        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -160,18 +138,8 @@ class RunImages(Dataset[RunImage]):
         self._reading = torch.full((_MOST_READERS,), _NOTHING).share_memory_()
 
     def __getitem__(self, image_index: int) -> RunImage:
-        """Reads the k-th image of the run.
-
-        Args:
-            image_index: k, at least 0.
-
-        Returns:
-            The image; the same for the same k as long as the same files are broken.
-
-        Raises:
-            ValueError: If too many files are broken.
-            OSError: If the whole set is gone, or broken files cannot be noted.
-        """
+        """Reads the k-th image of the run: the same for the same k as long as the same files are broken. Raises
+        ValueError where too many are, OSError where the whole set is gone, or broken files cannot be noted."""
         image = self._read(image_index)
         if is_flipped(self.seed, image_index, self.flip_probability):
             degraded = None if image.degraded is None else image.degraded.flip(-1)
@@ -230,16 +198,8 @@ def collate_faces(samples: Sequence[RunImage]) -> FaceBatch:
 
 
 def check_same_crop(degraded: FaceImages, target: FaceImages, index: int) -> None:
-    """Refuses pairs of different shapes, whose central squares show different parts of a face.
-
-    Args:
-        degraded: Degraded versions in the order of the faces.
-        target: The faces.
-        index: Of a pair that both have read.
-
-    Raises:
-        ValueError: Width and height do not have the same ratio, to the nearest pixel of the smaller picture.
-    """
+    """Raises ValueError for a pair that was read of different shapes, to the nearest pixel of the smaller picture:
+    their central squares show different parts of a face."""
     (width, height), (target_width, target_height) = degraded.stored_size(index), target.stored_size(index)
     if abs(width * target_height - target_width * height) > max(width, height, target_width, target_height):
         raise ValueError(

@@ -11,21 +11,13 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, purpose: str, index: int) -> int:
-    """Derives an independent seed; every random draw of the project starts from one.
+    """Derives an independent seed in [0, 2^63); every random draw of the project starts from one.
 
     No global generator is ever read, so the k-th image of a run is the same photograph with the same flip, degradation,
-    latent and noise whatever the number of processes, workers or restarts.
+    latent and noise whatever the number of processes, workers or restarts. Two purposes never share a stream; 0 is a
+    seed like any other.
 
-    Args:
-        seed: Seed of the run, any integer (0 is a seed like any other).
-        purpose: What is drawn, e.g. "flip"; two purposes never share a stream.
-        index: Image index in the run, or another counter that belongs to the purpose.
-
-    Returns:
-        Integer in [0, 2^63), which fits torch's and numpy's generators.
-
-    Source:
-        BLAKE2b (RFC 7693) of the text "seed/purpose/index": the same on every machine and in every version.
+    Source: BLAKE2b (RFC 7693) of the text "seed/purpose/index": the same on every machine and in every version.
     """
     digest = blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -37,18 +29,8 @@ Shape = tuple[int, ...]
 def draw_normal(
     shape: Shape, seed: int, purpose: str, image_indices: Sequence[int], device: torch.device | str
 ) -> Tensor:
-    """Draws N(0, 1) for each image of a batch.
-
-    Args:
-        shape: Of one image's numbers.
-        seed: Of the run.
-        purpose: What they are for; two purposes never share numbers.
-        image_indices: k of the N images.
-        device: Where to draw; processors of different kinds draw different numbers.
-
-    Returns:
-        [N, *shape]; row i depends on (seed, purpose, image_indices[i]) alone.
-    """
+    """Draws N(0, 1) for each image of a batch, [N, *shape]; row i depends on (seed, purpose, image_indices[i]) alone,
+    and on the kind of device, as processors of different kinds draw different numbers."""
     drawn = torch.empty(len(image_indices), *shape, device=device)
     generator = torch.Generator(device)
     for row, image_index in zip(drawn, image_indices, strict=True):
@@ -63,18 +45,8 @@ def draw_noises(
     image_indices: Sequence[int],
     device: torch.device | str,
 ) -> list[Tensor]:
-    """Draws the noise of every layer of the synthesis network.
-
-    Args:
-        shapes: (C, H, W) per layer, from `SynthesisNetwork.noise_shapes`.
-        seed: Of the run.
-        purpose: As for `draw_normal`.
-        image_indices: k of the N images.
-        device: Where to draw.
-
-    Returns:
-        One [N, C, H, W] per layer, in channels_last layout.
-    """
+    """Draws the noise of every layer of the synthesis network, as `draw_normal`: one [N, C, H, W] per layer of
+    `SynthesisNetwork.noise_shapes`, in channels_last layout."""
     sizes = [math.prod(shape) for shape in shapes]
     flat = draw_normal((sum(sizes),), seed, purpose, image_indices, device)  # one draw per image, not per layer
     parts = flat.split(sizes, dim=1)
@@ -85,13 +57,7 @@ def draw_noises(
 
 
 def draw_crossovers(probability: float, num_styles: int, seed: int, image_indices: Sequence[int]) -> Tensor:
-    """Draws where style mixing switches to the second latent.
-
-    Args:
-        probability: Of mixing at all.
-        num_styles: L.
-        seed: Of the run.
-        image_indices: k of the N images.
+    """Draws where style mixing switches to the second latent, with a probability of mixing at all.
 
     Returns:
         [N] int64 on the host: the first layer of the second latent, L where the image is not mixed.

@@ -5,31 +5,15 @@ from torch import Tensor
 
 
 def uint8_to_model(image: Tensor) -> Tensor:
-    """Turns 8-bit pixels into the range of the models.
-
-    Args:
-        image: uint8, any shape, [0, 255].
-
-    Returns:
-        float32 of the same shape, [-1, 1]; 0 becomes -1 and 255 becomes 1.
-
-    Raises:
-        ValueError: If the pixels are not uint8.
-    """
+    """Turns 8-bit pixels of any shape into float32 in [-1, 1]; 0 becomes -1 and 255 becomes 1. ValueError for other
+    types."""
     if image.dtype != torch.uint8:
         raise ValueError(f"pixels must be uint8, got {image.dtype}; use unit_to_model for [0, 1]")
     return image.to(torch.float32) / 127.5 - 1
 
 
 def model_to_uint8(image: Tensor) -> Tensor:
-    """Clamps to [-1, 1] and rounds to 8-bit pixels; the inverse of `uint8_to_model`.
-
-    Args:
-        image: Floating point, any shape, nominally [-1, 1].
-
-    Returns:
-        uint8 of the same shape, [0, 255].
-    """
+    """Clamps floating-point images to [-1, 1] and rounds to 8-bit pixels; the inverse of `uint8_to_model`."""
     return ((image.to(torch.float32) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
 
 

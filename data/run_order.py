@@ -10,19 +10,8 @@ from data.randomness import derive_seed
 
 
 def photograph_of(seed: int, image_index: int, num_photographs: int) -> int:
-    """Says which photograph the k-th image of the run is; every epoch shows each photograph once in a fresh order.
-
-    Args:
-        seed: Seed of the run.
-        image_index: k, at least 0.
-        num_photographs: Photographs in the training set, at least 1.
-
-    Returns:
-        Position of the photograph in the training set, [0, num_photographs).
-
-    Raises:
-        ValueError: If there is no photograph or k is negative.
-    """
+    """Says which photograph of the training set, [0, num_photographs), the k-th image of the run is; every epoch shows
+    each once in a fresh order. ValueError where there is no photograph or k is negative."""
     if num_photographs < 1 or image_index < 0:
         raise ValueError(
             f"the order of a run needs at least one photograph and an image index of 0 or more, "
@@ -33,47 +22,21 @@ def photograph_of(seed: int, image_index: int, num_photographs: int) -> int:
 
 
 def photograph_and_substitutes(seed: int, image_index: int, num_photographs: int) -> Iterator[int]:
-    """Lists the photograph of the k-th image and those that stand in for it, one after another, if it cannot be used.
-
-    So what is shown depends on (seed, k) and on which files are broken, not on who reads them or when.
-
-    Args:
-        seed: Seed of the run.
-        image_index: k, at least 0.
-        num_photographs: Photographs in the training set, at least 1.
-
-    Yields:
-        Positions in the training set: first `photograph_of`, then all in an order of this image's own.
-    """
+    """Lists the photograph of the k-th image and those that stand in for it, one after another, if it cannot be used:
+    first `photograph_of`, then all in an order of this image's own. So what is shown depends on (seed, k) and on which
+    files are broken, not on who reads them or when."""
     yield photograph_of(seed, image_index, num_photographs)
     yield from _permutation(derive_seed(seed, "substitute", image_index), num_photographs).tolist()
 
 
 def is_flipped(seed: int, image_index: int, probability: float) -> bool:
-    """Says whether the k-th image of the run is mirrored left to right.
-
-    Args:
-        seed: Seed of the run.
-        image_index: k, at least 0.
-        probability: Of being mirrored, [0, 1].
-
-    Returns:
-        True with the given probability; always the same for the same (seed, k).
-    """
+    """Says whether the k-th image of the run is mirrored left to right; always the same for the same (seed, k)."""
     return _happens(seed, "flip", image_index, probability)
 
 
 def is_synthetic(seed: int, image_index: int, share: float) -> bool:
-    """Says whether the k-th image of a run on stored pairs is degraded by the preset all the same.
-
-    Args:
-        seed: Seed of the run.
-        image_index: k, at least 0.
-        share: Of such images, [0, 1].
-
-    Returns:
-        True with the given probability; always the same for the same (seed, k).
-    """
+    """Says whether the k-th image of a run on stored pairs is degraded by the preset all the same, as a share of images
+    is; always the same for the same (seed, k)."""
     return _happens(seed, "synthetic", image_index, share)
 
 
@@ -84,17 +47,8 @@ def _happens(seed: int, purpose: str, image_index: int, probability: float) -> b
 class RunBatches:
     """Batch sampler of a run: global batch i holds the images [i·B, (i+1)·B), each process an equal, contiguous share.
 
-    Resuming is constructing it again with the images already seen as `first_image`.
-
-    Args:
-        first_image: Images seen so far by all processes together, whole batches.
-        total_images: Images at which the run ends; a last batch that would not be full is left out.
-        batch_size: B, images per batch of all processes together.
-        rank: This process, [0, num_ranks).
-        num_ranks: Number of processes.
-
-    Raises:
-        ValueError: If the numbers do not fit together.
+    Resuming is constructing it again with the images already seen, whole batches, as `first_image`. A last batch that
+    would not be full is left out. Raises ValueError where the numbers do not fit together.
     """
 
     def __init__(self, first_image: int, total_images: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> None:

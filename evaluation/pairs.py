@@ -39,21 +39,7 @@ def degraded_pairs(
 
     The degraded face is rounded to 8 bits after it was resized back, as a user would have stored it; the target is
     rounded as well, since a preset may turn both grey. Degradation runs on the CPU whatever the restorer's device, so
-    that the pairs do not depend on it.
-
-    Args:
-        faces: Clean aligned faces.
-        resolution: R in pixels.
-        ranges: What the degradation is drawn from.
-        seed: Of the drawing.
-        batch_size: Faces per batch; does not change any pair.
-        max_faces: Only the first faces by name; None takes all.
-
-    Yields:
-        The pairs in the order of names.
-
-    Raises:
-        ValueError: If a face cannot be read.
+    that the pairs depend neither on it nor on the batch size. Raises ValueError where a face cannot be read.
     """
     images = FaceImages(faces, resolution)
     for indices in _batches(len(faces), batch_size, max_faces):
@@ -72,22 +58,9 @@ def stored_pairs(
     max_faces: int | None = None,
     names: Sequence[str] = (),
 ) -> Iterator[PairBatch]:
-    """Reads pairs of stored images whose names belong together.
-
-    Args:
-        degraded: Degraded faces of any size.
-        target: Clean faces of any size.
-        resolution: R in pixels, to which both are resized.
-        batch_size: Faces per batch.
-        max_faces: Only the first faces by name; None takes all.
-        names: As for `data.faces.pairing.match_degraded`; none for names that are equal but for their suffix.
-
-    Returns:
-        Iterator over the pairs in the order of the targets' names.
-
-    Raises:
-        ValueError: If the two do not hold the same names or show different crops, or a file cannot be read.
-    """
+    """Reads pairs of stored images of any size, resized to R pixels, in the order of the targets' names, whose names
+    belong together as `data.faces.pairing.match_degraded` says. Raises ValueError where they do not, show different
+    crops, or a file cannot be read."""
     images = FaceImages(match_degraded(degraded, target, names), resolution), FaceImages(target, resolution)
 
     def batches() -> Iterator[PairBatch]:
@@ -101,18 +74,9 @@ def stored_pairs(
 
 
 def open_degradation(given: str) -> str | FaceFiles:
-    """Reads what stands for a degradation in options and studies.
-
-    Args:
-        given: Preset, YAML file of one, or a folder or archive of stored degraded faces.
-
-    Returns:
-        The preset or YAML file as it was given, or the stored faces.
-
-    Raises:
-        FileNotFoundError: There is neither.
-        ValueError: The preset or the faces cannot be used.
-    """
+    """Reads what stands for a degradation in options and studies: a preset or YAML file, given back as it is, or a
+    folder or archive of stored degraded faces. FileNotFoundError where there is neither, ValueError where it cannot be
+    used."""
     path = Path(given).expanduser()
     is_stored = path.is_dir() or (path.is_file() and path.suffix.lower() not in (".yaml", ".yml"))
     if is_stored and given not in preset_names():
@@ -122,15 +86,7 @@ def open_degradation(given: str) -> str | FaceFiles:
 
 
 def reduction_warning(targets: FaceFiles, resolution: int) -> str:
-    """Says that targets are made smaller before they are compared; empty where the first one is not.
-
-    Args:
-        targets: Of any size.
-        resolution: R in pixels, at which they are compared.
-
-    Raises:
-        ValueError: The face cannot be read.
-    """
+    """Says that targets are made smaller, to R pixels, before they are compared; empty where the first one is not."""
     width, height = targets.read(0).size
     if max(width, height) <= resolution:
         return ""

@@ -167,8 +167,7 @@ class Evaluator:
         pairs: Degraded and target faces.
         metrics: What to measure, from `evaluation.metrics.choice.choose_metrics`.
         crop_border: Pixels cut from every side before PSNR and SSIM under each convention; None computes none.
-        reference: Faces that distances of sets are measured to; None for the targets.
-        """
+        reference: Faces that distances of sets are measured to; None for the targets."""
         self.pairs, self.metrics = pairs, metrics
         self._crop_border, self._reference = crop_border, reference
         self._degraded: list[list[dict[str, float]]] = []  # values of every face of the batches seen so far
@@ -191,11 +190,8 @@ class Evaluator:
             num_first: How many first faces by name to keep the images of.
             on_progress: Called with the number of faces done after each batch.
 
-        Returns:
-            Values of every face, means with intervals, and the pictures.
-
         Raises:
-            ValueError: If there are no faces, or the restored images have another shape or are not finite.
+            ValueError: There are no faces, or the restored images have another shape or are not finite.
         """
         rows: list[FaceRow] = []
         worst: list[FacePictures] = []

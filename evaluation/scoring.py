@@ -31,22 +31,15 @@ class ConventionMeans:
 
 
 class ConventionScores:
-    """PSNR and SSIM of growing sets of images under each convention.
-
-    Args:
-        crop_border: Pixels cut from every side before.
-    """
+    """PSNR and SSIM of growing sets of images under each convention, after so many pixels are cut from every side."""
 
     def __init__(self, crop_border: int = 0) -> None:
         self.crop_border = crop_border
         self._values: list[list[tuple[float, float]]] = [[] for _ in CONVENTIONS]
 
     def add(self, images: Tensor, targets: Tensor) -> None:
-        """Measures images uint8 [N, 3, H, W] against as many targets.
-
-        Raises:
-            ValueError: The border leaves nothing of them, or not the window of SSIM.
-        """
+        """Measures images uint8 [N, 3, H, W] against as many targets; ValueError where the border leaves nothing of
+        them, or not the window of SSIM."""
         images, targets = (_cropped(pixels, self.crop_border) for pixels in (images, targets))
         for convention, values in zip(CONVENTIONS, self._values, strict=True):
             pairs = convention.psnr(images, targets).tolist(), convention.ssim(images, targets).tolist()
@@ -62,11 +55,7 @@ class ConventionScores:
 
 
 def add_reference(distances: Sequence[SetDistance], reference: FaceFiles, resolution: int) -> None:
-    """Makes the faces of a folder, resized to [R, R] pixels, what distances of sets are measured to.
-
-    Raises:
-        ValueError: A face cannot be read.
-    """
+    """Makes the faces of a folder, resized to [R, R] pixels, what distances of sets are measured to."""
     if not distances:
         return
     images = FaceImages(reference, resolution)
@@ -109,11 +98,8 @@ class ResultPairs:
         return min(len(self.targets), self.max_faces or len(self.targets))
 
     def __iter__(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Name, result and target, both uint8 [1, 3, H, W].
-
-        Raises:
-            ValueError: The names differ, a file cannot be read, or a result has another size than its target.
-        """
+        """Name, result and target, both uint8 [1, 3, H, W]; ValueError where names differ, a file cannot be read, or a
+        result has another size than its target."""
         results = match_degraded(self.results, self.targets, self.names)
         for index in range(len(self)):
             pair = (self._image(results, index), self._image(self.targets, index))
@@ -138,7 +124,7 @@ def score_folder(
     reference: FaceFiles | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> FolderScores:
-    """Scores results.
+    """Scores results: values of every face, means, and PSNR and SSIM under each convention.
 
     Args:
         pairs: Results and targets.
@@ -146,9 +132,6 @@ def score_folder(
         crop_border: Pixels cut from every side before the conventions' PSNR and SSIM.
         reference: Faces that distances of sets are measured to, in place of the targets.
         on_progress: Called with the number of faces done.
-
-    Returns:
-        Values of every face, means, and PSNR and SSIM under each convention.
 
     Raises:
         ValueError: Faces cannot be compared; says why.

@@ -34,23 +34,13 @@ class MeanInterval:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
-    """Mean over faces with a 95 % confidence interval from a percentile bootstrap.
+    """Mean over faces with a 95 % confidence interval from a percentile bootstrap; a single face has no interval.
 
     The faces are what was sampled, so they are what is drawn again. Lists of one length share their draws for a given
-    seed, so that intervals of several metrics over one set of faces belong to the same resampled sets.
+    seed, so that intervals of several metrics over one set of faces belong to the same resampled sets. Raises
+    ValueError where there are no values or one of them is not finite.
 
-    Args:
-        values: One finite number per face.
-        seed: Of the resampling; a fixed number makes the interval a function of the values.
-
-    Returns:
-        The mean and its interval; a single face has no interval.
-
-    Raises:
-        ValueError: If there are no values or one of them is not finite.
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (percentile interval).
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (percentile interval).
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
@@ -61,20 +51,11 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
 
 
 def mean_difference_interval(values: Sequence[float], reference: Sequence[float], seed: int = 0) -> MeanInterval:
-    """Mean of `values` minus `reference` over the same faces, with the interval of the paired difference.
+    """Mean of `values` minus `reference` over the same faces in the same order, with the interval of the paired
+    difference, which excludes 0 if the difference is significant at 5 %.
 
-    Two means whose intervals overlap may still differ for certain when each face improved; this one sees it.
-
-    Args:
-        values: One number per face.
-        reference: The numbers of the same faces in the same order.
-        seed: As in `mean_interval`.
-
-    Returns:
-        Mean difference and its interval, which excludes 0 if the difference is significant at 5 %.
-
-    Raises:
-        ValueError: If the lists differ in length, are empty or not finite.
+    Two means whose intervals overlap may still differ for certain when each face improved; this one sees it. Raises
+    ValueError where the lists differ in length, are empty or not finite.
     """
     if len(values) != len(reference):
         raise ValueError(
@@ -115,15 +96,11 @@ def training_difference(values: Values, reference: Values, seed: int = 0) -> Tra
         reference: [T, F], the same faces in the same order; T may differ from S, the seeds are not paired.
         seed: As in `mean_interval`.
 
-    Returns:
-        Mean difference `values` minus `reference` with its intervals.
-
     Raises:
-        ValueError: If the faces differ in number, or something is empty or not finite.
+        ValueError: The faces differ in number, or something is empty or not finite.
 
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13; Welch, Biometrika 34 (1947), for the degrees
-        of freedom.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13; Welch, Biometrika 34 (1947), for the
+    degrees of freedom.
     """
     for array in (values, reference):
         if array.ndim != 2 or array.size == 0 or array.shape[1] != values.shape[1] or not np.isfinite(array).all():
@@ -145,16 +122,10 @@ def training_difference(values: Values, reference: Values, seed: int = 0) -> Tra
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Raises p values so that, comparing each with 5 %, one wrong claim among all has a probability of at most 5 %.
+    """Raises the p values of all comparisons that were looked at, to 1 at most, so that, comparing each with 5 %, one
+    wrong claim among all has a probability of at most 5 %.
 
-    Args:
-        p_values: Of all comparisons that were looked at.
-
-    Returns:
-        Adjusted values in the same order, at most 1.
-
-    Source:
-        Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0

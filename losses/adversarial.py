@@ -10,32 +10,19 @@ from losses.pixel import at_least_float32
 
 
 def generator_logistic_loss(logits_generated: Tensor) -> Tensor:
-    """Rewards the generator for images that the discriminator takes for real: mean of log(1 + exp(-logit)).
+    """Rewards the generator for images that the discriminator takes for real: mean of log(1 + exp(-logit)) of logits of
+    any shape, float32; log 2 where the discriminator is undecided.
 
-    Args:
-        logits_generated: Discriminator outputs for generated or restored images, any shape.
-
-    Returns:
-        Scalar, float32, above 0; log 2 where the discriminator is undecided.
-
-    Source:
-        Goodfellow et al. 2014 (arXiv 1406.2661), section 3; used by StyleGAN2 and GPEN.
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), section 3; used by StyleGAN2 and GPEN.
     """
     return softplus(-at_least_float32(logits_generated)).mean()
 
 
 def discriminator_logistic_loss(logits_real: Tensor, logits_generated: Tensor) -> Tensor:
-    """Rewards the discriminator for positive logits on real and negative logits on generated images.
+    """Rewards the discriminator for positive logits on real and negative logits on generated images, of any shape: the
+    sum of the two means, float32; 2 log 2 where it is undecided.
 
-    Args:
-        logits_real: Discriminator outputs for real images, any shape.
-        logits_generated: Discriminator outputs for generated or restored images, any shape.
-
-    Returns:
-        Scalar, float32, above 0: the sum of the two means; 2 log 2 where the discriminator is undecided.
-
-    Source:
-        Goodfellow et al. 2014 (arXiv 1406.2661), equation 1; used by StyleGAN2 and GPEN.
+    Source: Goodfellow et al. 2014 (arXiv 1406.2661), equation 1; used by StyleGAN2 and GPEN.
     """
     real = softplus(-at_least_float32(logits_real)).mean()
     generated = softplus(at_least_float32(logits_generated)).mean()
@@ -43,21 +30,11 @@ def discriminator_logistic_loss(logits_real: Tensor, logits_generated: Tensor) -
 
 
 def feature_matching_loss(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the mean absolute difference; no gradient reaches the target's features.
+    """Mean over layers of the mean absolute difference of features [N, C, H, W]; no gradient reaches the target's.
+    ValueError where there are no layers or their numbers differ.
 
-    Args:
-        features_restored: Features of the restored images, one tensor [N, C, H, W] per layer.
-        features_target: Features of the targets, the same layers in the same order.
-
-    Returns:
-        Scalar, float32, at least 0.
-
-    Raises:
-        ValueError: If there are no layers or the numbers of layers differ.
-
-    Source:
-        GPEN (arXiv 2105.06070), section 3; differs in taking L1 means instead of L2 norms, so that the weight does
-        not depend on the resolution.
+    Source: GPEN (arXiv 2105.06070), section 3; differs in taking L1 means instead of L2 norms, so that the weight does
+    not depend on the resolution.
     """
     if not features_restored or len(features_restored) != len(features_target):
         raise ValueError(
@@ -74,18 +51,15 @@ def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
 
     Args:
         logits_real: Discriminator outputs for `real`, one row per image, [N, ...].
-        real: The real images, [N, C, H, W], with `requires_grad` set before the discriminator saw them.
+        real: The real images, [N, C, H, W], with `requires_grad` set before the discriminator saw them, else
+            ValueError.
 
     Returns:
-        Scalar, float32, at least 0: the mean over images of the squared gradient norm, WITHOUT the factor γ/2, which
-        is the weight's business (times the interval when the penalty is lazy).
+        Scalar, float32: the mean over images of the squared gradient norm, WITHOUT the factor γ/2, which is the
+        weight's business (times the interval when the penalty is lazy).
 
-    Raises:
-        ValueError: If the images do not require a gradient.
-
-    Source:
-        Mescheder et al. 2018 (arXiv 1801.04406), equation 9. As in StyleGAN2, the sum of the logits is differentiated:
-        through the minibatch standard deviation an image's gradient contains its influence on the others.
+    Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9. As in StyleGAN2, the sum of the logits is
+    differentiated: through the minibatch standard deviation an image's gradient contains its influence on the others.
     """
     if not real.requires_grad:
         raise ValueError(
@@ -97,22 +71,11 @@ def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
 
 
 def path_lengths(image: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-    """How far images move when their styles do, in a random direction.
+    """How far images [N, C, H, W] move when their styles [N, L, D], part of their graph, do, in a random direction,
+    standard normal noise of the images' shape: [N] float32, part of the graph. ValueError where shapes do not fit.
 
-    Args:
-        image: Generated or restored images, [N, C, H, W].
-        styles: The styles they were drawn from, [N, L, D], part of the image's graph.
-        noise: Standard normal noise of the shape of `image`.
-
-    Returns:
-        [N] float32, at least 0, part of the graph.
-
-    Raises:
-        ValueError: If the shapes do not fit or the styles do not require a gradient.
-
-    Source:
-        Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, noise is divided by the root
-        of the number of pixels and the length is the root mean square over layers.
+    Source: Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, noise is divided by the
+    root of the number of pixels and the length is the root mean square over layers.
     """
     if styles.ndim != 3 or not styles.requires_grad:
         raise ValueError(
@@ -131,8 +94,8 @@ def path_lengths(image: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
 def path_length_penalty(lengths: Tensor, batch_mean: Tensor, running_mean: Tensor, decay: float) -> Tensor:
     """Keeps the generator's Jacobian with respect to the styles close to a multiple of an isometry.
 
-    The batch may come in equal parts, in several processes or one after the other: the mean of the parts' penalties
-    and of their gradients is the penalty and the gradient of the whole batch.
+    The batch may come in equal parts, in several processes or one after the other: the mean of the parts' penalties and
+    of their gradients is the penalty and the gradient of the whole batch.
 
     Args:
         lengths: Of a part of the batch, [N], from `path_lengths`.
@@ -140,13 +103,9 @@ def path_length_penalty(lengths: Tensor, batch_mean: Tensor, running_mean: Tenso
         running_mean: Running mean of the batches' means, this batch included, scalar, detached.
         decay: Weight of this batch in the running mean, [0, 1]; StyleGAN2 uses 0.01.
 
-    Returns:
-        Scalar, float32: the mean squared distance from the running mean.
-
-    Source:
-        Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, the penalty's gradient also
-        passes through this batch's share of the running mean. That is the second term here: its value is 0, its
-        gradient -2·decay·(batch mean - running mean) times the gradient of the batch's mean.
+    Source: Karras et al. 2020 (arXiv 1912.04958), equation 4. As in the published StyleGAN2, the penalty's gradient
+    also passes through this batch's share of the running mean. That is the second term here: its value is 0, its
+    gradient -2·decay·(batch mean - running mean) times the gradient of the batch's mean.
     """
     part_mean = lengths.mean()
     through_running_mean = -2 * decay * (batch_mean - running_mean) * (part_mean - part_mean.detach())

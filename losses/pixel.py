@@ -6,34 +6,18 @@ from torch.nn import functional
 
 
 def l1_loss(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference.
+    """Mean absolute difference of [N, C, H, W], nominally [-1, 1], float32.
 
-    Args:
-        restored: [N, C, H, W], nominally [-1, 1].
-        target: [N, C, H, W], [-1, 1].
-
-    Returns:
-        Scalar, float32, at least 0.
-
-    Source:
-        The content loss of GPEN (arXiv 2105.06070), section 3, as a mean over pixels.
+    Source: The content loss of GPEN (arXiv 2105.06070), section 3, as a mean over pixels.
     """
     return functional.l1_loss(at_least_float32(restored), at_least_float32(target))
 
 
 def smooth_l1_loss(restored: Tensor, target: Tensor, beta: float = 1.0) -> Tensor:
-    """Mean absolute difference that is quadratic, d² / (2 beta), below `beta`.
+    """Mean absolute difference of [N, C, H, W], nominally [-1, 1], float32, that is quadratic, d² / (2 beta), below
+    `beta`; 1 is half the range of the pixels, so nearly all is quadratic.
 
-    Args:
-        restored: [N, C, H, W], nominally [-1, 1].
-        target: [N, C, H, W], [-1, 1].
-        beta: Difference from which on it is linear; 1 is half the range of the pixels, so nearly all is quadratic.
-
-    Returns:
-        Scalar, float32, at least 0.
-
-    Source:
-        Girshick 2015 (arXiv 1504.08083), equation 3; the content loss of the released GPEN training script.
+    Source: Girshick 2015 (arXiv 1504.08083), equation 3; the content loss of the released GPEN training script.
     """
     return functional.smooth_l1_loss(at_least_float32(restored), at_least_float32(target), beta=beta)
 

@@ -35,12 +35,9 @@ def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
         path: Where the user says it is; None means the folder named by the environment variable GPEN_WEIGHTS, then the
             `checkpoints` folder of torch hub's cache, then a download into that cache.
 
-    Returns:
-        Path of an existing file.
-
     Raises:
-        FileNotFoundError: If the file is not there and cannot be downloaded; names the file, its URL and a folder.
-        ValueError: If the downloaded file has another checksum.
+        FileNotFoundError: The file is not there and cannot be downloaded; names the file, its URL and a folder.
+        ValueError: The downloaded file has another checksum.
     """
     if path is not None:
         if not path.is_file():
@@ -58,17 +55,8 @@ def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict without executing anything in the file.
-
-    Args:
-        path: A file written by `torch.save`, or safetensors with that ending.
-
-    Returns:
-        Tensors by name, on the CPU, floating-point ones as float32.
-
-    Raises:
-        ValueError: If the file is damaged or holds anything but tensors.
-    """
+    """Reads a state dict that `torch.save` wrote, or safetensors with that ending, without executing anything in it:
+    tensors on the CPU, floating-point ones as float32. ValueError where the file is damaged or holds anything else."""
     try:
         is_safe = path.suffix == ".safetensors"
         tensors = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
@@ -83,16 +71,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def assign_tensors(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Puts tensors into a network whose own may be on the meta device.
-
-    Args:
-        network: Takes over the tensors without a copy.
-        tensors: By name; of the network's tensors only batch normalisation's step counters may be missing.
-        source: Where the tensors come from, for the error.
-
-    Raises:
-        ValueError: If a tensor is missing, left over or of another shape.
-    """
+    """Puts tensors from a source into a network, whose own may be on the meta device, without a copy; only batch
+    normalisation's step counters may be missing. ValueError where another one is, is left over or of another shape."""
     expected = network.state_dict()
     needed = {name for name in expected if not name.endswith(".num_batches_tracked")}
     wrong = sorted((needed - tensors.keys()) | (tensors.keys() - expected.keys()))

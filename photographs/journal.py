@@ -8,15 +8,8 @@ from system.atomic_file import write_atomically
 
 
 class Journal:
-    """A file of JSON lines, the settings first, that is written as the work goes.
-
-    Args:
-        file: Need not exist.
-        settings: That decide about the results; a folder made with others is not continued.
-
-    Raises:
-        ValueError: The folder was made with other settings, or the file is damaged.
-    """
+    """A file of JSON lines, the settings first, that is written as the work goes. Raises ValueError where the folder
+    was made with other settings, or the file is damaged."""
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         self.file = file
@@ -36,11 +29,7 @@ class Journal:
         self.entries = lines[1:]
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Adds a photograph whose results are written.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
+        """Adds a photograph whose results are written."""
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 

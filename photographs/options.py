@@ -49,11 +49,7 @@ class Selection:
     """Reject faces without colour."""
 
     def check(self) -> None:
-        """Refuses limits that mean nothing.
-
-        Raises:
-            ValueError: If a limit is negative or no number.
-        """
+        """Raises ValueError where a limit is negative or no number."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value < float("inf"):
@@ -69,10 +65,6 @@ class Split:
     folder are one person where there are several folders, else every photograph is one."""
 
     def check(self) -> None:
-        """Refuses shares that are none.
-
-        Raises:
-            ValueError: If the share is not in [0, 1).
-        """
+        """Raises ValueError where the share is not in [0, 1)."""
         if not 0 <= self.val_share < 1:
             raise ValueError(f"--val_share must be at least 0 and below 1, got {self.val_share}")

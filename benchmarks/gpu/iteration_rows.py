@@ -60,12 +60,8 @@ class Card:
         return torch.cuda.max_memory_allocated(self.device) if self.is_gpu else None
 
     def seconds(self, run: Callable[[], object], limit: float) -> float:
-        """Seconds of one run, as a mean over as many as fit.
-
-        Args:
-            run: Work that was done before, so that its kernels are there.
-            limit: Seconds for all runs; two are made at least.
-        """
+        """Seconds of one run, done before so that its kernels are there, as a mean over as many as fit into a limit; at
+        least two."""
         self.wait()
         start = time.perf_counter()
         run()

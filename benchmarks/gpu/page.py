@@ -11,15 +11,8 @@ NOTHING = "–"
 
 
 def write_table(page: Path, results: Mapping[str, Any]) -> None:
-    """Replaces what stands between the marks.
-
-    Args:
-        page: Markdown.
-        results: What check_gpu.json holds.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
+    """Replaces what stands between the marks of a Markdown page by what check_gpu.json holds; ValueError
+    without marks."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -18,16 +18,13 @@ LARGEST_DIRECT_KERNEL_PIXELS = 15
 
 
 def gaussian_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
-    """Samples Gaussian densities whose axes are turned by an angle.
+    """Samples Gaussian densities whose axes are turned by an angle: [N, K, K], non-negative, each kernel sums to 1.
 
     Args:
         sigma_x: Standard deviations along the angle in pixels, [N], from 0 (a single pixel).
         sigma_y: Standard deviations across it, [N].
         angle: Radians, [N], from the column axis towards the row axis (clockwise as displayed).
         kernel_size: Odd width K in pixels.
-
-    Returns:
-        [N, K, K], non-negative, each kernel sums to 1.
     """
     along, across = _turned_coordinates(angle, kernel_size)  # [N, K, K]
     sigma_x = sigma_x.clamp_min(SMALLEST_SIGMA_PIXELS)[:, None, None]
@@ -36,17 +33,8 @@ def gaussian_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_siz
 
 
 def generalised_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, power: Tensor, kernel_size: int) -> Tensor:
-    """Generalised Gaussians exp(-(d²)^β / 2), d being the distance in standard deviations.
-
-    Args:
-        sigma_x: As for `gaussian_kernels`, likewise the next two.
-        sigma_y: Across the angle.
-        angle: Radians.
-        power: β, [N], above 0; 1 gives `gaussian_kernels`.
-        kernel_size: Odd width K in pixels.
-
-    Returns:
-        [N, K, K], non-negative, each kernel sums to 1.
+    """Generalised Gaussians exp(-(d²)^β / 2), d being the distance in standard deviations, as `gaussian_kernels` gives
+    with a power β, [N], of 1.
 
     Source: Liu et al., arXiv 2004.12752, as used by Real-ESRGAN (arXiv 2107.10833), section 3.2.
     """
@@ -82,16 +70,9 @@ def sinc_kernels(cutoff: Tensor, kernel_size: int) -> Tensor:
 def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
     """Draws anti-aliased lines through the centre: a camera that moves evenly along a straight line.
 
-    kornia's `get_motion_kernel2d` takes one odd length for the whole batch; here every image has its own real length.
-    At 0 and 90 degrees and odd lengths the two are equal.
-
-    Args:
-        length: Lengths in pixels, [N], from 1 (a single pixel) to K.
-        angle: Radians, [N], as in `gaussian_kernels`.
-        kernel_size: Odd width K in pixels.
-
-    Returns:
-        [N, K, K], non-negative, each kernel sums to 1.
+    kornia's `get_motion_kernel2d` takes one odd length for the whole batch; here every image has its own real length,
+    [N], from 1 (a single pixel) to K. At 0 and 90 degrees and odd lengths the two are equal. Gives [N, K, K],
+    non-negative, each kernel sums to 1.
     """
     along, across = _turned_coordinates(angle, kernel_size)  # [N, K, K]
     beyond_end = (along.abs() - (length[:, None, None] - 1) / 2).clamp_min(0)
@@ -99,17 +80,9 @@ def motion_kernels(length: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
 
 
 def blur_and_resize(image: Tensor, kernel: Tensor, size: int, mode: ResizeMode = "bilinear") -> Tensor:
-    """Correlates an image with a kernel, then resizes it; borders are mirrored without their edge (reflect 101).
-
-    Args:
-        image: [1, C, R, R], float32, any range.
-        kernel: [K, K], K odd and K // 2 below R.
-        size: New width S.
-        mode: How it is resized.
-
-    Returns:
-        [1, C, S, S]; through the Fourier transform within 1e-6 of the direct sum for images in [0, 1].
-    """
+    """Correlates an image [1, C, R, R], float32, with a kernel [K, K], K odd and K // 2 below R, then resizes it to [1,
+    C, S, S]; borders are mirrored without their edge (reflect 101). Through the Fourier transform within 1e-6 of the
+    direct sum for images in [0, 1]."""
     if kernel.shape[-1] <= LARGEST_DIRECT_KERNEL_PIXELS:
         return resize(filter2d(image, kernel[None], border_type="reflect"), size, mode)
     margin, resolution = kernel.shape[-1] // 2, image.shape[-1]

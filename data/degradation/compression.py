@@ -20,19 +20,12 @@ def round_to_8_bits(images: Tensor) -> Tensor:
 
 
 def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
-    """Compresses and decompresses with 4:2:0 chroma subsampling.
+    """Compresses and decompresses images [N, 3, H, W], multiples of 1/255 in [0, 1], H and W multiples of 16, with
+    4:2:0 chroma subsampling and N qualities from 1 to 100 (kornia gives nonsense at 0).
 
-    Args:
-        images: RGB [N, 3, H, W], multiples of 1/255 in [0, 1]; H and W multiples of 16.
-        qualities: N qualities from 1 to 100 (kornia gives nonsense at 0).
-
-    Returns:
-        [N, 3, H, W], multiples of 1/255 in [0, 1].
-
-    Source:
-        kornia's codec; 39 to 49 dB from libjpeg on noisy faces at quality 60 and above, 35 dB at 10. What is missing
-        comes from its softened rounding and, mostly, from halving the chroma through a Gaussian where libjpeg averages
-        squares of four; doubling it again is libjpeg's "fancy upsampling" in both.
+    Source: kornia's codec; 39 to 49 dB from libjpeg on noisy faces at quality 60 and above, 35 dB at 10. What is
+    missing comes from its softened rounding and, mostly, from halving the chroma through a Gaussian where libjpeg
+    averages squares of four; doubling it again is libjpeg's "fancy upsampling" in both.
     """
     # The qualities stay on the host: kornia checks their range, which would otherwise wait for the GPU.
     on_host = torch.tensor(qualities, dtype=torch.float32)
@@ -48,17 +41,8 @@ def compress_jpeg(images: Tensor, qualities: Sequence[int]) -> Tensor:
 
 
 def compress_webp(image: Tensor, quality: int) -> Tensor:
-    """Compresses and decompresses, lossy.
-
-    On the host, as no codec on the device would be libwebp's; a GPU waits for it.
-
-    Args:
-        image: RGB [1, 3, H, W], multiples of 1/255 in [0, 1].
-        quality: From 0 to 100.
-
-    Returns:
-        [1, 3, H, W], multiples of 1/255 in [0, 1], on the device of the image.
-    """
+    """Compresses and decompresses one image [1, 3, H, W], multiples of 1/255 in [0, 1], lossily with a quality from 0
+    to 100: on the host, as no codec on the device would be libwebp's; a GPU waits for it."""
     pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().contiguous().numpy()  # [H, W, 3]
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", quality=quality)

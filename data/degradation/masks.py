@@ -14,16 +14,8 @@ LARGEST_TURN = 2 * math.pi / 5
 
 
 def sample_mask(ranges: MaskRanges, random: np.random.Generator, resolution: int) -> MaskShapes | None:
-    """Draws what is painted over in one image.
-
-    Args:
-        ranges: What the preset says.
-        random: Of this image alone.
-        resolution: R in pixels, to which lengths are scaled.
-
-    Returns:
-        The shapes; None for an image that is left whole.
-    """
+    """Draws what is painted over in one image, with lengths scaled to R pixels; None for an image that is left
+    whole."""
     if random.random() >= ranges.probability:
         return None
     num_strokes = int(random.integers(*ranges.num_strokes_range, endpoint=True))
@@ -60,16 +52,8 @@ def _sample_box(ranges: MaskRanges, random: np.random.Generator, resolution: int
 
 
 def draw_mask(shapes: MaskShapes, resolution: int, device: torch.device) -> Tensor:
-    """Draws what is painted over.
-
-    Args:
-        shapes: In pixels of this resolution.
-        resolution: R.
-        device: Where to draw.
-
-    Returns:
-        bool [R, R]: whether the middle of a pixel lies within a box, or within half a brush's width of a stroke.
-    """
+    """Draws what is painted over, bool [R, R]: whether the middle of a pixel lies within a box, or within half a
+    brush's width of a stroke."""
     axis = torch.arange(resolution, device=device, dtype=torch.float32)
     mask = torch.zeros(resolution, resolution, dtype=torch.bool, device=device)
     for left, top, right, bottom in shapes.boxes:

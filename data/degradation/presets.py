@@ -237,12 +237,9 @@ def load_preset(name_or_path: str) -> DegradationRanges:
         name_or_path: A name such as "released" (a file of configs/degradations), or the path of a YAML file with the
             same keys; keys that are left out keep the defaults of `DegradationRanges`.
 
-    Returns:
-        The ranges, checked.
-
     Raises:
-        FileNotFoundError: If there is neither such a preset nor such a file.
-        ValueError: If the file is not YAML, has unknown keys, wrong types or ranges that contradict each other.
+        FileNotFoundError: There is neither such a preset nor such a file.
+        ValueError: The file is not YAML, has unknown keys, wrong types or ranges that contradict each other.
     """
     path = PRESETS_FOLDER / f"{name_or_path}.yaml"
     if not path.is_file():

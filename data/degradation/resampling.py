@@ -23,16 +23,9 @@ def fill_canvas(image: Tensor, canvas: int) -> Tensor:
 
 
 def resize(image: Tensor, size: int, mode: ResizeMode = "bilinear") -> Tensor:
-    """Resizes with half-pixel centres, without antialiasing unless the mode says so.
-
-    Args:
-        image: [1, C, H, W].
-        size: New width and height S.
-        mode: Whose filter; the bicubic ones overshoot the range of the image.
-
-    Returns:
-        [1, C, S, S] in channels_last layout, in which PyTorch is half as fast again.
-    """
+    """Resizes [1, C, H, W] to [1, C, S, S] in channels_last layout, in which PyTorch is half as fast again, with
+    half-pixel centres, without antialiasing unless the mode says so; the bicubic modes overshoot the range of the
+    image."""
     image = image.contiguous(memory_format=torch.channels_last)
     if mode == "nearest":
         return F.interpolate(image, size=(size, size), mode="nearest")
@@ -54,16 +47,7 @@ def _area_weights(length: int, size: int, device: torch.device) -> Tensor:
 
 
 def resize_along(x: Tensor, size: int, dim: int) -> Tensor:
-    """`resize` along one dimension, also of complex numbers.
-
-    Args:
-        x: Any shape, L long in `dim`.
-        size: New length S.
-        dim: Which dimension.
-
-    Returns:
-        The shape of x with S in the place of L.
-    """
+    """`resize` along one dimension, from length L to S, also of complex numbers."""
     length = x.shape[dim]
     position = (torch.arange(size, device=x.device) + 0.5) * (length / size) - 0.5
     position = position.clamp(0, length - 1)

@@ -12,20 +12,11 @@ from data.randomness import derive_seed
 
 
 def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, resolution: int) -> DegradationParameters:
-    """Draws what the k-th image of a run gets.
+    """Draws what the k-th image of a run gets at R pixels; lengths given at 512 are scaled by R / 512.
 
-    Args:
-        ranges: The preset.
-        seed: Seed of the run.
-        image_index: Image index k in the whole run, over all processes.
-        resolution: Resolution R of the image in pixels; lengths given at 512 are scaled by R / 512.
-
-    Returns:
-        A function of (ranges, seed, image_index, resolution) alone. Every number is drawn whether it is used or not, so
-        that changing one probability or range leaves the other draws as they are.
-
-    Raises:
-        ValueError: If the largest downscaling leaves less than one pixel.
+    A function of (ranges, seed, image_index, resolution) alone. Every number is drawn whether it is used or not, so
+    that changing one probability or range leaves the other draws as they are. Raises ValueError where the largest
+    downscaling leaves less than one pixel.
     """
     for one in (ranges.first, ranges.second):
         if one is not None and resolution < one.downscale_range[1]:

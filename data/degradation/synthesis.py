@@ -42,22 +42,14 @@ class Degraded(NamedTuple):
 
 @torch.no_grad()
 def degrade(target: Tensor, parameters: Sequence[DegradationParameters]) -> Degraded:
-    """Degrades a batch, every image with its own parameters.
+    """Degrades clean faces [N, 3, R, R], float32, [-1, 1], on any device, every one with its own parameters for R.
 
-    Args:
-        target: Clean faces [N, 3, R, R], float32, [-1, 1], on any device.
-        parameters: N parameters, sampled for resolution R.
+    An image's result depends on its own pixels and parameters (and on the kind of device, which draws the noise), not
+    on the rest of the batch. Computed in float32, also under autocast. Raises ValueError where shape, type, number of
+    parameters or their resolution do not fit.
 
-    Returns:
-        The degraded images and their targets. An image's result depends on its own pixels and parameters (and on the
-        kind of device, which draws the noise), not on the rest of the batch. Computed in float32, also under autocast.
-
-    Raises:
-        ValueError: If the shape, the type, the number of parameters or their resolution does not fit.
-
-    Source:
-        Equation 4 of arXiv 2105.06070. With two rounds each ends at the full resolution, where Real-ESRGAN
-        (arXiv 2107.10833) goes on at the low one.
+    Source: Equation 4 of arXiv 2105.06070. With two rounds each ends at the full resolution, where Real-ESRGAN (arXiv
+    2107.10833) goes on at the low one.
     """
     _check(target, parameters)
     with torch.autocast(target.device.type, enabled=False):
@@ -208,16 +200,7 @@ def _check(target: Tensor, parameters: Sequence[DegradationParameters]) -> None:
 
 
 def to_device(numbers: Sequence[float] | Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copies plain numbers to a device.
-
-    Args:
-        numbers: N numbers.
-        device: Where they are needed.
-        dtype: Type of the result.
-
-    Returns:
-        Tensor [N]. On a GPU the copy is queued from pinned memory: an ordinary `torch.tensor(..., device=...)` would
-        stop the host until all queued kernels have run.
-    """
+    """Copies N plain numbers to a device, [N]. On a GPU the copy is queued from pinned memory: an ordinary
+    `torch.tensor(..., device=...)` would stop the host until all queued kernels have run."""
     on_host = torch.tensor(numbers, dtype=dtype)
     return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)

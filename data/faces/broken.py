@@ -25,10 +25,7 @@ class BrokenFaces:
         faces: The set.
         report: File of JSON lines, one for each broken file: {"file": name, "reason": text}, and "deadly": true for one
             that ends its reader, which is not opened again while the line stands. Made with the first.
-        largest_share: Of the set that may be broken, [0, 0.5]. Unless it is 0, one file always may.
-
-    Raises:
-        ValueError: If the share is out of its range.
+        largest_share: Of the set that may be broken, [0, 0.5], else ValueError. Unless it is 0, one file always may.
     """
 
     def __init__(self, faces: FaceFiles, report: Path, largest_share: float) -> None:
@@ -44,16 +41,11 @@ class BrokenFaces:
         self._deadly: set[str] | None = None
 
     def add(self, index: int, reason: str, is_deadly: bool = False) -> None:
-        """Notes a file, once.
-
-        Args:
-            index: Position in the set.
-            reason: What is wrong with it; names the file.
-            is_deadly: Whether its reader dies or never ends.
+        """Notes a file, once, with a reason that names it, and whether its reader dies or never ends.
 
         Raises:
-            ValueError: If more files are broken than may be; names this file and the report.
-            OSError: If the report cannot be written.
+            ValueError: More files are broken than may be; names this file and the report.
+            OSError: The report cannot be written.
         """
         name = self.faces.names[index]
         if name in self._known:
@@ -107,20 +99,9 @@ class BrokenFaces:
 
 
 def usable_faces(faces: FaceFiles, report: Path, largest_share: float, degraded: FaceFiles | None = None) -> list[int]:
-    """Decodes all photographs of a small set once to leave out those that cannot be used.
-
-    Args:
-        faces: Such as the validation faces.
-        report: As for `BrokenFaces`.
-        largest_share: As for `BrokenFaces`.
-        degraded: Degraded versions in the order of the faces, which have to be usable as well.
-
-    Returns:
-        Positions of the faces that can be used.
-
-    Raises:
-        ValueError: If too many are broken.
-    """
+    """Decodes all photographs of a small set, and their degraded versions in the same order, once, and gives the
+    positions of those that can be used; `report` and `largest_share` as for `BrokenFaces`. ValueError where too many
+    are broken."""
     broken = BrokenFaces(faces, report, largest_share)
     usable = []
     for index in range(len(faces)):
@@ -135,17 +116,9 @@ def usable_faces(faces: FaceFiles, report: Path, largest_share: float, degraded:
 
 
 def deadly_problem(faces: FaceFiles, index: int, seconds: float = 25.0) -> str | None:
-    """Reads a file in a process of its own, to find out whether it was what a reader died of or hung on.
-
-    Args:
-        faces: The set.
-        index: Position in the set.
-        seconds: That reading may take.
-
-    Returns:
-        What happened, None if the file was decoded or refused in time, or its bytes did not arrive: then the storage is
-        to blame and not the file.
-    """
+    """Reads a file in a process of its own, to find out whether it was what a reader died of or hung on. Returns what
+    happened, None if the file was decoded or refused in time, or its bytes did not arrive: then the storage is to blame
+    and not the file."""
     context = multiprocessing.get_context("fork")  # as the readers are
     has_arrived = context.Event()
     process = context.Process(target=_read_alone, args=(faces, index, has_arrived), daemon=True)
@@ -198,18 +171,8 @@ class CheckedFace(NamedTuple):
 
 
 def check_faces(faces: FaceFiles, num_threads: int = 4) -> Iterator[CheckedFace]:
-    """Decodes every file of a set.
-
-    Args:
-        faces: The set.
-        num_threads: Files decoded at once; Pillow's decoders run side by side.
-
-    Yields:
-        One result for each file, in the order of the names.
-
-    Raises:
-        FileNotFoundError: If the whole set is gone.
-    """
+    """Decodes every file of a set, some at once, as Pillow's decoders run side by side: one result each, in the order
+    of the names. FileNotFoundError where the whole set is gone."""
     with ThreadPoolExecutor(num_threads) as pool:
         yield from pool.map(lambda index: _check(faces, index), range(len(faces)))
 

@@ -65,14 +65,8 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
-    """Says what a listing passed over.
-
-    Args:
-        left_out: How many files by their suffix in small letters, `NO_SUFFIX` for none.
-
-    Returns:
-        One line such as "left out: 16 .heic (pip install pillow-heif reads them), 2 .mov"; empty where nothing was.
-    """
+    """Says how many files a listing passed over by their suffix in small letters (`NO_SUFFIX` for none), such as "left
+    out: 16 .heic (pip install pillow-heif reads them), 2 .mov"; empty where nothing was."""
     if not left_out:
         return ""
     parts = []
@@ -102,11 +96,7 @@ class ProfileConversion(NamedTuple):
     """None where the pixels are sRGB already or the profile cannot be used."""
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """Converts pixels of any 8-bit mode of the same kind of colours.
-
-        Returns:
-            RGB, sRGB; transparency is not kept.
-        """
+        """Converts pixels of any 8-bit mode of the same kind of colours to RGB, sRGB; transparency is not kept."""
         assert self.transform is not None  # asked by who calls
         converted = ImageCms.applyTransform(image.convert(self.mode), self.transform)
         assert converted is not None  # it is not done in place

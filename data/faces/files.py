@@ -65,18 +65,9 @@ class FaceFiles:
         return f"{self.store.root}/{self.names[index]}"
 
     def read(self, index: int) -> Image.Image:
-        """Reads one photograph at its full size.
-
-        Args:
-            index: Position in `names`.
-
-        Returns:
-            8-bit RGB, upright; see `data.decoding.decode` for what becomes of other modes.
-
-        Raises:
-            FileNotFoundError: If the whole set is gone.
-            ValueError: If the file cannot be read or decoded, is too large or has a mode without a known range.
-        """
+        """Reads one photograph at its full size as 8-bit RGB, upright; see `data.faces.decoding.decode` for what
+        becomes of other modes. FileNotFoundError where the whole set is gone, ValueError where the file cannot be read
+        or decoded."""
         content = self.content(index)
         try:
             return decode(content).image
@@ -86,12 +77,8 @@ class FaceFiles:
             ) from error
 
     def content(self, index: int) -> bytes:
-        """The bytes of one file.
-
-        Raises:
-            FileNotFoundError: If the whole set is gone.
-            ValueError: If the file is no ordinary one, is gone, too large or has changed since it was listed.
-        """
+        """The bytes of one file; FileNotFoundError where the whole set is gone, ValueError where the file is no
+        ordinary one, is gone, too large or has changed since it was listed."""
         size_bytes, source = self.sizes_bytes[index], self.source(index)
         if size_bytes > MAX_FILE_BYTES:
             raise ValueError(f"cannot read {source}: it has {size_bytes} bytes, more than the {MAX_FILE_BYTES} allowed")
@@ -113,20 +100,18 @@ class FaceFiles:
 
 
 def open_faces(path: Path | str) -> FaceFiles:
-    """Lists the photographs below a folder or inside something else that holds some.
+    """Lists the photographs (files with a suffix of `data.faces.decoding`, in any case) below a folder or inside
+    something else that holds some, sorted by their names with `/`.
 
     Args:
         path: Folder (searched recursively, links followed, hidden files skipped), an uncompressed zip in NVlabs'
             dataset layout (`00000/img00000000.png`) or tar, an LMDB as BasicSR writes it, a text file that lists paths,
             or one picture. `~` is the home folder.
 
-    Returns:
-        The photographs (files with a suffix of `data.faces.decoding`, in any case), sorted by their names with `/`.
-
     Raises:
-        FileNotFoundError: If the path does not exist.
-        ValueError: If there is no photograph, or the file is something else, is compressed, has members outside
-            itself, two of one name, or sizes that contradict each other or the file.
+        FileNotFoundError: The path does not exist.
+        ValueError: There is no photograph, or the file is something else, is compressed, has members outside itself,
+            two of one name, or sizes that contradict each other or the file.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -154,18 +139,8 @@ def print_left_out(*sets: FaceFiles) -> None:
 
 
 def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
-    """Divides a set into faces to train on and the last ones by name, which are held out.
-
-    Args:
-        faces: All photographs.
-        most: Hold out so many, but at most a tenth of a small set and at least one.
-
-    Returns:
-        Faces to train on and held-out faces.
-
-    Raises:
-        ValueError: If there are fewer than two photographs.
-    """
+    """Divides a set into faces to train on and the last ones by name, which are held out: so many, but at most a tenth
+    of a small set and at least one. ValueError where there are fewer than two photographs."""
     if len(faces) < 2:
         raise ValueError(f"{faces.path} must hold at least two faces, one of them for validation; add more")
     number = max(1, min(most, len(faces) // 10))
@@ -173,14 +148,8 @@ def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
 
 
 def fingerprint(faces: FaceFiles) -> str:
-    """Identifies a set of photographs in reports by the names and sizes of its files; see also `contents_fingerprint`.
-
-    Args:
-        faces: The photographs.
-
-    Returns:
-        SHA-256 as 64 hexadecimal digits; equal for a folder and a stored zip of it.
-    """
+    """Identifies a set of photographs in reports by the names and sizes of its files: SHA-256 as 64 hexadecimal digits;
+    equal for a folder and a stored zip of it. See also `contents_fingerprint`."""
     digest = hashlib.sha256()
     for name, size_bytes in zip(faces.names, faces.sizes_bytes, strict=True):
         digest.update(f"{name}\0{size_bytes}\n".encode("utf-8", "surrogateescape"))
@@ -199,17 +168,12 @@ NUM_THREADS = 8
 
 
 def contents_fingerprint(faces: FaceFiles) -> str:
-    """Identifies photographs by their names and by the first, middle and last 4 KiB of each file.
+    """Identifies photographs by their names and by the first, middle and last 4 KiB of each file, as `fingerprint`
+    does.
 
     Compressed files differ at their end whatever pixel differs (a PNG ends with a checksum of all); of uncompressed
     ones a change between the three places is not seen. Costs three reads a file: 70,000 faces take seconds from a local
     disk, and minutes from a slow server, which is why a run looks again only where `times_fingerprint` differs.
-
-    Args:
-        faces: The photographs.
-
-    Returns:
-        SHA-256 as 64 hexadecimal digits; equal for a folder and a stored zip of it.
     """
     digest = hashlib.sha256()
     with ThreadPoolExecutor(NUM_THREADS) as pool:

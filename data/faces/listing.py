@@ -25,17 +25,8 @@ Listed = list[tuple[str, int]]
 
 
 def list_files(path: Path) -> tuple[Store, Listed]:
-    """Finds out what a path is and lists the files in it, hidden ones left out.
-
-    Args:
-        path: That exists.
-
-    Returns:
-        Where the bytes lie, and name and size of each file, in no particular order.
-
-    Raises:
-        ValueError: It is something else, or damaged; says what it is.
-    """
+    """Finds out what an existing path is and lists the files in it, hidden ones left out: where the bytes lie, and name
+    and size of each file, in no particular order. ValueError says what it is where it is something else, or damaged."""
     if path.is_dir():
         if (path / "data.mdb").is_file():
             return _values_of_lmdb(path.resolve())

@@ -15,11 +15,7 @@ _LOCAL_HEADER = struct.Struct("<26xHH")
 
 
 class FolderStore:
-    """Files below a folder.
-
-    Args:
-        root: The folder.
-    """
+    """Files below a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,11 +35,7 @@ class FolderStore:
 
 
 class ZipStore:
-    """Members of a zip without compression.
-
-    Args:
-        path: The zip.
-    """
+    """Members of a zip without compression."""
 
     def __init__(self, path: Path) -> None:
         self.root = path
@@ -76,12 +68,7 @@ class ZipStore:
 
 
 class TarStore:
-    """Members of a tar without compression.
-
-    Args:
-        path: The tar.
-        starts: Offset in bytes of each member's content, by its name.
-    """
+    """Members of a tar without compression; `starts` is the offset in bytes of each one's content."""
 
     def __init__(self, path: Path, starts: Mapping[str, int]) -> None:
         self.root = path
@@ -101,11 +88,8 @@ class TarStore:
 
 
 class LmdbStore:
-    """Values of an LMDB whose keys are the names without their suffix, as BasicSR writes them.
-
-    Args:
-        path: The folder that holds data.mdb.
-    """
+    """Values of an LMDB (a folder with data.mdb) whose keys are the names without their suffix, as BasicSR
+    writes them."""
 
     def __init__(self, path: Path) -> None:
         self.root = path
@@ -124,12 +108,7 @@ class LmdbStore:
         return b"".join(content[start : start + length] for start, length in spans)
 
     def value(self, name: str) -> bytes:
-        """All bytes of a photograph.
-
-        Raises:
-            KeyError: There is no such key.
-            OSError: The database cannot be read.
-        """
+        """All bytes of a photograph; KeyError where there is no such key, OSError where the database cannot be read."""
         import lmdb
 
         try:

@@ -23,14 +23,8 @@ _TENSOR_VERSION = b"\x01\x02"
 
 
 class RecognitionNetwork(nn.Module):
-    """ResNet with 29 convolutions; frozen.
-
-    Args:
-        file: `dlib_face_recognition_resnet_model_v1.dat`.
-
-    Raises:
-        ValueError: The file holds something else.
-    """
+    """ResNet with 29 convolutions, frozen, of `dlib_face_recognition_resnet_model_v1.dat`; ValueError for
+    another file."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -57,14 +51,7 @@ class RecognitionNetwork(nn.Module):
         self.head = nn.Parameter(last.view(256, EMBEDDING_WIDTH))
 
     def forward(self, chips: Tensor) -> Tensor:
-        """Embeds faces as dlib cuts them.
-
-        Args:
-            chips: uint8 [N, 3, 150, 150], RGB.
-
-        Returns:
-            float32 [N, 128].
-        """
+        """Embeds faces as dlib cuts them, uint8 [N, 3, 150, 150], RGB: float32 [N, 128]."""
         means = torch.tensor(_MEANS, device=chips.device)[:, None, None]
         features = ((chips - means) / 256).contiguous(memory_format=torch.channels_last)
         layers = iter(self.convolutions)
@@ -154,22 +141,14 @@ class FaceEmbedding:
 
     def __init__(self) -> None:
         """Raises:
-        ModuleNotFoundError: If one of the two optional packages is missing.
-        """
+        ModuleNotFoundError: If one of the two optional packages is missing."""
         self._landmarks = FaceLandmarks(5)
         self._network = RecognitionNetwork(_models_folder() / "dlib_face_recognition_resnet_model_v1.dat")
         self._known: dict[tuple[bytes, bytes], np.ndarray] = {}
 
     def embed(self, images: Tensor, located_on: Tensor | None = None) -> np.ndarray:
-        """Embeds aligned faces.
-
-        Args:
-            images: uint8 [N, 3, R, R].
-            located_on: uint8 [N, 3, R, R] whose landmarks say where to cut the faces; None takes the images themselves.
-
-        Returns:
-            float64 [N, 128].
-        """
+        """Embeds aligned faces uint8 [N, 3, R, R]: float64 [N, 128]. The landmarks of `located_on`, or their own, say
+        where to cut them."""
         pixels = large_pixels(images)
         keys = list(zip(pixels, pixels if located_on is None else large_pixels(located_on), strict=True))
         missing = list(dict.fromkeys(key for key in keys if key not in self._known))
@@ -184,15 +163,8 @@ class FaceEmbedding:
         return np.stack([self._known[key] for key in keys])
 
     def distance(self, image: Tensor, target: Tensor) -> Tensor:
-        """Euclidean distance of the embeddings of each image and its target.
-
-        Args:
-            image: uint8 [N, 3, R, R].
-            target: uint8 [N, 3, R, R]; its landmarks locate both faces.
-
-        Returns:
-            float64 [N], 0 for the same image; about 0.6 separates people.
-        """
+        """Euclidean distance of the embeddings of each image and its target, uint8 [N, 3, R, R], whose landmarks locate
+        both: float64 [N], 0 for the same image; about 0.6 separates people."""
         check_pair(image, target)
         difference = self.embed(image, located_on=target) - self.embed(target)
         return torch.from_numpy(np.linalg.norm(difference, axis=1))
@@ -235,8 +207,7 @@ class LandmarkDistance:
 
     def __init__(self) -> None:
         """Raises:
-        ModuleNotFoundError: If one of the two optional packages is missing.
-        """
+        ModuleNotFoundError: If one of the two optional packages is missing."""
         self._landmarks = FaceLandmarks(68)
 
     def distance(self, image: Tensor, target: Tensor) -> Tensor:

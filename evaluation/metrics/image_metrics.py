@@ -23,21 +23,12 @@ SSIM_DEFINITION = (
 
 
 def psnr(image: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, the deployment zoo's definition.
+    """Peak signal-to-noise ratio of each uint8 [N, 3, H, W] and its target, the zoo's definition: float64 [N], dB.
 
     An image equal to its target has no finite PSNR, and one such image would make every mean infinite. It counts as the
     smallest difference that 8 bits can hold (one sample off by one grey level): 10 log10(255² · 3HW), 89 dB at 64
-    pixels and 107 dB at 512, the most that any other image can reach.
-
-    Args:
-        image: uint8 [N, 3, H, W].
-        target: uint8 [N, 3, H, W].
-
-    Returns:
-        float64 [N], dB.
-
-    Raises:
-        ValueError: If the images are no uint8 RGB of one shape.
+    pixels and 107 dB at 512, the most that any other image can reach. ValueError unless the images are uint8 RGB of one
+    shape.
     """
     check_pair(image, target)
     return psnr_of_values(image.to(torch.float64), target.to(torch.float64))
@@ -50,37 +41,24 @@ def psnr_of_values(x: Tensor, y: Tensor) -> Tensor:
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each image, the deployment zoo's definition.
+    """Structural similarity of each uint8 [N, 3, H, W] and its target, the zoo's definition: float64 [N], [-1, 1].
 
-    Args:
-        image: uint8 [N, 3, H, W], H and W at least 11.
-        target: uint8 [N, 3, H, W].
+    Raises ValueError unless the images are uint8 RGB of one shape, H and W at least 11.
 
-    Returns:
-        float64 [N], [-1, 1].
-
-    Raises:
-        ValueError: If the images are no uint8 RGB of one shape, or smaller than the window.
-
-    Source:
-        Wang et al. 2004, equation 13, with population moments under a Gaussian window; the zoo's code repeats the whole
-        image for each channel, which does not change the value.
+    Source: Wang et al. 2004, equation 13, with population moments under a Gaussian window; the zoo's code repeats the
+    whole image for each channel, which does not change the value.
     """
     check_pair(image, target)
     return structural_similarity(image.to(torch.float64), target.to(torch.float64), gaussian_window())
 
 
 def structural_similarity(x: Tensor, y: Tensor, window: Tensor, moment_factor: float = 1.0) -> Tensor:
-    """Mean of the similarity of all windows that lie inside the images.
+    """Mean of the similarity of all windows that lie inside images x and y, float64 [N, C, H, W], [0, 255]: [N], [-1,
+    1].
 
     Args:
-        x: float64 [N, C, H, W], [0, 255].
-        y: The same.
         window: Weights along one side, float64 [K], sum 1.
         moment_factor: Of variances and covariance: 1 for those of a population, K²/(K² - 1) for unbiased ones.
-
-    Returns:
-        float64 [N], [-1, 1].
 
     Raises:
         ValueError: The images are smaller than the window.
@@ -145,14 +123,8 @@ class Convention:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Y of ITU-R BT.601 as MATLAB and BasicSR compute it, not rounded.
-
-    Args:
-        images: uint8 [N, 3, H, W], RGB.
-
-    Returns:
-        float64 [N, 1, H, W], [16, 235].
-    """
+    """Y of ITU-R BT.601 as MATLAB and BasicSR compute it, not rounded: of uint8 RGB [N, 3, H, W] float64 [N, 1, H, W],
+    [16, 235]."""
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64, device=images.device)
     return 16 + torch.einsum("c,nchw->nhw", weights, images.double() / 255)[:, None]
 

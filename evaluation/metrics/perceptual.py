@@ -35,18 +35,8 @@ class LpipsDistance:
 
     @torch.no_grad()
     def distance(self, image: Tensor, target: Tensor) -> Tensor:
-        """Distance of each image to its target.
-
-        Args:
-            image: uint8 [N, 3, R, R], R at least 32.
-            target: uint8 [N, 3, R, R].
-
-        Returns:
-            float32 [N] on the CPU, at least 0; 0 for equal images.
-
-        Raises:
-            ValueError: If they are no uint8 RGB images of one shape.
-        """
+        """Distance of each uint8 [N, 3, R, R], R at least 32, to its target: float32 [N] on the CPU, at least 0; 0 for
+        equal images. ValueError unless they are uint8 RGB of one shape."""
         check_pair(image, target)
         restored, clean = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
         return self._network.distances(restored, clean).cpu()
@@ -110,18 +100,12 @@ INCEPTION_WEIGHTS = WeightsFile(
 
 
 def load_inception(weights: Path | None = None) -> nn.Module:
-    """Loads the Inception network that FID is defined by.
-
-    Args:
-        weights: Its weights; None searches as `losses.weights.find_weights` says.
-
-    Returns:
-        Module in evaluation mode on the CPU: uint8 [N, 3, H, W] to float32 [N, 2048].
+    """Loads the Inception network that FID is defined by, uint8 [N, 3, H, W] to float32 [N, 2048], on the CPU in
+    evaluation mode; weights None searches as `losses.weights.find_weights` says.
 
     Raises:
-        ModuleNotFoundError: If the optional package torch-fidelity is missing.
-        FileNotFoundError: If the weights cannot be had.
-        ValueError: If the file is not the one that defines FID.
+        ModuleNotFoundError, FileNotFoundError: The package torch-fidelity or the weights cannot be had.
+        ValueError: The file is not the one that defines FID.
     """
     if find_spec("torch_fidelity") is None:
         raise ModuleNotFoundError("the package torch-fidelity is not installed; pip install torch-fidelity")

@@ -18,19 +18,15 @@ class SetDistance:
     def __init__(self, extract: Callable[[Tensor], Tensor], measures: Mapping[str, Measure]) -> None:
         """Args:
         extract: uint8 [N, 3, H, W] to features [N, F], on any device; may be shared between distances.
-        measures: Distances by the names of their metrics.
-        """
+        measures: Distances by the names of their metrics."""
         self._extract = extract
         self._measures = dict(measures)
         self._images: list[Tensor] = []
         self._targets: list[Tensor] = []
 
     def add(self, images: Tensor, targets: Tensor) -> None:
-        """Adds images uint8 [N, 3, H, W] to the one set and as many targets to the other.
-
-        Raises:
-            ValueError: If they are no uint8 RGB images of one shape.
-        """
+        """Adds images uint8 [N, 3, H, W] to the one set and as many targets to the other; ValueError unless of one
+        shape."""
         check_pair(images, targets)
         self.add_images(images)
         self.add_targets(targets)
@@ -73,15 +69,11 @@ def _of_all_processes(parts: list[Tensor]) -> Tensor:
 
 
 def frechet_distance(images: Tensor, targets: Tensor) -> float:
-    """Distance of the normal distributions with the mean and covariance of two sets of features.
+    """Distance, at least 0, of the normal distributions with the mean and covariance of features [N, F] and [M, F],
+    float64.
 
-    Args:
-        images: float64 [N, F], N at least 2.
-        targets: float64 [M, F], M at least 2.
-
-    Returns:
-        At least 0. With covariances A·Aᵀ and B·Bᵀ the trace of their product's root is the sum of the singular values
-        of Aᵀ·B, which is exact and quick also for fewer images than features.
+    With covariances A·Aᵀ and B·Bᵀ the trace of their product's root is the sum of the singular values of Aᵀ·B, which is
+    exact and quick also for fewer images than features. N and M are at least 2.
 
     Source: Dowson and Landau 1982; Heusel et al. (arXiv 1706.08500).
     """

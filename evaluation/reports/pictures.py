@@ -31,18 +31,8 @@ _BLACK = (0, 0, 0)
 
 
 def picture_grid(images: Tensor, num_columns: int) -> Picture:
-    """Lays images out in rows, at their own size on white.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        num_columns: Images per row; the last row may be shorter.
-
-    Returns:
-        Picture of ceil(N / columns) rows with 4 white pixels between and around the images.
-
-    Raises:
-        ValueError: If there are no uint8 RGB images or no columns.
-    """
+    """Lays images uint8 [N, 3, H, W] out in rows, at their own size, with 4 white pixels between and around them; the
+    last row may be shorter. ValueError where there are no uint8 RGB images or no columns."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images) or num_columns < 1:
         raise ValueError(
             f"a grid needs uint8 images [N, 3, H, W] and at least one column, got {images.dtype} {tuple(images.shape)} "
@@ -97,14 +87,8 @@ def comparison_rows(
 
 
 def worst_and_best(evaluation: Evaluation) -> Picture:
-    """The faces that came out worst (left) and best (right) by PSNR, with their numbers under them.
-
-    Args:
-        evaluation: With pictures kept.
-
-    Returns:
-        Two comparisons side by side, degraded | restored | target each.
-    """
+    """The faces of an evaluation that came out worst (left) and best (right) by PSNR, with their numbers under them:
+    two comparisons side by side, degraded | restored | target each."""
     halves = [_faces(evaluation.worst, "worst"), _faces(evaluation.best, "best")]
     return side_by_side(halves)
 

@@ -54,8 +54,7 @@ class Report:
 
     def __init__(self, title: str) -> None:
         """Args:
-        title: Heading of the page.
-        """
+        title: Heading of the page."""
         self.title = title
         self._blocks: list[_Block] = []
 
@@ -82,16 +81,8 @@ class Report:
         self._blocks.append(_Block(f"[{_label(title)}]({file})", html))
 
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> None:
-        """Adds a table; columns that hold numbers only, but for the first, are set flush right.
-
-        Args:
-            header: Names of the columns.
-            rows: Cells as they should be read; numbers already formatted.
-            caption: Written over it.
-
-        Raises:
-            ValueError: If a row has another number of cells than the header.
-        """
+        """Adds a table of formatted cells; columns that hold numbers only, but for the first, are set flush right.
+        ValueError where a row has another number of cells than the header."""
         wrong = next((row for row in rows if len(row) != len(header)), None)
         if wrong is not None:
             raise ValueError(f"every row of a table needs {len(header)} cells like its header, got {len(wrong)}")
@@ -102,31 +93,15 @@ class Report:
         self._add(f"{_plain(caption)}\n\n{text}" if caption else text)
 
     def add_picture(self, picture: Picture, caption: str, width_pixels: int | None = None, name: str = "") -> None:
-        """Adds a picture, stored losslessly.
-
-        Args:
-            picture: uint8 [H, W, 3].
-            caption: What it shows; also read out by screen readers.
-            width_pixels: On the screen; None takes the picture's own width.
-            name: Of a file for it, without suffix.
-        """
+        """Adds a picture, uint8 [H, W, 3], stored losslessly, with a caption that screen readers read out too; None for
+        the width on the screen takes the picture's own."""
         self._add_drawing(png_bytes(picture), "png", caption, width_pixels or picture.shape[1], name)
 
     def add_curves(
         self, curves: Sequence[Curve], x_label: str, y_label: str, caption: str, logarithmic: bool = False
     ) -> None:
-        """Adds a chart whose lines differ in colour (safe for colour-blind readers) and in style (safe in grey print).
-
-        Args:
-            curves: Lines with their names; x and y of equal length.
-            x_label: Name and unit of x.
-            y_label: Name and unit of y.
-            caption: What it shows.
-            logarithmic: Whether y is drawn on a logarithmic scale.
-
-        Raises:
-            ValueError: If there are no curves or x and y differ in length.
-        """
+        """Adds a chart whose lines differ in colour (safe for colour-blind readers) and in style (safe in grey print);
+        labels name quantity and unit. ValueError where there are no curves or x and y differ in length."""
         self.add_svg(curves_svg(curves, x_label, y_label, logarithmic), caption)
 
     def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760, name: str = "") -> None:

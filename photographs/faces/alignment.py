@@ -123,17 +123,9 @@ _BLUR_SHARE = 0.02
 
 
 def align(photo: Pixels, square: FaceSquare, resolution: int) -> Pixels:
-    """Cuts out a face.
+    """Cuts the square of a face out of a photograph, uint8 [H, W, 3]: uint8 [R, R, 3].
 
     What lies outside of the photograph is its reflection, blurred more and more, and far outside its median colour.
-
-    Args:
-        photo: uint8 [H, W, 3].
-        square: Of the face.
-        resolution: R, width and height of the result.
-
-    Returns:
-        uint8 [R, R, 3].
     """
     shrink = max(1, int(square.side_pixels // MOST_SUPERSAMPLED_PIXELS))
     window, square = _window(photo, square, shrink)
@@ -146,15 +138,8 @@ def align(photo: Pixels, square: FaceSquare, resolution: int) -> Pixels:
 
 
 def warp(source: npt.NDArray, to_source: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:
-    """Resamples a picture with cubic interpolation; outside of it, it goes on with the colour of its edge.
-
-    Args:
-        source: [H, W] or [H, W, C], uint8 or float32.
-        to_source: [2, 3], takes continuous coordinates of the result to those of the source.
-        size: Width and height of the result.
-
-    Returns:
-        Of the source's type.
+    """Resamples a picture, [H, W] or [H, W, C], uint8 or float32, with cubic interpolation; outside of it, it goes on
+    with the colour of its edge. `to_source`, [2, 3], takes continuous coordinates of the result to those of the source.
     """
     matrix = np.array(to_source, dtype=np.float64)
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV's coordinates are 0 at the middle of a pixel

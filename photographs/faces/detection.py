@@ -68,14 +68,7 @@ class DetectedFace(NamedTuple):
 
 
 class FaceDetector:
-    """YuNet at several sizes; an instance must not be used by two threads at once.
-
-    Args:
-        file: ONNX file of the detector.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
+    """YuNet, from its ONNX file, at several sizes; an instance must not be used by two threads at once."""
 
     def __init__(self, file: Path = DETECTOR_FILE) -> None:
         if not file.is_file():
