@@ -147,11 +147,13 @@ def structure_texture_distances(features_restored: Sequence[Tensor], features_ta
     similarities = []
     with torch.autocast(features_restored[0].device.type, enabled=False):
         for ours, theirs in zip(features_restored, features_target, strict=True):
-            x, y = at_least_float32(ours).flatten(2), at_least_float32(theirs).flatten(2)  # [N, C, H·W]
-            x_mean, y_mean = x.mean(2), y.mean(2)
-            x_variance, y_variance = x.var(2, unbiased=False), y.var(2, unbiased=False)
-            covariance = (x * y).mean(2) - x_mean * y_mean
+            x, y = at_least_float32(ours), at_least_float32(theirs)
+            x_mean, y_mean = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
+            x, y = x - x_mean, y - y_mean
+            x_variance, y_variance, covariance = (
+                (a * b).mean((2, 3), keepdim=True) for a, b in ((x, x), (y, y), (x, y))
+            )
             texture = (2 * x_mean * y_mean + STABILITY) / (x_mean.square() + y_mean.square() + STABILITY)
             structure = (2 * covariance + STABILITY) / (x_variance + y_variance + STABILITY)
             similarities.append((texture + structure) / 2)
-    return 1 - torch.cat(similarities, dim=1).mean(1)
+    return 1 - torch.cat(similarities, dim=1).mean((1, 2, 3))

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -151,3 +152,25 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     torch.save({"_fc.weight": torch.zeros(1000, 1280)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="must hold the tensors of EfficientNetLite0"):
         EfficientNetLite0(tmp_path / "other.pth")
+
+
+def test_strided_filters_of_single_channels_are_computed_in_float32_under_autocast(
+    loss: PerceptualLoss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their gradient in bf16 takes a hundred times as long on CPUs; all other convolutions stay in bf16."""
+    convolve, found = functional.conv2d, []
+
+    def observed(images: Tensor, weight: Tensor, *others: Any, **options: Any) -> Tensor:
+        result: Tensor = convolve(images, weight, *others, **options)
+        is_strided = result.shape[2] < images.shape[2] - weight.shape[2] + 1
+        found.append((weight.shape[1] == 1 and weight.shape[0] > 3 and is_strided, result.dtype))
+        return result
+
+    monkeypatch.setattr(functional, "conv2d", observed)
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = loss.network.features(images)
+    assert [dtype for is_strided, dtype in found if is_strided] == [torch.float32] * 4
+    assert {dtype for is_strided, dtype in found if not is_strided} == {torch.bfloat16}
+    sum(feature.float().sum() for feature in features).backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
