@@ -63,12 +63,14 @@ class Figures:
     """Figures."""
 
     metrics: tuple[str, ...] = ("psnr", "ssim", "perceptual", "lpips", "identity", "fd_lite0")
-    """psnr (always computed), ssim, perceptual, lpips, identity, landmarks, fd_lite0, fid, or pyiqa:NAME where pyiqa is
-    installed; a metric whose weights or package cannot be had is listed as unavailable."""
+    """psnr (always computed), ssim, perceptual, lpips, identity, landmarks, niqe, fd_lite0, fid, or pyiqa:NAME where
+    pyiqa is installed; a metric whose weights or package cannot be had is listed as unavailable."""
     lpips_weights: Path | None = None
     """File of torchvision's AlexNet; null looks into GPEN_WEIGHTS and the cache, then downloads it."""
     inception_weights: Path | None = None
     """File of torch-fidelity, found likewise."""
+    niqe_model: Path | None = None
+    """NIQE's published model: modelparameters.mat of its release, or BasicSR's niqe_pris_params.npz."""
     crop_border: int = 0
     """Pixels cut from every side before PSNR and SSIM under each convention."""
     reference: Path | None = None
@@ -103,7 +105,9 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     pairs = FacePairs(
         target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces, faces.names
     )
-    metrics = choose_metrics(figures.metrics, network.device, figures.lpips_weights, figures.inception_weights)
+    metrics = choose_metrics(
+        figures.metrics, network.device, figures.lpips_weights, figures.inception_weights, figures.niqe_model
+    )
     reference = None if figures.reference is None else open_faces(figures.reference)
     evaluator = Evaluator(pairs, metrics, figures.crop_border, reference)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
@@ -129,7 +133,9 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
         faces.resolution,
         faces.max_faces,
     )
-    metrics = choose_metrics(figures.metrics, "cpu", figures.lpips_weights, figures.inception_weights)
+    metrics = choose_metrics(
+        figures.metrics, "cpu", figures.lpips_weights, figures.inception_weights, figures.niqe_model
+    )
     reference = None if figures.reference is None else open_faces(figures.reference)
     with command_line.progress_bar("measuring", len(pairs)) as show:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)

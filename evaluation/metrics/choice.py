@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evaluation.metrics import image_metrics
+from evaluation.metrics import image_metrics, niqe
 from evaluation.metrics.forms import ALL_METRICS, PYIQA
 from evaluation.metrics.identity import IDENTITY_DEFINITION, LANDMARKS_DEFINITION, FaceEmbedding, LandmarkDistance
 from evaluation.metrics.perceptual import (
@@ -76,14 +76,16 @@ def choose_metrics(
     device: torch.device | str = "cpu",
     lpips_weights: Path | None = None,
     inception_weights: Path | None = None,
+    niqe_model: Path | None = None,
 ) -> Metrics:
     """Loads what the metrics need; one that lacks a package or weights is listed as unavailable with its reason.
 
     Args:
         names: Of `ALL_METRICS`, or `pyiqa:NAME` of that package. PSNR is always among them, for it ranks the faces.
         device: Where the networks run.
-        lpips_weights: As in `evaluation.perceptual.LpipsDistance`.
-        inception_weights: As in `evaluation.fid.load_inception`.
+        lpips_weights: As in `evaluation.metrics.perceptual.LpipsDistance`.
+        inception_weights: As in `evaluation.metrics.perceptual.load_inception`.
+        niqe_model: As in `evaluation.metrics.niqe.read_natural_model`.
 
     Returns:
         The metrics in the order of `ALL_METRICS`, those of pyiqa last.
@@ -92,7 +94,7 @@ def choose_metrics(
         FileNotFoundError: If a path to weights was given and is wrong.
         ValueError: If a name is unknown or a file of weights holds something else.
     """
-    for weights in (lpips_weights, inception_weights):
+    for weights in (lpips_weights, inception_weights, niqe_model):
         if weights is not None and not weights.is_file():
             raise FileNotFoundError(f"weights must be an existing file, got {weights}; check the path")
     bridged = [name for name in dict.fromkeys(names) if name.startswith(PYIQA)]
@@ -108,6 +110,7 @@ def choose_metrics(
         "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, LpipsDistance(lpips_weights, device).distance),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
         "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
+        "niqe": lambda: niqe_metric(niqe_model),
         "fd_lite0": lambda: lite0_metric(lite0()),
         "fid": lambda: fid_metric(load_inception(inception_weights).to(torch.device(device))),
     }
@@ -122,6 +125,22 @@ def choose_metrics(
                 unavailable[name] = " ".join(str(error).split())
     per_face = tuple(metric for metric in chosen if isinstance(metric, FaceMetric))
     return Metrics(per_face, tuple(metric for metric in chosen if isinstance(metric, SetMetric)), unavailable)
+
+
+def niqe_metric(path: Path | None) -> FaceMetric:
+    """NIQE by its published model.
+
+    Raises:
+        FileNotFoundError: No file is given.
+        ValueError: It holds something else.
+    """
+    if path is None:
+        raise FileNotFoundError(
+            "give NIQE's model, modelparameters.mat of its release or BasicSR's niqe_pris_params.npz"
+        )
+    model = niqe.read_natural_model(path)
+    definition = niqe.DEFINITION.format(sha256=model.sha256)
+    return FaceMetric("niqe", definition, lambda images, _: niqe.niqe(images.cpu(), model))
 
 
 def pyiqa_metric(name: str, device: torch.device | str = "cpu") -> FaceMetric:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "landmarks", "fd_lite0", "fid"]
+MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "landmarks", "niqe", "fd_lite0", "fid"]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
@@ -37,6 +37,7 @@ METRIC_FORMS: dict[str, MetricForm] = {
     "lpips": MetricForm("LPIPS", "", False),
     "identity": MetricForm("identity", "", False),
     "landmarks": MetricForm("landmarks", "px of 512", False, digits=2, fine_digits=2),
+    "niqe": MetricForm("NIQE", "", False, digits=2, fine_digits=3),
     "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),
     "kid_lite0": MetricForm("KID-Lite0 × 1,000", "", False, digits=2, fine_digits=2),
     "fid": MetricForm("FID", "", False, digits=2, fine_digits=2),
