@@ -161,18 +161,8 @@ class Iterations:
                 optimization=RestorationOptimization(2e-3, 2e-3, None, 2e-3),
                 computation=whole_batch,
             )
-        self.trainer = Trainer(
-            accelerator="cpu" if device.type == "cpu" else "gpu",
-            devices=1 if device.type == "cpu" else [device.index or 0],
-            precision=precision,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
-        self.module.trainer = self.trainer
         self.module.to(device)
-        self.trainer.strategy.connect(self.module)
-        self.trainer.strategy.optimizers = self.module.configure_optimizers()
+        self.trainer = attach_trainer(self.module, precision, device)
         resolution, num_images = size.architecture.resolution, size.batch_size
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (num_images, 3, resolution, resolution), dtype=torch.uint8, generator=random)
@@ -191,6 +181,22 @@ class Iterations:
         )
         with self.trainer.precision_plugin.train_step_context():
             self.module.training_step(self.batch if batch is None else batch, 0)
+
+
+def attach_trainer(module: PriorTraining | RestorationTraining, precision: str, device: torch.device = CPU) -> Trainer:
+    """Gives a module on its device what `training_step` needs of Lightning: trainer, precision and optimizers."""
+    trainer = Trainer(
+        accelerator="cpu" if device.type == "cpu" else "gpu",
+        devices=1 if device.type == "cpu" else [device.index or 0],
+        precision=precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    module.trainer = trainer
+    trainer.strategy.connect(module)
+    trainer.strategy.optimizers = module.configure_optimizers()
+    return trainer
 
 
 def choose_formulations() -> None:
@@ -222,10 +228,12 @@ def floor(stage: Stage, size: Size, precision: Precision) -> list[Part]:
     return [Part(replay(calls), share) for calls, share in recorded]
 
 
-def textbook(stage: Stage, size: Size, device: torch.device = CPU) -> list[Part]:
-    """Parts of an iteration as public code computes them, in float32."""
+def textbook(
+    stage: Stage, size: Size, device: torch.device = CPU, identity: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> list[Part]:
+    """Parts of an iteration as public code computes them, in float32; with an identity loss where it is given."""
     generator = Prior(size.architecture) if stage == 1 else GPEN(size.architecture)
-    training = TextbookTraining(generator.to(device), Discriminator(size.architecture, None).to(device))
+    training = TextbookTraining(generator.to(device), Discriminator(size.architecture, None).to(device), identity)
     degraded, target = images(size).to(device), images(size).to(device)
     return [
         Part(partial(training.step, degraded, target)),

@@ -9,7 +9,7 @@ GAN (arXiv 1710.10196) sections 3 and 4.1; GPEN (arXiv 2105.06070) section 3.1.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
 import torch
@@ -169,16 +169,23 @@ PATH_LENGTH_WEIGHT, PATH_LENGTH_INTERVAL, PATH_LENGTH_DECAY, PATH_LENGTH_BATCH_S
 class TextbookTraining:
     """One generator pass for each update, R1 and path length on graphs of their own, unfused Adam, average in a loop.
 
-    Stage 2 with the released recipe without identity loss for a GPEN, stage 1 with StyleGAN2's for a prior.
+    Stage 2 with the released recipe for a GPEN (identity where it is given), stage 1 with StyleGAN2's for a prior.
 
     Args:
         generator: GPEN or prior; its parameters are trained, its code is not called. Must be in contiguous layout.
         discriminator: Likewise.
+        identity: Distance of restored and target images [N, 3, R, R], added to a GPEN's loss; None for none.
 
     Source: the released script (see configs/recipes/released.yaml); StyleGAN2 (arXiv 1912.04958) appendix B.
     """
 
-    def __init__(self, generator: GPEN | Prior, discriminator: Discriminator) -> None:
+    def __init__(
+        self,
+        generator: GPEN | Prior,
+        discriminator: Discriminator,
+        identity: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        self.identity = identity
         self.noise_mode = generator.architecture.noise_mode
         self.is_restoring = isinstance(generator, GPEN)
         self.generator = dict(generator.named_parameters())
@@ -206,6 +213,8 @@ class TextbookTraining:
         loss = F.softplus(-self._judge(generated)).mean()
         if self.is_restoring:
             loss = loss + F.smooth_l1_loss(generated, target)
+        if self.is_restoring and self.identity is not None:
+            loss = loss + self.identity(generated, target)
         self._update(self.adam, loss)
         for parameter in self.discriminator.values():
             parameter.requires_grad_(True)

@@ -46,6 +46,19 @@ def fit(words: Sequence[str]) -> int:
     return training.fit()
 
 
+def objects_of(words: Sequence[str]) -> Namespace:
+    """What the options of a run stand for, instantiated: `run`, `data`, `trainer` and `model.init_args`.
+
+    Args:
+        words: What follows `python -m train fit`.
+
+    Raises:
+        ValueError: An option or config file is wrong.
+    """
+    parser, config = _parse(words)
+    return parser.instantiate(config)
+
+
 def resolve(words: Sequence[str]) -> dict[str, Any]:
     """All options of a run, defaults included, given what follows `python -m train fit`; nothing is read but config
     files. Raises ValueError where one is wrong."""

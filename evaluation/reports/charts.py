@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from evaluation.reports.tables import read_rows
 
@@ -63,8 +64,53 @@ def curves_svg(
         axes.spines[["top", "right"]].set_visible(False)
         if len(curves) > 1:
             _name_ends(axes, curves)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return _svg(figure)
+
+
+class CurvePanel(NamedTuple):
+    """Lines of one chart among several."""
+
+    curves: Sequence[Curve]
+    """Named at their right ends."""
+    y_label: str
+    """Name and unit of y."""
+
+
+def curve_panels_svg(panels: Sequence[CurvePanel], x_label: str) -> bytes:
+    """Draws charts below one another over the same x, which is above 0 and on a logarithmic scale.
+
+    Args:
+        panels: At least one, each with at least one line.
+        x_label: Name and unit of x.
+
+    Returns:
+        SVG; equal input gives equal bytes.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not panels or not all(panel.curves for panel in panels):
+        raise ValueError("a drawing needs at least one panel, and a curve in each")
+    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
+        figure = Figure(figsize=(7.6, 2.2 * len(panels)), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+        for axes, panel in zip(grid, panels, strict=True):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            for index, curve in enumerate(panel.curves):
+                _draw(axes, curve, index)
+            axes.set_ylabel(panel.y_label)
+            axes.grid(color="#dddddd", linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes, panel in zip(grid, panels, strict=True):  # the last panel may have widened the axis they share
+            _name_ends(axes, panel.curves)
+        grid[-1].set_xlabel(x_label)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -232,9 +278,7 @@ def forest_svg(panels: Sequence[ForestPanel]) -> bytes:
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
         for axes, panel in zip(grid[:, 0], panels, strict=True):
             _draw_differences(axes, panel)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return _svg(figure)
 
 
 def _draw_differences(axes: Axes, panel: ForestPanel) -> None:

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from evaluation.reports.charts import Curve, curves_svg, spread
+from evaluation.reports.charts import Curve, CurvePanel, curve_panels_svg, curves_svg, spread
 
 
 def test_labels_that_would_overlap_are_moved_apart_in_their_order() -> None:
@@ -36,3 +36,14 @@ def test_the_beginning_does_not_set_the_scale_if_told_so() -> None:
 def test_bands_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="as many x as y"):
         curves_svg([Curve("a", [0, 1], [1, 2], [1], [2, 3])], "x", "y")
+
+
+def test_panels_share_a_logarithmic_x_axis_and_name_their_curves() -> None:
+    panels = [CurvePanel([Curve("ours", [0.1, 10], [20, 25]), Curve("textbook", [1, 100], [9, 12])], "PSNR [dB]")] * 2
+    drawing = curve_panels_svg(panels, "minutes").decode()
+    assert drawing == curve_panels_svg(panels, "minutes").decode()
+    assert drawing.count("<!-- ours -->") == drawing.count("<!-- textbook -->") == 2
+    assert drawing.count("<!-- minutes -->") == 1
+    assert all(drawing.count(f"<!-- {tick} -->") == 1 for tick in ("0.1", "1", "100"))
+    with pytest.raises(ValueError, match="a curve in each"):
+        curve_panels_svg([CurvePanel([], "dB")], "minutes")
