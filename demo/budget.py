@@ -36,9 +36,7 @@ class Lengths:
     """Images of each stage."""
 
     minutes: float
-    """That the demo may take."""
     faces: str
-    """What it trains on."""
     prior_images: int | None = None
     """Length of stage 1; None while it is not decided."""
     restoration_images: int | None = None
@@ -108,19 +106,14 @@ def read_lengths(path: Path, asked: Lengths) -> Lengths:
     return stored
 
 
-def store_lengths(path: Path, lengths: Lengths) -> None:
-    """Writes what was decided, for the same command after an interruption."""
-    write_atomically(path, json.dumps(asdict(lengths), indent=2) + "\n")
-
-
 def decide(
     lengths: Lengths, path: Path, prior_images: int | None = None, restoration_images: int | None = None
 ) -> Lengths:
-    """Fills in a length unless it is decided already, and stores it."""
+    """Fills in a length unless it is decided already, and stores it for the same command after an interruption."""
     decided = replace(
         lengths,
         prior_images=lengths.prior_images or prior_images,
         restoration_images=lengths.restoration_images or restoration_images,
     )
-    store_lengths(path, decided)
+    write_atomically(path, json.dumps(asdict(decided), indent=2) + "\n")
     return decided

@@ -45,7 +45,6 @@ class Restorer:
     description: str
     """What it is, in one line for reports."""
     device: torch.device
-    """Where it computes."""
     run: Callable[[Tensor], Tensor]
     """float32 [N, 3, R, R] on the device to the restored faces, unchecked; call the restorer itself instead."""
     architecture: Architecture | None

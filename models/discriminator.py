@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.equalized import EqualizedConvolution, EqualizedLinear
+from models.layers import EqualizedConvolution, EqualizedLinear
 from models.operators.convolution import run_block, without_autocast
 from models.operators.resampling import Downsample, LowPass
 

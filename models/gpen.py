@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.architecture import Architecture, FedConvolutions
-from models.equalized import EqualizedConvolution, EqualizedLinear
+from models.layers import EqualizedConvolution, EqualizedLinear
 from models.operators.resampling import LowPass
 from models.prior import Prior
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.equalized import EqualizedLinear
-from models.modulation import StyledLayer, ToRGB
+from models.layers import EqualizedLinear, StyledLayer, ToRGB
 from models.operators.convolution import run_block, without_autocast
 
 

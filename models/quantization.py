@@ -23,7 +23,6 @@ class ConvolutionCall:
     weight: Tensor
     """[out_channels, in_channels / groups, K, K]; transposed [in_channels, out_channels / groups, K, K]."""
     bias: Tensor | None
-    """[out_channels]."""
     out_dim: int
     """Dimension of the weight that counts the output channels."""
     in_dim: int | None

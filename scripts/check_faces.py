@@ -36,36 +36,36 @@ def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = Fa
             show(len(checked))
     print_summary(checked, resolution, len(files) if all else MOST_LISTED)
     print(f"fingerprint {fingerprint(files)}")
-    return int(any(one.problem for one in checked))
+    return int(any(face.problem for face in checked))
 
 
-def print_summary(checked: list[CheckedFace], resolution: int, most: int) -> None:
-    """Prints counts, and the first `most` names of each kind."""
-    usable = [one for one in checked if one.problem is None]
+def print_summary(checked: list[CheckedFace], resolution: int, most_listed: int) -> None:
+    """Prints counts, and the first `most_listed` names of each kind."""
+    usable = [face for face in checked if face.problem is None]
     print(f"{len(checked)} files, {len(usable)} can be used")
     for title, values in (
-        ("formats", Counter(one.format for one in usable)),
-        ("modes", Counter(one.mode for one in usable)),
-        ("colour profiles", Counter(one.profile for one in usable if one.profile)),
-        ("sizes in pixels", Counter("x".join(map(str, one.size_pixels)) for one in usable)),
+        ("formats", Counter(face.format for face in usable)),
+        ("modes", Counter(face.mode for face in usable)),
+        ("colour profiles", Counter(face.profile for face in usable if face.profile)),
+        ("sizes in pixels", Counter("x".join(map(str, face.size_pixels)) for face in usable)),
     ):
         common = ", ".join(f"{value} ({number})" for value, number in values.most_common(8))
         print(f"{title}: {common or 'none'}{f' and {len(values) - 8} more' if len(values) > 8 else ''}")
-    num_transparent = sum(one.is_transparent for one in usable)
+    num_transparent = sum(face.is_transparent for face in usable)
     print(f"transparent, laid over {BACKGROUND} (RGB): {num_transparent}")
-    small = [one.name for one in usable if min(one.size_pixels) < resolution]
-    print_list(f"smaller than {resolution} pixels", small, most)
-    print_list("there more than once", [" = ".join(names) for names in same_pictures(usable)], most)
-    print_list("cannot be used", [f"{one.name}: {one.problem}" for one in checked if one.problem], most)
+    small = [face.name for face in usable if min(face.size_pixels) < resolution]
+    print_list(f"smaller than {resolution} pixels", small, most_listed)
+    print_list("there more than once", [" = ".join(names) for names in same_pictures(usable)], most_listed)
+    print_list("cannot be used", [f"{face.name}: {face.problem}" for face in checked if face.problem], most_listed)
 
 
-def print_list(title: str, lines: list[str], most: int) -> None:
+def print_list(title: str, lines: list[str], most_listed: int) -> None:
     """Prints a count and the first lines."""
     print(f"{title}: {len(lines)}")
-    for line in lines[:most]:
+    for line in lines[:most_listed]:
         print(f"    {printable_line(line)}")
-    if len(lines) > most:
-        print(f"    and {len(lines) - most} more (--all lists them)")
+    if len(lines) > most_listed:
+        print(f"    and {len(lines) - most_listed} more (--all lists them)")
 
 
 if __name__ == "__main__":

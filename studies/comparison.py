@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from models.files.run_folder import read_config, sound_checkpoint
+from models.files.run_folder import find_checkpoint, read_config
 from studies.measurement import MeasurementSettings
 from system.atomic_file import printable
 
@@ -18,10 +18,10 @@ class Member:
     """Such as "seed 0", or the name of its file."""
     checkpoint: Path
     """What restores: any file that `inference.restorers.load_restorer` reads."""
-    evaluations: Mapping[str, Path]
-    """Short name of the degradation to the folder of its results."""
     runs: Mapping[str, Path]
-    """Stage, such as "prior" and "restoration", to the folder of its run; empty for a file without record."""
+    """Stage, such as "prior" and "restoration", to the folder of its run, the earliest first; empty without record."""
+    evaluations: Mapping[str, Path] = field(default_factory=dict)
+    """Short name of the degradation to the folder of its results, once it was measured."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ class Comparison:
     measurement: MeasurementSettings
     """How every network was measured on them."""
     missing: Mapping[str, str]
-    """What could not be run, and why."""
     commands: str
-    """Lines that repeat all of it."""
     notes: str = ""
     """Budget and whatever else a reader has to know."""
 
@@ -90,17 +88,7 @@ STAGES = {"train.stages.prior.PriorTraining": "prior", "train.stages.restoration
 """What a run trained, by the class in its configuration."""
 
 
-@dataclass(frozen=True)
-class NamedModel:
-    """One trained network, before it is measured."""
-
-    name: str
-    checkpoint: Path
-    runs: dict[str, Path]
-    """Stage to folder, the earliest first; empty for a file without record."""
-
-
-def read_variants(words: Sequence[str]) -> dict[str, list[NamedModel]]:
+def read_variants(words: Sequence[str]) -> dict[str, list[Member]]:
     """Reads arguments `[NAME=]PATH[,PATH…]`, one per variant, such as `runs/a`, `gpen.onnx` or `concat=runs/a,runs/b`;
     a name is that of the run's folder or file if none is given. Gives name to members, one per path.
 
@@ -108,7 +96,7 @@ def read_variants(words: Sequence[str]) -> dict[str, list[NamedModel]]:
         FileNotFoundError: There is nothing at a path, or no run in a folder.
         ValueError: Two variants have one name, or a run has no sound checkpoint.
     """
-    variants: dict[str, list[NamedModel]] = {}
+    variants: dict[str, list[Member]] = {}
     for word in words:
         name, paths = _split(word)
         check_names([*variants, name])
@@ -126,21 +114,16 @@ def _split(word: str) -> tuple[str, list[Path]]:
     return name or (run.resolve().name if run else paths[0].name), paths
 
 
-def _open(path: Path) -> NamedModel:
+def _open(path: Path) -> Member:
     if not path.exists():
         raise FileNotFoundError(f"there is no run, checkpoint or exported model at {path}")
     run = _run_of(path)
     if path.is_dir():
         if run is None:
             raise FileNotFoundError(f"{path} holds no run (run.json); give a run's folder, or a file of an export")
-        checkpoint, _ = sound_checkpoint(path)
-        if checkpoint is None:
-            raise ValueError(f"the run in {path} has no checkpoint yet; train it first")
-        path = checkpoint
-    if run is None:
-        return NamedModel(path.name, path, {})
-    config = read_config(run)
-    return NamedModel(f"seed {config['run'].get('seed', 0)}", path, _stages(run))
+        path = find_checkpoint(path)
+    name = path.name if run is None else f"seed {read_config(run)['run'].get('seed', 0)}"
+    return Member(name, path, {} if run is None else _stages(run))
 
 
 def _run_of(path: Path) -> Path | None:
@@ -164,10 +147,10 @@ def _stages(run: Path) -> dict[str, Path]:
     return stages
 
 
-def _distinctly_named(members: list[NamedModel], paths: list[Path]) -> list[NamedModel]:
+def _distinctly_named(members: list[Member], paths: list[Path]) -> list[Member]:
     """Members of one name (the same seed twice) get the names of their paths."""
     names = [member.name for member in members]
     if len(set(names)) < len(names):
         names = [path.name if path.is_dir() else "/".join(path.parts[-3:]) for path in paths]
     check_names(names)
-    return [NamedModel(name, m.checkpoint, m.runs) for name, m in zip(names, members, strict=True)]
+    return [replace(member, name=name) for name, member in zip(names, members, strict=True)]

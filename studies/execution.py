@@ -26,7 +26,6 @@ class Slot:
     """What one run at a time may use."""
 
     number: int
-    """From 0."""
     cores: tuple[int, ...]
     """Numbers of the CPU cores that it may use."""
     gpus: tuple[str, ...]

@@ -96,7 +96,7 @@ class Measurer:
 
     def __init__(self, faces: Path, settings: MeasurementSettings, on_step: OnStep = ignore_step) -> None:
         self.settings = settings
-        self._tell = on_step
+        self._on_step = on_step
         self._num_done = self._num_expected = 0
         self._faces = open_faces(faces.resolve())
         print_left_out(self._faces)
@@ -152,7 +152,7 @@ class Measurer:
     def _show(self, num_faces: int) -> None:
         """Tells how far all that was expected is; others may have measured some of it meanwhile."""
         done = self._num_done + num_faces
-        self._tell(MEASURING, done, max(self._num_expected, done))
+        self._on_step(MEASURING, done, max(self._num_expected, done))
 
     def _missing(self, checkpoint: Path, folder: Path) -> dict[str, str]:
         """The degradations under which a network has not been measured, by their short names."""

@@ -14,6 +14,7 @@ from data.faces.files import fingerprint, open_faces
 from inference.restorers import file_digest
 from models.files.run_folder import checkpoint_path, images_of, latest_checkpoint
 from studies.records import run_fingerprint
+from studies.request import StudyFaces
 from studies.study import Stage, Study, Variant
 from train.command import resolve
 from train.run.record import flat_settings
@@ -29,36 +30,30 @@ LEAST_POINTS = 6
 class Conditions:
     """What a study does not fix: photographs, seeds, folder, options of the machine."""
 
-    faces: Path
-    """For training."""
-    validation_faces: Path
-    """For validation and the report, of other people."""
+    faces: StudyFaces
+    """For training, validation and the report."""
     seeds: tuple[int, ...]
-    """Seeds of the runs."""
     folder: Path
     """Folder of all studies; runs that several studies need are done once."""
     prior: Path | None = None
     """A finished prior in place of those that need no overlay of their own."""
     options: tuple[str, ...] = ()
     """More arguments of `python -m train fit`: precision, workers, tracking."""
-    degraded: Path | None = None
-    """Degraded versions of `faces` for stage 2."""
-    validation_degraded: Path | None = None
-    """Degraded versions of `validation_faces`."""
-    names: tuple[str, ...] = ()
-    """How their names differ."""
 
     def pair_options(self) -> list[str]:
         """Arguments of stage 2 for stored degraded versions."""
-        given = {"degraded": self.degraded, "validation_degraded": self.validation_degraded}
+        given = {"degraded": self.faces.degraded, "validation_degraded": self.faces.validation_degraded}
         words = [word for name, path in given.items() if path is not None for word in (f"--data.{name}", str(path))]
-        return [*words, "--data.names", json.dumps(self.names)] if words and self.names else words
+        return [*words, "--data.names", json.dumps(self.faces.names)] if words and self.faces.names else words
 
     def fingerprints(self, stage: str) -> dict[str, str]:
         """What identifies the photographs of a stage."""
-        sets: dict[str, Path | None] = {"fingerprint": self.faces, "validation_fingerprint": self.validation_faces}
+        sets: dict[str, Path | None] = {
+            "fingerprint": self.faces.faces,
+            "validation_fingerprint": self.faces.validation_faces,
+        }
         if stage == RESTORATION:
-            sets |= {"degraded": self.degraded, "validation_degraded": self.validation_degraded}
+            sets |= {"degraded": self.faces.degraded, "validation_degraded": self.faces.validation_degraded}
         return {name: fingerprint(open_faces(path)) for name, path in sets.items() if path is not None}
 
 
@@ -67,19 +62,14 @@ class PlannedRun:
     """A run of one stage."""
 
     stage: str
-    """prior or restoration."""
     seed: int
-    """run.seed."""
     arguments: tuple[str, ...]
     """What follows `python -m train fit`, but for start and folder."""
     total_images: int
-    """Length of the run in images."""
     batch_size: int
-    """Images of an iteration."""
     fingerprint: str
     """Checksum over the resolved configuration and the photographs."""
     folder: Path
-    """Where it is done."""
     start: "PlannedRun | Path | None" = None
     """What a run of stage 2 starts from: a run or a file."""
 
@@ -126,11 +116,8 @@ class PlannedMember:
     """One variant with one seed."""
 
     variant: str
-    """Its name."""
     seed: int
-    """Of its runs."""
     restoration: PlannedRun
-    """What is measured."""
 
     @property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -196,8 +183,8 @@ class _Planner:
         seed = seed if stage.seed is None else stage.seed
         conditions = self.conditions
         arguments = [word for config in stage.configs for word in ("--config", config)]
-        arguments += ["--data.faces", str(conditions.faces)]
-        arguments += ["--data.validation_faces", str(conditions.validation_faces)]
+        arguments += ["--data.faces", str(conditions.faces.faces)]
+        arguments += ["--data.validation_faces", str(conditions.faces.validation_faces)]
         arguments += conditions.pair_options() if name == RESTORATION else []
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]

@@ -19,11 +19,8 @@ class StageRecord:
     """One stage of one member."""
 
     run: Path
-    """Its folder."""
     config: dict[str, Any]
-    """Resolved."""
     data: dict[str, Any]
-    """What identifies the photographs."""
     sessions: list[dict[str, Any]]
     """One for each time that the run was begun or continued."""
     images_seen: int

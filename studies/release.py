@@ -84,15 +84,11 @@ class Release:
     prior: Path
     """Folder of a stage 1 run, or a release file, which stays as it is."""
     restoration_run: Path
-    """Folder of a stage 2 run."""
     faces: Path
-    """Held-out faces for the figures."""
     data: str
     """What the training faces were and their terms, one sentence."""
     degradations: tuple[str, ...]
-    """Presets to measure under."""
     output: Path
-    """Folder."""
 
 
 def publish(release: Release, overwrite: bool) -> None:

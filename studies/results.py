@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ class Measured:
     """How one network did under one degradation."""
 
     member: str
-    """Its name."""
     restored: dict[str, Values]
     """[F] per metric of the restored faces; [1] for a metric of the whole set."""
     degraded: dict[str, Values]
@@ -233,14 +232,8 @@ def find_differences(results: Results, reference: str) -> list[Difference]:
 
 def _adjusted(differences: list[Difference]) -> list[Difference]:
     """The same with Holm's p values."""
-    p_values = [d.found.p_value for d in differences if d.found.p_value is not None]
-    adjusted = iter(holm_adjusted(p_values))
-    return [
-        Difference(d.variant, d.reference, d.degradation, d.metric, d.num_seeds, d.found, next(adjusted))
-        if d.found.p_value is not None
-        else d
-        for d in differences
-    ]
+    adjusted = iter(holm_adjusted([d.found.p_value for d in differences if d.found.p_value is not None]))
+    return [d if d.found.p_value is None else replace(d, adjusted_p_value=next(adjusted)) for d in differences]
 
 
 def interval_text(interval: tuple[float, float] | None, digits: int) -> str:

@@ -1,32 +1,33 @@
-"""A run put together: stage, photographs, callbacks and Lightning's trainer."""
+"""A run put together, and how it ends: an error of one process reaches the others, a lost one is named in one line."""
 
 import logging
 import os
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch.distributed
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from models.files.run_folder import recorded
 from system import machine
+from system.command_line import exit_code_of
 from train.options import TrainerOptions
 from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
 from train.reporting.tracking import Tracking
 from train.run.beginning import begin_or_continue, check_inputs
 from train.run.checkpoints import RunCheckpoints
-from train.run.convolutions import kept_formulations
-from train.run.data_module import FacesDataModule
-from train.run.ending import ending_together
-from train.run.record import only_command, settle_precision
+from train.run.data_module import LOADER_TIMEOUT_SECONDS, FacesDataModule
+from train.run.record import kept_formulations, only_command, settle_precision
 from train.run.settings import RunSettings, has_all_images
 from train.stages.prior import PriorTraining
-from train.updates.parts import check_division
 
 SILENCED = (
     ".*does not have many workers.*",  # data.num_workers is the user's choice
@@ -64,7 +65,7 @@ class Training:
         checkpoints = RunCheckpoints(settings, progress)
         tracking = Tracking(settings, self.config, progress, checkpoints)
         reporting = Reporting(settings, progress, self.data, tracking)
-        validation = self.model.validation_callback(settings, reporting, checkpoints)
+        validation = self.model.validation_callback(reporting)
         self.signals = checkpoints.signals
         try:
             return Trainer(
@@ -177,3 +178,91 @@ def quiet_libraries() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in SILENCED:
         warnings.filterwarnings("ignore", message)
+
+
+CONTINUE = "the same command continues from the last checkpoint"
+
+
+@contextmanager
+def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]:
+    """Inside, an error of this process ends the other processes of the run, and the workers of its data, too. Raises
+    ChildProcessError where a worker or a process of the run was lost."""
+    try:
+        yield
+    except BaseException as error:
+        watch = strategy.watch if isinstance(strategy, ExplicitAveraging) else None
+        has_hung = data.loader is not None and data.loader.has_hung
+        problem = plain_problem(RuntimeError("DataLoader timed out") if has_hung else error, data)
+        if watch is not None:
+            if _is_of_a_collective(error):
+                watch.wait_for_reason()  # which ends this process if it finds one
+            watch.fail(str(problem) or type(problem).__name__, exit_code_of(problem))
+        if problem is error:
+            raise
+        raise problem from None
+    finally:
+        data.end_workers()
+    if isinstance(strategy, ExplicitAveraging):
+        strategy.end_processes()
+
+
+def plain_problem(error: BaseException, data: FacesDataModule) -> BaseException:
+    """What an error of PyTorch about lost processes means; files that workers died of are noted as broken."""
+    text = " ".join(str(error).split())
+    has_hung, has_died = "DataLoader timed out" in text, "DataLoader worker (pid" in text
+    if isinstance(error, RuntimeError) and (has_hung or has_died):
+        reading, how = f" while reading {', '.join(data.being_read()[:4]) or 'nothing'}", data.lost_worker()
+        try:
+            deadly = data.note_deadly_faces()
+        except (ValueError, OSError) as problem:  # too many broken faces
+            return problem
+        go_on = CONTINUE
+        if deadly:
+            go_on = f"{', '.join(deadly)} does so by itself and is noted in {data.broken.report}; {CONTINUE} without it"
+        if has_hung:
+            return ChildProcessError(
+                f"no photographs arrived for {LOADER_TIMEOUT_SECONDS} seconds{reading}: a worker of the data loader "
+                f"hangs or the storage of --data.faces does not answer; {go_on}"
+            )
+        return ChildProcessError(
+            f"a worker of the data loader died{reading} ({how or text.partition('. ')[0]}); if memory ran out lower "
+            f"--data.num_workers or --data.cache_mebibytes; {go_on}"
+        )
+    if _is_of_a_collective(error):
+        return ChildProcessError(f"the connection to another process of the run failed ({text[:200]}); {CONTINUE}")
+    return error
+
+
+def _is_of_a_collective(error: BaseException) -> bool:
+    is_dist_error = isinstance(error, torch.distributed.DistError)
+    return is_dist_error or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def check_division(
+    batch_size: int, num_processes: int, num_parts: int, minibatch_group_size: int | None, path_length_shrink: int
+) -> None:
+    """Raises ValueError, with advice, unless a batch means the same however it is divided.
+
+    Minibatch groups (None: the whole batch) and the images of the path length (one of `path_length_shrink`) are chosen
+    by their position in the batch of all processes, so each part has to hold whole groups and whole shares.
+    """
+    number = num_processes * num_parts
+    if batch_size < 1 or batch_size % number:
+        raise ValueError(
+            f"the batch size must be divisible by the number of processes times run.num_parts, got {batch_size} images "
+            f"for {num_processes} processes with {num_parts} parts each; change one of them"
+        )
+    size = batch_size // number
+    group = min(minibatch_group_size or batch_size, batch_size)
+    if size % group:
+        given = "null, the whole batch" if minibatch_group_size is None else minibatch_group_size
+        raise ValueError(
+            f"each part of a batch must hold whole minibatch groups, but {batch_size} images on {num_processes} "
+            f"processes with {num_parts} parts are {size} images a part, which cannot be divided into groups of "
+            f"{group} (minibatch_group_size {given}); give a smaller group, a larger batch or fewer parts"
+        )
+    if number > 1 and size % path_length_shrink:
+        raise ValueError(
+            f"each part of a batch must be a multiple of path_length_batch_shrink {path_length_shrink}, got {size} "
+            "images a part; change it, or use a larger batch or fewer parts"
+        )

@@ -69,7 +69,7 @@ def train(card: Card, words: Sequence[str], faces: Path, minutes: float, folder:
 
 def _curves(run: Path) -> bytes:
     restored, degraded = (columns_of(run / "validation.csv", [f"{which}/psnr"]) for which in ("validation", "degraded"))
-    curves = [Curve(label, *one[1:]) for label, (one,) in (("restored", restored), ("degraded", degraded))]
+    curves = [Curve(label, *values[1:]) for label, (values,) in (("restored", restored), ("degraded", degraded))]
     return curves_svg(curves, "images seen", "PSNR in dB")
 
 

@@ -33,12 +33,12 @@ def draw_poisson_noise(image: Tensor, seed: int, is_grey: bool) -> Tensor:
     return torch.poisson(levels.contiguous() * PHOTONS_AT_WHITE, generator=random) / PHOTONS_AT_WHITE - levels
 
 
-def add_noise(image: Tensor, one: RoundParameters) -> Tensor:
+def add_noise(image: Tensor, drawn: RoundParameters) -> Tensor:
     """Adds the noise of one image [1, 3, S, S]."""
-    if one.poisson_scale > 0:
-        return image.add(draw_poisson_noise(image, one.noise_seed, one.grey_noise), alpha=one.poisson_scale)
-    if one.noise_sigma == 0:
+    if drawn.poisson_scale > 0:
+        return image.add(draw_poisson_noise(image, drawn.noise_seed, drawn.grey_noise), alpha=drawn.poisson_scale)
+    if drawn.noise_sigma == 0:
         return image
-    num_channels = 1 if one.grey_noise else 3
-    noise = draw_noise(one.noise_seed, image.shape[-1], image.device, num_channels)
-    return image.add(noise, alpha=one.noise_sigma / 255)
+    num_channels = 1 if drawn.grey_noise else 3
+    noise = draw_noise(drawn.noise_seed, image.shape[-1], image.device, num_channels)
+    return image.add(noise, alpha=drawn.noise_sigma / 255)

@@ -102,7 +102,7 @@ class DegradationParameters:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns nested dictionaries and lists that `json.dumps` accepts."""
-        return dataclasses.asdict(self) | {"rounds": [dataclasses.asdict(one) for one in self.rounds]}
+        return dataclasses.asdict(self) | {"rounds": [dataclasses.asdict(stored) for stored in self.rounds]}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "DegradationParameters":
@@ -113,8 +113,8 @@ class DegradationParameters:
         """
         try:
             rounds = tuple(
-                RoundParameters(**{**one, "blur": one["blur"] and BlurKernel(**one["blur"])})
-                for one in values["rounds"]
+                RoundParameters(**{**stored, "blur": stored["blur"] and BlurKernel(**stored["blur"])})
+                for stored in values["rounds"]
             )
             mask = values.get("mask") and _mask_of(values["mask"])
             return DegradationParameters(**{**values, "rounds": rounds, "mask": mask})
@@ -124,5 +124,5 @@ class DegradationParameters:
 
 def _mask_of(values: dict[str, Any]) -> MaskShapes:
     """Shapes from nested dictionaries and lists."""
-    strokes = tuple(Stroke(one["width"], tuple(map(tuple, one["points"]))) for one in values["strokes"])
+    strokes = tuple(Stroke(stroke["width"], tuple(map(tuple, stroke["points"]))) for stroke in values["strokes"])
     return MaskShapes(**{**values, "strokes": strokes, "boxes": tuple(map(tuple, values["boxes"]))})

@@ -266,7 +266,7 @@ def _key_problems(values: object, group: type, name: str) -> list[str]:
     """Lists unknown keys and values in the place of groups, some of which jsonargparse passes over in silence."""
     if not isinstance(values, dict):
         return [f"{name} must hold keys and values, got {values!r}"]
-    known = [one.name for one in fields(group)]
+    known = [field.name for field in fields(group)]
     problems = [f"{name} has no key {key}, only {', '.join(known)}" for key in values if key not in known]
     for key, inner in _GROUPS.get(group, {}).items():
         if key in values and not (key == "second" and values[key] is None):

@@ -18,10 +18,10 @@ def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, re
     that changing one probability or range leaves the other draws as they are. Raises ValueError where the largest
     downscaling leaves less than one pixel.
     """
-    for one in (ranges.first, ranges.second):
-        if one is not None and resolution < one.downscale_range[1]:
+    for stage in (ranges.first, ranges.second):
+        if stage is not None and resolution < stage.downscale_range[1]:
             raise ValueError(
-                f"downscale_range goes up to {one.downscale_range[1]:g}, which leaves less than one pixel of "
+                f"downscale_range goes up to {stage.downscale_range[1]:g}, which leaves less than one pixel of "
                 f"{resolution}; take a smaller factor, for example the preset small"
             )
     random = _generator(seed, "degradation", image_index)

@@ -54,12 +54,12 @@ def degrade(target: Tensor, parameters: Sequence[DegradationParameters]) -> Degr
     _check(target, parameters)
     with torch.autocast(target.device.type, enabled=False):
         images = model_to_unit(target)
-        for index in range(max((len(one.rounds) for one in parameters), default=0)):
-            rounds = {i: one.rounds[index] for i, one in enumerate(parameters) if index < len(one.rounds)}
+        for index in range(max((len(drawn.rounds) for drawn in parameters), default=0)):
+            rounds = {i: drawn.rounds[index] for i, drawn in enumerate(parameters) if index < len(drawn.rounds)}
             images = _apply_round(images, rounds)
         images = _apply_masks(_apply_jitter(images, parameters), parameters)
         degraded = unit_to_model(images).clamp_(-1, 1)
-        greys = [i for i, one in enumerate(parameters) if one.grey]
+        greys = [i for i, drawn in enumerate(parameters) if drawn.grey]
         grey_targets = [i for i in greys if parameters[i].grey_target]
         return Degraded(_make_grey(degraded, greys), _make_grey(target, grey_targets))
 
@@ -69,18 +69,15 @@ def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
     if not rounds:
         return images
     resolution, results = images.shape[-1], list(images.split(1))
-    kernels = _kernels({i: one.blur for i, one in rounds.items() if one.blur is not None}, images.device)
+    kernels = _kernels({i: drawn.blur for i, drawn in rounds.items() if drawn.blur is not None}, images.device)
     small = {}
-    for i, one in rounds.items():
-        size = int(resolution / one.downscale)
-        mode = one.downscale_mode
-        blurred = (
-            resize(results[i], size, mode) if one.blur is None else blur_and_resize(results[i], kernels[i], size, mode)
-        )
-        small[i] = round_to_8_bits(add_noise(blurred, one))
-    qualities = {i: one.jpeg_quality for i, one in rounds.items() if one.jpeg_quality is not None}
+    for i, drawn in rounds.items():
+        image, size, mode = results[i], int(resolution / drawn.downscale), drawn.downscale_mode
+        blurred = resize(image, size, mode) if drawn.blur is None else blur_and_resize(image, kernels[i], size, mode)
+        small[i] = round_to_8_bits(add_noise(blurred, drawn))
+    qualities = {i: drawn.jpeg_quality for i, drawn in rounds.items() if drawn.jpeg_quality is not None}
     small |= _compress(small, qualities)
-    small |= {i: compress_webp(small[i], q) for i, one in rounds.items() if (q := one.webp_quality) is not None}
+    small |= {i: compress_webp(small[i], q) for i, drawn in rounds.items() if (q := drawn.webp_quality) is not None}
     for i, image in small.items():
         large = resize(image, resolution, rounds[i].upscale_mode)
         results[i] = large.clamp_(0, 1) if "bicubic" in rounds[i].upscale_mode else large
@@ -90,17 +87,18 @@ def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
 def _kernels(blurs: dict[int, BlurKernel], device: torch.device) -> dict[int, Tensor]:
     """[K, K] of each image; those of one kind and size are drawn together."""
     kernels: dict[int, Tensor] = {}
-    for (kind, size), indices in _groups({i: (one.kind, one.kernel_size_pixels) for i, one in blurs.items()}).items():
+    groups = _groups({i: (blur.kind, blur.kernel_size_pixels) for i, blur in blurs.items()})
+    for (kind, size), indices in groups.items():
         numbers = [
             (
-                one.sigma_x_pixels,
-                one.sigma_y_pixels,
-                one.length_pixels,
-                one.angle_radians,
-                one.power,
-                one.cutoff_radians,
+                blur.sigma_x_pixels,
+                blur.sigma_y_pixels,
+                blur.length_pixels,
+                blur.angle_radians,
+                blur.power,
+                blur.cutoff_radians,
             )
-            for one in (blurs[i] for i in indices)
+            for blur in (blurs[i] for i in indices)
         ]
         flat = to_device([value for row in numbers for value in row], device, torch.float32)
         kernels |= dict(zip(indices, _kernels_of_kind(kind, flat.view(-1, 6), size), strict=True))
@@ -128,14 +126,14 @@ def _compress(images: dict[int, Tensor], qualities: dict[int, int]) -> dict[int,
     for canvas, indices in _groups({i: canvas_size(size) for i, size in sizes.items()}).items():
         together = torch.cat([fill_canvas(images[i], canvas) for i in indices]).contiguous()
         results = compress_jpeg(together, [qualities[i] for i in indices]).split(1)
-        compressed |= {i: one[..., : sizes[i], : sizes[i]] for i, one in zip(indices, results, strict=True)}
+        compressed |= {i: image[..., : sizes[i], : sizes[i]] for i, image in zip(indices, results, strict=True)}
     return compressed
 
 
 def _apply_jitter(images: Tensor, parameters: Sequence[DegradationParameters]) -> Tensor:
     """Brightness, then contrast, then saturation of the images that have any; in [0, 1]."""
-    factors = [(one.brightness, one.contrast, one.saturation) for one in parameters]
-    indices = [i for i, one in enumerate(factors) if one != (1.0, 1.0, 1.0)]
+    factors = [(drawn.brightness, drawn.contrast, drawn.saturation) for drawn in parameters]
+    indices = [i for i, factor in enumerate(factors) if factor != (1.0, 1.0, 1.0)]
     if not indices:
         return images
     brightness, contrast, saturation = torch.tensor([factors[i] for i in indices], dtype=torch.float32).unbind(1)
@@ -146,7 +144,7 @@ def _apply_jitter(images: Tensor, parameters: Sequence[DegradationParameters]) -
 
 def _apply_masks(images: Tensor, parameters: Sequence[DegradationParameters]) -> Tensor:
     """Paints over the images that have a mask; in [0, 1]."""
-    masks = {i: one.mask for i, one in enumerate(parameters) if one.mask is not None}
+    masks = {i: drawn.mask for i, drawn in enumerate(parameters) if drawn.mask is not None}
     if not masks:
         return images
     results = list(images.split(1))
@@ -192,7 +190,7 @@ def _check(target: Tensor, parameters: Sequence[DegradationParameters]) -> None:
         raise ValueError(f"target must be float32 in [-1, 1], got {target.dtype}; use data.ranges to convert")
     if len(parameters) != len(target):
         raise ValueError(f"every image needs its own parameters, got {len(parameters)} for {len(target)} images")
-    wrong = {one.resolution for one in parameters} - {target.shape[-1]}
+    wrong = {drawn.resolution for drawn in parameters} - {target.shape[-1]}
     if wrong:
         raise ValueError(
             f"parameters were sampled for {min(wrong)} pixels but the target has {target.shape[-1]}; sample them again"

@@ -106,9 +106,9 @@ def usable_faces(faces: FaceFiles, report: Path, largest_share: float, degraded:
     usable = []
     for index in range(len(faces)):
         try:
-            for one in (faces, degraded):
-                if one is not None:
-                    one.read(index)
+            for files in (faces, degraded):
+                if files is not None:
+                    files.read(index)
             usable.append(index)
         except ValueError as error:
             broken.add(index, str(error))
@@ -191,7 +191,7 @@ def _check(faces: FaceFiles, index: int) -> CheckedFace:
 def same_pictures(checked: list[CheckedFace]) -> list[list[str]]:
     """Names of files that show the same pixels, group by group, whatever their formats."""
     groups: dict[str, list[str]] = {}
-    for one in checked:
-        if one.problem is None:
-            groups.setdefault(one.digest, []).append(one.name)
+    for face in checked:
+        if face.problem is None:
+            groups.setdefault(face.digest, []).append(face.name)
     return [names for names in groups.values() if len(names) > 1]

@@ -183,7 +183,7 @@ def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
     except ZIP_ERRORS as error:
         raise ValueError(f"faces must be a folder or an uncompressed zip file, got {path}: {error}") from error
     end, names = 0, set()
-    for member in sorted(members, key=lambda one: one.header_offset):
+    for member in sorted(members, key=lambda entry: entry.header_offset):
         _check_member(path, member)
         if member.filename in names:
             raise ValueError(f"{path} holds two members named {member.filename!r}; make the zip again")

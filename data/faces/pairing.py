@@ -96,11 +96,11 @@ def _places(faces: FaceFiles, template: str) -> dict[str, int]:
 
 def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
     """A template that would make the first names match, where one is to be seen."""
-    one, other = (PurePosixPath(faces.names[0]).stem for faces in (degraded, target))
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-    while length and one[length - 1] in "_-. ":
+    first, second = (PurePosixPath(faces.names[0]).stem for faces in (degraded, target))
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    while length and first[length - 1] in "_-. ":
         length -= 1
-    ends = [stem[length:] for stem in (one, other)]
+    ends = [stem[length:] for stem in (first, second)]
     fits = all(
         PurePosixPath(name).stem.endswith(end)
         for faces, end in zip((degraded, target), ends, strict=True)

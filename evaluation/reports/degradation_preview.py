@@ -23,20 +23,8 @@ _TITLE_INCHES = 0.4
 
 
 def preview_degradation(faces: FaceFiles, degradation: str, resolution: int, seed: int) -> bytes:
-    """Degrades faces, face k as image k of a run, and draws them with `draw_preview`.
-
-    Args:
-        faces: A few.
-        degradation: Preset or YAML file.
-        resolution: To which they are resized, in pixels.
-        seed: Of the degradation.
-
-    Returns:
-        A PNG file.
-
-    Raises:
-        ValueError: The degradation or a face cannot be used.
-    """
+    """Degrades a few faces at R pixels, face k as image k of a run, and draws them with `draw_preview`. Raises
+    ValueError where the degradation or a face cannot be used."""
     ranges, images = load_preset(degradation), FaceImages(faces, resolution)
     target = torch.stack([uint8_to_model(images[index]) for index in range(len(faces))])  # [N, 3, R, R]
     parameters = [sample_parameters(ranges, seed, index, resolution) for index in range(len(faces))]
@@ -47,11 +35,11 @@ def preview_degradation(faces: FaceFiles, degradation: str, resolution: int, see
 def describe_parameters(parameters: DegradationParameters) -> list[str]:
     """Writes the parameters of one image as short lines, the rounds below each other and numbered if they are two."""
     lines = []
-    for number, one in enumerate(parameters.rounds, 1):
-        lines.append(f"{number}. " * (len(parameters.rounds) > 1) + _describe_blur(one.blur))
-        small = int(parameters.resolution / one.downscale)
-        lines.append(f"s {one.downscale:.1f} ({small} px){_describe_modes(one)}")
-        lines.append(f"{_describe_noise(one)}, {_describe_compression(one)}")
+    for number, drawn in enumerate(parameters.rounds, 1):
+        lines.append(f"{number}. " * (len(parameters.rounds) > 1) + _describe_blur(drawn.blur))
+        small = int(parameters.resolution / drawn.downscale)
+        lines.append(f"s {drawn.downscale:.1f} ({small} px){_describe_modes(drawn)}")
+        lines.append(f"{_describe_noise(drawn)}, {_describe_compression(drawn)}")
     if (parameters.brightness, parameters.contrast, parameters.saturation) != (1.0, 1.0, 1.0):
         factors = f"{parameters.brightness:.2f} {parameters.contrast:.2f} {parameters.saturation:.2f}"
         lines.append(f"light, contrast, colour {factors}")
@@ -65,19 +53,9 @@ def describe_parameters(parameters: DegradationParameters) -> list[str]:
 def draw_preview(
     target: Tensor, degraded: Tensor, parameters: Sequence[DegradationParameters], title: str, num_columns: int = 4
 ) -> bytes:
-    """Draws the grid.
-
-    Args:
-        target: [N, 3, R, R], [-1, 1].
-        degraded: [N, 3, R, R], [-1, 1].
-        parameters: N parameters, written below the pairs.
-        title: Line over the grid.
-        num_columns: Pairs side by side.
-
-    Returns:
-        A PNG file, pixels shown without interpolation.
-    """
-    captions = [describe_parameters(one) for one in parameters]
+    """Draws pairs of targets and degraded faces, [N, 3, R, R], [-1, 1], with their parameters below, so many side by
+    side, as a PNG file without interpolation."""
+    captions = [describe_parameters(drawn) for drawn in parameters]
     num_columns = min(num_columns, len(captions))
     num_rows = -(-len(captions) // num_columns)
     text_inches = _LINE_INCHES * (max(len(lines) for lines in captions) + 1)
@@ -116,22 +94,22 @@ def _describe_blur(kernel: BlurKernel | None) -> str:
     return f"{name} σ {kernel.sigma_x_pixels:.2f}, {kernel.sigma_y_pixels:.2f} px at {degrees:.0f}°"
 
 
-def _describe_modes(one: RoundParameters) -> str:
+def _describe_modes(drawn: RoundParameters) -> str:
     """How an image was resized where that is not bilinear both ways."""
-    modes = one.downscale_mode, one.upscale_mode
+    modes = drawn.downscale_mode, drawn.upscale_mode
     return "" if modes == ("bilinear", "bilinear") else f" {', '.join(mode.replace('_', ' ') for mode in modes)}"
 
 
-def _describe_noise(one: RoundParameters) -> str:
+def _describe_noise(drawn: RoundParameters) -> str:
     """Such as "grey noise 3.0" or "Poisson noise x 1.20"."""
-    grey = "grey " if one.grey_noise and (one.noise_sigma or one.poisson_scale) else ""
-    return (
-        f"{grey}Poisson noise x {one.poisson_scale:.2f}" if one.poisson_scale else f"{grey}noise {one.noise_sigma:.1f}"
-    )
+    grey = "grey " if drawn.grey_noise and (drawn.noise_sigma or drawn.poisson_scale) else ""
+    if drawn.poisson_scale:
+        return f"{grey}Poisson noise x {drawn.poisson_scale:.2f}"
+    return f"{grey}noise {drawn.noise_sigma:.1f}"
 
 
-def _describe_compression(one: RoundParameters) -> str:
+def _describe_compression(drawn: RoundParameters) -> str:
     """Codec and quality."""
-    if one.webp_quality is not None:
-        return f"WebP {one.webp_quality}"
-    return "no JPEG" if one.jpeg_quality is None else f"JPEG {one.jpeg_quality}"
+    if drawn.webp_quality is not None:
+        return f"WebP {drawn.webp_quality}"
+    return "no JPEG" if drawn.jpeg_quality is None else f"JPEG {drawn.jpeg_quality}"

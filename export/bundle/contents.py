@@ -52,9 +52,7 @@ class ExportSettings:
     num_calibration: int = 100
     """Faces to calibrate on, at most half of all."""
     num_evaluation: int = 100
-    """Other faces to measure on."""
     quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
-    """How int8 is chosen."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -78,7 +76,6 @@ class ImagesUsed:
     kind: str
     """`degraded faces`, or `smooth synthetic images` where no faces were given."""
     number: int
-    """How many."""
     degradation: str | None
     """Preset; None for synthetic images."""
     seed: int
@@ -108,7 +105,6 @@ class LayerEntry:
     precision: str
     """`int8`, or `fp16` for what stays in floating point beside it; `float32` in a bundle without int8."""
     reason: str
-    """Why it has this precision."""
     input_range: tuple[float, float] | None
     """Smallest and largest input on the calibration faces; None where none was recorded (linear layers, no int8)."""
     output_range: tuple[float, float] | None
@@ -120,11 +116,9 @@ class ExportReport:
     """What was exported and how far each form lies from the network; report.json as it stands."""
 
     checkpoint: str
-    """Name of the file."""
     card: Mapping[str, str]
     """What the checkpoint says of itself."""
     architecture: Architecture
-    """Architecture of the network."""
     resolution: int
     """R in pixels; every artefact maps [1, 3, R, R] to [1, 3, R, R]."""
     precisions: tuple[Precision, ...]
@@ -159,7 +153,6 @@ class ExportReport:
     warnings: tuple[str, ...]
     """What needs attention, one sentence each."""
     sha256: Mapping[str, str]
-    """Checksum of each artefact."""
     versions: Mapping[str, str]
     """Versions of Python and the libraries that wrote and ran the artefacts."""
     processor: str

@@ -35,11 +35,9 @@ class BundleFaces:
     golden: PairBatch
     """The first ones of these: they travel with the bundle."""
     used: ImagesUsed
-    """The golden ones in words."""
     evaluated_on: str
     """What the training's record says of the faces to measure on, in words."""
     warnings: tuple[str, ...]
-    """About the faces."""
 
     @property
     def has_targets(self) -> bool:

@@ -41,7 +41,6 @@ class PrecisionForms:
     restored: Mapping[str, Tensor]
     """Form to what it makes of the evaluation faces, [N, 3, R, R]; `float32` first."""
     results: tuple[FormResult, ...]
-    """How well each form restores them."""
     golden_forms: Mapping[str, str]
     """Precision to the form whose images the card should give in it."""
     quantized: QuantizedNetwork | None
@@ -51,7 +50,6 @@ class PrecisionForms:
     differences: Mapping[str, ImageDifference]
     """Difference of the trace that int8 is compiled from, to the network that was traced."""
     warnings: tuple[str, ...]
-    """What needs attention."""
 
 
 def make_forms(

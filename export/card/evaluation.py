@@ -46,7 +46,6 @@ class GoldenBundle:
 
     folder: Path
     resolution: int
-    """R in pixels."""
     precisions: tuple[Precision, ...]
     """In the bundle, from float32 to int8."""
     stems: tuple[str, ...]
@@ -84,7 +83,6 @@ class CardEvaluation:
     is_different: bool
     """Whether the card is further from float than its precision explains."""
     verdict: str
-    """The comparison in a sentence."""
 
     def as_json(self, suspects: list[Suspect]) -> dict[str, object]:
         """Everything as it goes into a file."""

@@ -39,7 +39,6 @@ class Suspect:
     """A layer and how much of the error it explains alone."""
 
     name: str
-    """Name of the module."""
     cause: str
     """`wrong constants` or `quantized`."""
     share: float

@@ -144,7 +144,6 @@ class ImageDifference:
     largest: float
     """Largest absolute difference over all pixels and images."""
     mean: float
-    """Mean of the absolute differences."""
 
 
 def parity_images(settings: ParityFaces, resolution: int) -> Tensor:

@@ -14,7 +14,6 @@ class LayerSensitivity:
     """What one convolution costs; drops are in PSNR against the clean faces."""
 
     name: str
-    """Name of the module."""
     drop_alone_db: float
     """Float network minus the network with only this convolution in int8."""
     drop_all_but_db: float

@@ -70,7 +70,6 @@ class QuantizedNetwork:
     grids: Grids
     """Steps of the convolutions in int8 by name."""
     precisions: Mapping[str, LayerPrecision]
-    """Precision of every layer by name."""
     reasons: Mapping[str, str]
     """Why a convolution was left in float, by name."""
     input_ranges: Mapping[str, tuple[float, float]]
@@ -80,7 +79,6 @@ class QuantizedNetwork:
     sensitivity: tuple[LayerSensitivity, ...]
     """Cost of every convolution, measured on calibration faces; empty if it was skipped."""
     integer_flops: float
-    """Share of the FLOPs in int8."""
 
     def simulate(self, degraded: Tensor) -> Tensor:
         """Restores degraded faces, uint8 [N, 3, R, R], as the integer target does; [N, 3, R, R], about [-1, 1]."""

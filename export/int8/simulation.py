@@ -170,7 +170,6 @@ class Quality:
     psnr: float
     """Against the clean faces, dB."""
     ssim: float
-    """Against the clean faces."""
     psnr_to_float: float
     """Against the images of the float network, dB."""
 

@@ -71,7 +71,6 @@ class Layer:
     name: str
     """Name of the module in `StaticGPEN`, such as `blocks.0.up.convolution.transposed`."""
     kind: LayerKind
-    """What it computes."""
     inputs: tuple[str, ...]
     """Layers whose outputs it computes with, directly or through operations without a weight; `input` is the face."""
     conv2d_index: int | None
@@ -79,7 +78,6 @@ class Layer:
     weight_shape: tuple[int, ...]
     """As PyTorch stores it."""
     output_shape: tuple[int, ...]
-    """Shape of the output for one image."""
     flops: int
     """For one image; a multiplication and an addition are two, the bias is left out."""
     parameters: int
@@ -162,7 +160,6 @@ class KindCost:
     """What the layers of one kind cost together."""
 
     kind: str
-    """Name for the table."""
     num_layers: int
     """Layers that compute, in the static form."""
     flops: int

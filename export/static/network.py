@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from models import GPEN
 from models.architecture import FedConvolutions
-from models.equalized import GAIN, EqualizedConvolution, EqualizedLinear
 from models.gpen import Encoder
-from models.modulation import EPSILON, ModulatedConvolution, StyledLayer, ToRGB
+from models.layers import EPSILON, GAIN, EqualizedConvolution, EqualizedLinear, ModulatedConvolution, StyledLayer, ToRGB
 from models.operators.activation import LEAKY_SLOPE
 from models.operators.resampling import LowPass, fir_kernel
 from models.prior import MappingNetwork, SynthesisBlock
@@ -68,7 +67,7 @@ class StaticMapping(nn.Module):
 
 
 class StaticLayer(nn.Module):
-    """Constant form of `models.modulation.StyledLayer`; zeros stand in for the encoder's feature unless it `is_fed`.
+    """Constant form of `models.layers.StyledLayer`; zeros stand in for the encoder's feature unless it `is_fed`.
 
     leaky(√2·(conv(x·s, W)·d + strength·feature + bias)) with √2·d = rsqrt(s² · ΣW²/2 + ε/2): leaky ReLU is positively
     homogeneous, so that the gain moves inside and disappears in constants.
@@ -107,7 +106,7 @@ class StaticLayer(nn.Module):
 
 
 class StaticToRGB(nn.Module):
-    """Constant form of `models.modulation.ToRGB` without the image it is added to."""
+    """Constant form of `models.layers.ToRGB` without the image it is added to."""
 
     def __init__(self, to_rgb: ToRGB) -> None:
         super().__init__()

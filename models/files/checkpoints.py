@@ -190,7 +190,6 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator | None:
 @dataclass(frozen=True)
 class _Content:
     values: Mapping[Any, Any]
-    """Plain values and tensors."""
     entry: Mapping[str, Any] | None
     """What a file of ours says of its networks; None for others."""
     card: Mapping[str, str]

@@ -42,7 +42,6 @@ class Dialect:
     origin: str
     """What such files are called in reports."""
     network: Literal["gpen", "prior", "discriminator"]
-    """What they hold."""
     anchor: str
     """A name that every such network has and no other."""
     own: re.Pattern[str]
@@ -79,7 +78,6 @@ class Found:
     """A network in a file of another program."""
 
     dialect: Dialect
-    """How its tensors are called."""
     place: str
     """Keys that lead to it and the prefix of its names; empty for a bare state dict."""
     tensors: Mapping[str, StoredTensor]

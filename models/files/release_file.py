@@ -42,7 +42,6 @@ class SafetensorsContent:
     """What a safetensors file holds."""
 
     metadata: Mapping[str, str]
-    """Texts of its header."""
     tensors: Mapping[str, StoredTensor]
     """Tensors by name; they stay in the file until they are read."""
 

@@ -18,11 +18,8 @@ class StoredTensor:
     """A tensor in a file."""
 
     shape: tuple[int, ...]
-    """Height, width and so on."""
     dtype: torch.dtype
-    """As stored."""
     read: Callable[[], Tensor]
-    """Reads the values."""
 
     @property
     def size_bytes(self) -> int:
@@ -39,9 +36,7 @@ class Storage:
     """Numbers in a file, which tensors are views of."""
 
     dtype: torch.dtype
-    """Type of each number."""
     length: int
-    """How many there are."""
     read_bytes: Callable[[int, int], bytearray] | None = None
     """Reads so many bytes from a position on; known once the place of the storage in the file is."""
 

@@ -172,7 +172,7 @@ def _searched_sides(longer_side: int) -> list[int]:
     return [first, LARGE_FACE_PIXELS] if first > 1.5 * LARGE_FACE_PIXELS else [first]
 
 
-def _same_place(one: DetectedFace, other: DetectedFace) -> bool:
+def _same_place(face: DetectedFace, other: DetectedFace) -> bool:
     """Whether two detections are the same face: their centres are nearer than a third of the smaller square's side."""
-    distance = np.hypot(*(one.square.centre - other.square.centre))
-    return bool(distance < min(one.square.side_pixels, other.square.side_pixels) / 3)
+    distance = np.hypot(*(face.square.centre - other.square.centre))
+    return bool(distance < min(face.square.side_pixels, other.square.side_pixels) / 3)

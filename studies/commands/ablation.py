@@ -32,17 +32,8 @@ def carry_out_study(request: Request) -> None:
     study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs
     group = ("--run.wandb_group", request.study.stem)  # the study is the group of its runs
-    conditions = Conditions(
-        request.faces.faces,
-        request.faces.validation_faces,
-        tuple(range(runs.seeds)),
-        output,
-        request.budget.prior,
-        (*precision_options(output), *group, *request.options),
-        request.faces.degraded,
-        request.faces.validation_degraded,
-        request.faces.names,
-    )
+    options = (*precision_options(output), *group, *request.options)
+    conditions = Conditions(request.faces, tuple(range(runs.seeds)), output, request.budget.prior, options)
     with live_progress("planning the runs"):
         members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
@@ -125,7 +116,7 @@ def measure_members(
             with FileLock(own_folder.with_suffix(".lock")):
                 evaluations = measurer.measure(checkpoint, own_folder)
             runs = {planned.stage: planned.folder for planned in member.runs}
-            measured[member] = Member(f"seed {member.seed}", checkpoint, evaluations, runs)
+            measured[member] = Member(f"seed {member.seed}", checkpoint, runs, evaluations)
     if not measured:
         raise ValueError("no variant is finished, so there is nothing to report; train first, or see the runs' logs")
     return measured

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
-from studies.comparison import Comparison, Member, NamedModel, Variant, file_name, read_variants
+from studies.comparison import Comparison, Member, Variant, file_name, read_variants
 from studies.measurement import MEASURING, MeasurementSettings, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
@@ -72,7 +73,7 @@ def check_output(output: Path, overwrite: bool, faces: Path) -> None:
     check_output_folder(output, overwrite or is_interrupted, faces)
 
 
-def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
+def check_resolutions(models: dict[str, list[Member]]) -> None:
     """Opens every file once, so that a wrong one is named before hours of measuring; ValueError where one of them
     restores nothing, or they restore at different resolutions."""
     found = {
@@ -86,7 +87,7 @@ def check_resolutions(models: dict[str, list[NamedModel]]) -> None:
 
 
 def measure(
-    models: dict[str, list[NamedModel]], faces: Path, settings: MeasurementSettings, folder: Path
+    models: dict[str, list[Member]], faces: Path, settings: MeasurementSettings, folder: Path
 ) -> tuple[Variant, ...]:
     """Measures what has not been measured yet, with the time left shown."""
     networks = [(name, model) for name, members in models.items() for model in members]
@@ -99,7 +100,7 @@ def measure(
             measured = []
             for model in members:
                 results = measurer.measure(model.checkpoint, folders[name, model.name])
-                measured.append(Member(model.name, model.checkpoint, results, model.runs))
+                measured.append(replace(model, evaluations=results))
             variants.append(Variant(name, "", tuple(measured)))
     return tuple(variants)
 

@@ -27,7 +27,6 @@ class Findings:
     comparison: Comparison
     results: Results
     metrics: list[str]
-    """In the order of the columns."""
     differences: list[Difference]
     records: Records
     pairs: dict[str, PairBatch]

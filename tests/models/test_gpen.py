@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, NoiseMode, Prior, load_generator, load_prior
 from models.architecture import FedConvolutions
 from models.gpen import noises_from_features
-from models.modulation import StyledLayer
+from models.layers import StyledLayer
 from models.prior import MappingNetwork
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"

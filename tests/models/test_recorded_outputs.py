@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models import GPEN, Architecture, Discriminator, Prior, load_generator
 from models.files.public_format import from_public, public_discriminator_name, public_generator_name
-from models.modulation import ModulatedConvolution
+from models.layers import ModulatedConvolution
 from models.operators.resampling import Downsample, LowPass, Upsample
 
 TOLERANCE = 1e-5

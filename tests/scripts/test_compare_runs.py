@@ -126,7 +126,7 @@ def test_a_path_with_commas_and_equal_signs_is_one_path(tmp_path: Path, release:
         ("a name that clears the screen", r"names must be texts of one line that can be shown, got \\x1b\[2J"),
         ("reference", "--reference must be one of"),
         ("no preset", "no degradation preset"),
-        ("run without checkpoint", "has no checkpoint yet"),
+        ("run without checkpoint", "has written none yet"),
         ("output among the faces", "must not lie in one another"),
     ],
 )

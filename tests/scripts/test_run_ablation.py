@@ -18,6 +18,7 @@ import yaml
 from studies.commands.ablation import carry_out, precision_options
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
+from studies.request import StudyFaces
 from studies.study import ROOT, Stage, Study, Variant, read_study
 from system.machine import Precision
 from train.command import resolve
@@ -35,7 +36,8 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def conditions(tmp_path: Path, faces_folder: Path) -> Conditions:
     """Five drawn faces, two seeds."""
-    return Conditions(faces_folder, faces_folder, (0, 1), tmp_path / "studies", None, ("--run.wandb", "off"))
+    faces = StudyFaces(faces_folder, faces_folder)
+    return Conditions(faces, (0, 1), tmp_path / "studies", None, ("--run.wandb", "off"))
 
 
 @pytest.fixture
@@ -95,8 +97,8 @@ def test_a_run_is_the_same_whatever_the_machine_and_another_with_any_other_setti
 
     first = identity()
     moved = tmp_path / "moved"
-    conditions.faces.rename(moved)
-    moved_conditions = replace(conditions, faces=moved, validation_faces=moved, folder=tmp_path / "elsewhere")
+    conditions.faces.faces.rename(moved)
+    moved_conditions = replace(conditions, faces=StudyFaces(moved, moved), folder=tmp_path / "elsewhere")
     assert identity(conditions=moved_conditions) == first
     machine = ("--run.wandb", "offline", "--data.num_workers", "3", "--trainer.devices", "1", "--run.num_parts", "1")
     assert identity(conditions=replace(moved_conditions, options=machine)) == first
@@ -262,7 +264,7 @@ def test_a_study_is_stopped_continued_and_recognised(study: Study, conditions: C
     }
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
-    faces, output = str(conditions.faces), tmp_path / "studies"
+    faces, output = str(conditions.faces.faces), tmp_path / "studies"
     command = [sys.executable, "-m", "scripts.run_ablation", str(path), "--faces", faces, "--validation-faces", faces]
     command += ["--output", str(output), "--", "--run.wandb", "off"]
 

@@ -73,7 +73,7 @@ def write_member(
         degradation: write_evaluation(place / degradation, values, release, **protocol)
         for degradation, values in tables.items()
     }
-    return Member(name, release, evaluations, {} if run is None else {"restoration": write_run(place / "run", **run)})
+    return Member(name, release, {} if run is None else {"restoration": write_run(place / "run", **run)}, evaluations)
 
 
 def comparison_of(faces: Path, *variants: Variant, **more: Any) -> Comparison:

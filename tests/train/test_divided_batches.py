@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from train.updates.parts import check_division
+from train.training import check_division
 
 Train = Callable[..., None]
 Launch = Callable[..., Any]

@@ -25,9 +25,7 @@ class Photographs:
     """The sets of a run."""
 
     faces: FaceFiles
-    """To train on."""
     validation_faces: FaceFiles
-    """Held out."""
     pairs: StoredPairs | None = None
     """Stored degraded versions of the former; None where all are degraded by the preset."""
     validation_degraded: FaceFiles | None = None

@@ -1,9 +1,9 @@
-"""The files that say what a run was: resolved configuration, versions, data, command."""
+"""The files that say what a run was: configuration, versions, data, command, formulations of its convolutions."""
 
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib import import_module
@@ -13,10 +13,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.strategies import Strategy
+from torch import Tensor
 
 from models.files.run_folder import latest_checkpoint, read_config, read_record, recorded
+from models.operators.formulations import Formulation, choosing, fastest
 from system import atomic_file, machine
-from train.run.settings import FaceSettings, RunSettings
+from train.run.settings import MEASURED, WHOLE, FaceSettings, RunSettings
 
 MAY_CHANGE = ("trainer.", "data.num_workers", "data.cache_mebibytes", "data.max_broken_share", "data.faces",
               "data.validation_faces", "data.degraded", "data.validation_degraded", "data.real_faces", "run.folder",
@@ -168,3 +171,47 @@ def only_command(folder: Path) -> Iterator[None]:
             f"only one command at a time may train in {folder}, and another one does (it holds {error.lock_file}); "
             "wait for its end, or choose another --run.folder"
         ) from None
+
+
+RECORD, CHOICES = "run.json", "convolutions"
+
+
+@contextmanager
+def kept_formulations(settings: RunSettings, strategy: Strategy) -> Iterator[None]:
+    """Inside, convolutions are computed in the formulations of the run's record, which grows by what is measured.
+
+    The first process of a run decides for all, so that all sum in the same order. A continued run keeps to its record,
+    also on another machine: it stays the same run, bit for bit. The folder's record is written already.
+
+    Raises:
+        ValueError: `convolutions` names a file that is no record of a run.
+    """
+    if settings.convolutions == WHOLE:
+        yield
+        return
+    record = settings.folder / RECORD
+    others = {} if settings.convolutions == MEASURED else _choices_of(Path(settings.convolutions))
+
+    def decide(name: str, candidates: Mapping[Formulation, Callable[[], Tensor]]) -> Formulation:
+        choice: Formulation = "whole"
+        if strategy.is_global_zero:
+            own = _choices_of(record)
+            kept = own.get(name, others.get(name))
+            matching = [formulation for formulation in candidates if formulation == kept]
+            choice = matching[0] if matching else fastest(candidates)
+            if own.get(name) != choice:
+                write_record(settings.folder, {**json.loads(record.read_text()), CHOICES: {**own, name: choice}})
+        return strategy.broadcast(choice)
+
+    with choosing(decide):
+        yield
+
+
+def _choices_of(record: Path) -> dict[str, Any]:
+    try:
+        choices: dict[str, Any] = json.loads(record.read_text()).get(CHOICES, {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"run.convolutions must be {MEASURED}, {WHOLE} or the {RECORD} of a run, got {record} ({error}); change it"
+        ) from error
+    return choices

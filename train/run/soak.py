@@ -43,11 +43,9 @@ class Soak:
     folder: Path
     """New, for faces and runs."""
     kills: int = 10
-    """SIGKILLs for each stage."""
     images_between: int = 256
     """Images a run gets on, on average, before a kill."""
     seed: int = 0
-    """Root of the moments of the kills."""
 
     def __post_init__(self) -> None:
         if self.folder.exists():

@@ -17,15 +17,12 @@ from data.ranges import uint8_to_model
 from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
 from train.reporting.console import Reporting
-from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings
 from train.stages.embedding import describe_start, start_prior
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
 from train.updates.augmentation import AdaptiveAugmentation, Augmentation
-from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, frozen
-from train.updates.parts import split
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, frozen, split
 
 
 @dataclass(frozen=True)
@@ -182,11 +179,9 @@ class PriorTraining(LightningModule):
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
         return StyledImages(image, styles, direction)
 
-    def validation_callback(
-        self, settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
-    ) -> PriorPictures:
+    def validation_callback(self, reporting: Reporting) -> PriorPictures:
         """Gives what validates this stage."""
-        return PriorPictures(self, settings, reporting, checkpoints)
+        return PriorPictures(self, reporting)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores progress and architecture."""

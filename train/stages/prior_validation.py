@@ -16,8 +16,7 @@ from system.live_progress import ignore_step, live_progress
 from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
 from train.reporting.tracking import CsvLog, read_table
-from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings, last_kept_row
+from train.run.settings import last_kept_row
 
 if TYPE_CHECKING:
     from train.stages.prior import PriorTraining
@@ -35,16 +34,13 @@ class PriorPictures(Callback):
     A run keeps the distance it began with: the best network is told by one measure.
     """
 
-    def __init__(
-        self, training: "PriorTraining", settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
-    ) -> None:
+    def __init__(self, training: "PriorTraining", reporting: Reporting) -> None:
         self.training = training
-        self.settings = settings
+        self.settings = reporting.settings
         self.reporting = reporting
-        self.checkpoints = checkpoints
         self._metric: SetMetric | None = None
         self._real_faces: SetDistance | None = None
-        self._table = settings.folder / "validation.csv"
+        self._table = reporting.settings.folder / "validation.csv"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks for Inception weights, which all processes need to share the faces, and draws the first samples."""
@@ -93,7 +89,7 @@ class PriorPictures(Callback):
         values: dict[str, float] = {}
         if self._metric is not None and images_seen > 0:
             values = self._distances(self._metric)
-            self.checkpoints.offer_best(-next(iter(values.values())), images_seen)
+            self.reporting.tracking.checkpoints.offer_best(-next(iter(values.values())), images_seen)
         if not trainer.is_global_zero:
             return
         if values:

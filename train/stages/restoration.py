@@ -21,16 +21,13 @@ from models.discriminator import ComponentDiscriminators
 from models.gpen import noises_from_features
 from models.quantization import Calibration
 from train.reporting.console import Reporting
-from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings
 from train.stages.embedding import Transfer, describe_start, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
-from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates
-from train.updates.parts import split
+from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, split
 
 
 @dataclass(frozen=True)
@@ -218,11 +215,9 @@ class RestorationTraining(LightningModule):
         direction = draw_normal(shape, self.progress.seed, "path length direction", image_indices, self.device)
         return StyledImages(image, styles, direction)
 
-    def validation_callback(
-        self, settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
-    ) -> RestorationValidation:
+    def validation_callback(self, reporting: Reporting) -> RestorationValidation:
         """Gives what validates this stage."""
-        return RestorationValidation(self, settings, reporting, checkpoints)
+        return RestorationValidation(self, reporting)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores progress and architecture."""

@@ -17,8 +17,7 @@ from evaluation.reports.pictures import Picture, comparison_rows, write_png
 from system.live_progress import live_progress
 from train.reporting.console import Reporting
 from train.reporting.tracking import CsvLog
-from train.run.checkpoints import RunCheckpoints
-from train.run.settings import RunSettings, last_kept_row
+from train.run.settings import last_kept_row
 
 if TYPE_CHECKING:
     from train.stages.restoration import RestorationTraining
@@ -62,13 +61,10 @@ class RealFaces(NamedTuple):
 class RestorationValidation(Callback):
     """Writes validation.csv and pictures/images_….png; tells the checkpoints the PSNR."""
 
-    def __init__(
-        self, training: "RestorationTraining", settings: RunSettings, reporting: Reporting, checkpoints: RunCheckpoints
-    ) -> None:
+    def __init__(self, training: "RestorationTraining", reporting: Reporting) -> None:
         self.training = training
-        self.settings = settings
+        self.settings = reporting.settings
         self.reporting = reporting
-        self.checkpoints = checkpoints
         self._evaluator: Evaluator | None = None
         self._log: CsvLog | None = None
         self._real: RealFaces | None = None
@@ -114,7 +110,7 @@ class RestorationValidation(Callback):
             )
         values = {f"degraded/{name}": value.mean for name, value in evaluation.degraded.items()}
         values |= {f"validation/{name}": value.mean for name, value in evaluation.restored.items()}
-        self.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
+        self.reporting.tracking.checkpoints.offer_best(evaluation.restored["psnr"].mean, images_seen)
         self._log.append(images_seen, values)
         faces = evaluation.first
         picture = comparison_rows([torch.stack([getattr(face, state) for face in faces]) for state in STATES], STATES)

@@ -27,13 +27,13 @@ from train.updates.optimization import (
     MovingAverage,
     PartLoss,
     RateSchedule,
+    ReusedTensor,
     Updated,
     follow,
     is_due,
     lazy_adam,
     update,
 )
-from train.updates.parts import ReusedTensor
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from models import Discriminator
 from models.discriminator import ComponentDiscriminators
 from models.operators.convolution import features_only
 from train.processes.strategy import average_over_processes
-from train.updates.optimization import PartLoss, Updated, update
-from train.updates.parts import ReusedTensor
+from train.updates.optimization import PartLoss, ReusedTensor, Updated, update
 
 
 @dataclass(frozen=True)

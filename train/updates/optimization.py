@@ -1,7 +1,7 @@
-"""Adam with lazy regularisation, learning rates over images seen, and one update of the weights."""
+"""Adam with lazy regularisation, rates over images seen, one update of the weights, and the parts of its batch."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.distributed
 from torch import Tensor, nn
+
+from data.dataset import FaceBatch
 
 Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 """Parameters and their learning rate."""
@@ -246,3 +248,38 @@ class RateSchedule:
         position = min(max((images_seen - low) / (high - low), 0.0), 1.0)
         left = 1 - position if self.decay == "linear" else (1 + math.cos(math.pi * position)) / 2
         return risen * (self.last_share + (1 - self.last_share) * left)
+
+
+class ReusedTensor:
+    """A tensor with its graph that an iteration needs twice, computed once where it `is_kept`.
+
+    A batch of several parts computes it for each use, as memory would otherwise hold the graphs of all parts at once,
+    which accumulation is there to avoid.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor], is_kept: bool) -> None:
+        self._compute = compute
+        self._is_kept = is_kept
+        self._kept: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        """Gives the tensor with its graph."""
+        if self._kept is not None:
+            return self._kept
+        result = self._compute()
+        if self._is_kept:
+            self._kept = result
+        return result
+
+
+def split(batch: FaceBatch, num_parts: int) -> list[FaceBatch]:
+    """Cuts the batch of a process into equal parts of neighbouring images; ValueError where it is no multiple of their
+    number."""
+    if num_parts == 1:
+        return [batch]
+    num_images = len(batch.image_indices)
+    if num_images % num_parts:
+        raise ValueError(f"{num_images} images per process cannot be divided into {num_parts} parts (run.num_parts)")
+    size = num_images // num_parts
+    starts = range(0, num_images, size)
+    return [batch.part(start, size) for start in starts]

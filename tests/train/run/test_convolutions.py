@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.operators import formulations
 from models.operators.formulations import Formulation
-from train.run import convolutions
+from train.run import record
 from train.run.repetition import verify
 
 Train = Callable[..., None]
@@ -29,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Formulation]]:
         chosen.append(list(candidates)[-1])
         return chosen[-1]
 
-    monkeypatch.setattr(convolutions, "fastest", last)
+    monkeypatch.setattr(record, "fastest", last)
     monkeypatch.setattr(formulations, "LEAST_OPERATIONS", 0)
     monkeypatch.setattr(formulations, "TILES", {"tiles_32": 8, "tiles_16": 4})
     yield chosen
@@ -59,7 +59,7 @@ def test_a_continued_run_measures_nothing_again_and_equals_the_whole_run_bit_for
     def refuse(candidates: Mapping[Formulation, Callable[[], Tensor]]) -> Formulation:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(convolutions, "fastest", refuse)
+    monkeypatch.setattr(record, "fastest", refuse)
     train(stage, tmp_path / "cut", "--run.total_images", 24, *MEASURED)
     one, other = (read_checkpoint_file(tmp_path / name) for name in ("whole", "cut"))
     assert differences(one["state_dict"], other["state_dict"]) == []

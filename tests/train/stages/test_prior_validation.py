@@ -31,7 +31,8 @@ architecture = Architecture(32, 1, 0.0625, style_dim=32, num_mapping_layers=2)
 faces = Faces()
 data = SimpleNamespace(run_images=lambda *_, **__: faces)
 training = SimpleNamespace(architecture=architecture, ema=Prior(architecture), fid_num_images=17)
-pictures = PriorPictures(training, SimpleNamespace(seed=0, folder=Path("run")), SimpleNamespace(data=data), None)
+settings = SimpleNamespace(seed=0, folder=Path("run"))
+pictures = PriorPictures(training, SimpleNamespace(data=data, settings=settings))
 """
 
 

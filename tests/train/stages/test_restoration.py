@@ -27,8 +27,7 @@ from train.stages.restoration import RestorationOptimization, RestorationTrainin
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
 from train.stages.stage import Computation
 from train.updates.adversarial import Regularization, update_discriminator
-from train.updates.optimization import MovingAverage, lazy_adam
-from train.updates.parts import ReusedTensor
+from train.updates.optimization import MovingAverage, ReusedTensor, lazy_adam
 
 Train = Callable[..., None]
 Fit = Callable[..., LightningModule]

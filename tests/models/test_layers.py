@@ -10,8 +10,7 @@ from torch.func import functional_call
 
 from benchmarks import textbook
 from models import NoiseMode
-from models.equalized import EqualizedConvolution, EqualizedLinear
-from models.modulation import ModulatedConvolution, StyledLayer, ToRGB
+from models.layers import EqualizedConvolution, EqualizedLinear, ModulatedConvolution, StyledLayer, ToRGB
 from models.operators.resampling import Downsample, LowPass, Upsample
 
 Layer = Callable[..., Tensor]
