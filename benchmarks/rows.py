@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks import exported_forms as inference
 from benchmarks import faces, growth, iterations
 from benchmarks.contenders import Contender, Timing, time_in_turns
@@ -20,7 +17,7 @@ from benchmarks.iterations import Size, Stage
 from data.faces.files import open_faces
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
-from system import machine
+from system import command_line, machine
 from system.atomic_file import write_atomically
 from system.live_progress import live_progress
 from system.machine import FLOAT32, native_precisions
@@ -147,11 +144,11 @@ def time_rows(kinds: Sequence[str], machine_used: Machine, num_rounds: int, outp
         num_rounds: Timed rounds.
         output: JSON file that gets the figures after every row, so that nothing is lost; None for none.
     """
-    console, here = begin(machine_used.num_threads)
+    here = begin(machine_used.num_threads)
     results = []
     for kind in kinds or ROWS:
         for row in ROWS[kind](machine_used):
-            timings = time_row(console, row, num_rounds)
+            timings = time_row(row, num_rounds)
             figures = [{**timing._asdict(), "median": timing.median} for timing in timings]
             results.append({"row": row.name, "contenders": figures})
             if output is not None:
@@ -160,51 +157,51 @@ def time_rows(kinds: Sequence[str], machine_used: Machine, num_rounds: int, outp
 
 def draw_growth(num_threads: int, num_rounds: int, output: Path) -> None:
     """Times an iteration over sizes and threads and draws it as an SVG."""
-    console, _ = begin(num_threads)
+    begin(num_threads)
     points = []
     for size in growth.sizes():
         contenders = growth.contenders(size, num_threads)
         row = Row(f"stage 2 iteration in {machine.native_precisions()[-1]}, {size}", contenders)
-        timings = time_row(console, row, num_rounds)
+        timings = time_row(row, num_rounds)
         points += [growth.Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
     write_atomically(output, growth.plot(points))
 
 
-def begin(num_threads: int) -> tuple[Console, dict[str, Any]]:
+def begin(num_threads: int) -> dict[str, Any]:
     """Prints what the figures depend on, and what is left out."""
-    console = Console()
     if machine.BF16 not in machine.native_precisions():
-        console.print("this processor would emulate bf16: rows in bf16 are left out")
+        print("this processor would emulate bf16: rows in bf16 are left out")
     here = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": machine.processor(),
         "threads": num_threads,
         "versions": machine.versions(PACKAGES),
     }
-    console.print(f"{here['processor']}, {here['threads']} threads, {here['versions']}")
-    return console, here
+    print(f"{here['processor']}, {here['threads']} threads, {here['versions']}", flush=True)
+    return here
 
 
-def show(console: Console, name: str, timings: list[Timing]) -> None:
+def show(name: str, timings: list[Timing]) -> None:
     """Prints a row of the benchmark as a table of its contenders."""
-    table = Table(title=name, title_justify="left")
-    for column in ("contender", "median", "spread", f"times faster than {timings[0].name}", "memory"):
-        table.add_column(column, justify="left" if column == "contender" else "right")
+    rows = []
     for timing in timings:
         unit, factor = ("s", 1.0) if timing.median >= 1 else ("ms", 1000.0)
-        table.add_row(
-            timing.name,
-            f"{timing.median * factor:.3g} {unit}",
-            f"±{timing.spread:.0%}",
-            f"{timings[0].median / timing.median:.2f}",
-            f"{timing.memory_bytes / 2**20:,.0f} MiB",
+        rows.append(
+            [
+                timing.name,
+                f"{timing.median * factor:.3g} {unit}",
+                f"±{timing.spread:.0%}",
+                f"{timings[0].median / timing.median:.2f}",
+                f"{timing.memory_bytes / 2**20:,.0f} MiB",
+            ]
         )
-    console.print(table)
+    header = ("contender", "median", "spread", f"times faster than {timings[0].name}", "memory")
+    command_line.print_table(name, header, rows)
 
 
-def time_row(console: Console, row: Row, num_rounds: int) -> list[Timing]:
+def time_row(row: Row, num_rounds: int) -> list[Timing]:
     """Times the contenders of a row and prints them."""
     with live_progress(row.name) as on_step:
         timings = time_in_turns(row.contenders, num_rounds, on_step)
-    show(console, row.name, timings)
+    show(row.name, timings)
     return timings

@@ -195,16 +195,12 @@ def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> d
 
 def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float, page: Path) -> None:
     """The table at the end."""
-    header, rows = summary_rows(evaluation)
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    print()
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
-    print(f"\nexport: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
+    command_line.print_table(f"{len(evaluation.rows)} held-out faces: mean, 95 % interval", *summary_rows(evaluation))
+    print(f"export: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
           f"{exported.differences[ONNX_NAME].largest:.1e} (units of [-1, 1])")  # fmt: skip
     command_line.print_names(f"{seconds / 60:.1f} minutes; report: {page}")
 
 
 def print_heading(text: str) -> None:
     """Prints a heading between the steps."""
-    command_line.print_names(f"\n== {text}")
+    command_line.print_names("", f"== {text}")

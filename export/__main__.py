@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from system import command_line
 from system.live_progress import live_progress
@@ -118,16 +117,19 @@ def _print_summary(report: "ExportReport", output: Path) -> None:
     console = Console()
     images = report.images
     which = "no faces given" if images.degradation is None else f"preset {images.degradation}, seed {images.seed}"
-    differences = _table("artefact", "largest difference", "mean difference")
-    for _, what, largest, mean in difference_rows(report):
-        differences.add_row(what, largest, mean)
-    console.print(f"Compared with the network on {images.number} {images.kind} ({which}), in units of [-1, 1]:")
-    console.print(differences)
-    quality = _table(*ZOO_HEADER, "PSNR to float")
-    for row, result in zip(zoo_rows(report), report.results, strict=True):
-        quality.add_row(*row, "–" if result.form == "float32" else f"{result.psnr_to_float:.2f}")
-    console.print(f"Measured on {report.num_evaluation} {images.kind} ({report.evaluated_on}):", soft_wrap=True)
-    console.print(quality)
+    command_line.print_table(
+        f"compared with the network on {images.number} {images.kind} ({which}), in units of [-1, 1]",
+        ("artefact", "largest difference", "mean difference"),
+        [row[1:] for row in difference_rows(report)],
+    )
+    command_line.print_table(
+        f"measured on {report.num_evaluation} {images.kind} ({report.evaluated_on})",
+        (*ZOO_HEADER, "PSNR to float"),
+        [
+            (*row, "–" if result.form == "float32" else f"{result.psnr_to_float:.2f}")
+            for row, result in zip(zoo_rows(report), report.results, strict=True)
+        ],
+    )
     console.print(f"{report.parameters:,} parameters", highlight=False)
     if report.int8_flops_share is not None:
         console.print(f"{report.int8_flops_share:.2%} of the FLOPs in int8", highlight=False)
@@ -136,13 +138,6 @@ def _print_summary(report: "ExportReport", output: Path) -> None:
     if report.precisions != ("float32",):
         console.print(NOT_RUN, markup=False, highlight=False)
     command_line.print_names(f"The bundle is in {output}; its README says how to run it.")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(first)
-    for heading in others:
-        table.add_column(heading, justify="right")
-    return table
 
 
 if __name__ == "__main__":

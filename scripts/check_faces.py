@@ -7,7 +7,6 @@ from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.decoding import BACKGROUND
 from data.faces.files import fingerprint, open_faces, print_left_out
 from system import command_line
-from system.atomic_file import printable_line
 
 MOST_LISTED = 20
 
@@ -63,7 +62,7 @@ def print_list(title: str, lines: list[str], most_listed: int) -> None:
     """Prints a count and the first lines."""
     print(f"{title}: {len(lines)}")
     for line in lines[:most_listed]:
-        print(f"    {printable_line(line)}")
+        command_line.print_names(f"    {line}")
     if len(lines) > most_listed:
         print(f"    and {len(lines) - most_listed} more (--all lists them)")
 

@@ -17,7 +17,8 @@ def main(file: Path, /) -> None:
     from export.formats.description import describe_checkpoint
 
     for name, text in describe_checkpoint(file).items():
-        command_line.print_names(f"{name}: {text}")
+        first, *more = text.split("\n")
+        command_line.print_names(f"{name}: {first}".rstrip(), *(f"    {line}" for line in more))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
-from system.atomic_file import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +110,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     print_results(evaluation, output)
     print_conventions(evaluation.conventions)
     if warning := reduction_warning(target_faces, network.resolution):
-        print(printable(warning))
+        command_line.print_names(warning)
 
 
 def score_results(faces: Faces, figures: Figures, output: Path) -> None:
@@ -141,47 +136,38 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
     write_scores(output, scores, metrics)
     sizes = ", ".join(f"{number} faces at {size}" for size, number in scores.sizes.items())
-    print_table(sizes, score_rows(scores))
+    header, *rows = score_rows(scores)
+    command_line.print_table(sizes, header, rows)
     print_conventions(scores.conventions)
     if faces.resolution is not None and (warning := reduction_warning(pairs.targets, faces.resolution)):
-        print(printable(warning))
+        command_line.print_names(warning)
     for name, reason in metrics.unavailable.items():
-        print(printable(f"{name} unavailable: {reason}"))
+        command_line.print_names(f"{name} unavailable: {reason}")
 
 
 def print_conventions(conventions: "Sequence[ConventionMeans]") -> None:
     """Prints the restored images under each convention."""
     from evaluation.reports.tables import convention_rows
 
-    print_table("the same images under each convention", convention_rows(conventions))
-
-
-def print_table(title: str, rows: "Sequence[Sequence[str]]") -> None:
-    """Prints rows, the first of which is the head."""
-    table = Table(title=escape(printable(title)))
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows[1:]:
-        table.add_row(*row, end_section=True)
-    Console().print(table)
+    header, *rows = convention_rows(conventions)
+    command_line.print_table("the same images under each convention", header, rows, with_rules=True)
 
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
     """Prints the means and what is needed to read them."""
     from evaluation.reports.tables import harm_sentence, identity_sentence, summary_rows
 
-    header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
     degradation = protocol.degradation if protocol.seed is None else f"{protocol.degradation}, seed {protocol.seed}"
     title = f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}"
-    print_table(title, [header, *([cell.replace(" [", "\n[") for cell in row] for row in rows)])
+    command_line.print_table(title, *summary_rows(evaluation))
     if sentence := harm_sentence(evaluation):
         print(sentence)
     if sentence := identity_sentence(evaluation):
         print(sentence)
     for name, reason in evaluation.unavailable.items():
-        print(printable(f"{name} unavailable: {reason}"))
-    print(printable(f"mean [95 % interval]; results in {output}"))
+        command_line.print_names(f"{name} unavailable: {reason}")
+    command_line.print_names(f"mean [95 % interval]; results in {output}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from system import command_line
 from system.atomic_file import printable_line, write_atomically
@@ -60,30 +58,20 @@ def main(
 
 
 def _print_evaluation(console: Console, evaluation: "CardEvaluation") -> None:
-    table = Table()
-    table.add_column("face", overflow="fold")
-    for heading in (
-        "to float [dB]",
-        f"to {evaluation.precision} expected [dB]",
-        "to clean [dB]",
-        "float to clean [dB]",
-    ):
-        table.add_column(heading, justify="right")
+    header = ("face", "to float", f"to {evaluation.precision} expected", "to clean", "float to clean")
+    rows = []
     for row in (*evaluation.faces, evaluation.mean):
         cells = (row.to_float, row.to_expected, row.to_clean, row.float_to_clean)
-        table.add_row(escape(printable_line(row.name)), *("–" if cell is None else f"{cell:.2f}" for cell in cells))
-    console.print(table)
+        rows.append([printable_line(row.name), *("–" if cell is None else f"{cell:.2f}" for cell in cells)])
+    command_line.print_table("PSNR of what came back, in dB", header, rows)
     console.print(evaluation.verdict, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_suspects(console: Console, suspects: "list[Suspect]") -> None:
     from export.card.fault_location import is_sure
 
-    table = Table("layer", "cause")
-    table.add_column("explains of the error", justify="right")
-    for suspect in suspects[:NUM_SUSPECTS]:
-        table.add_row(suspect.name, suspect.cause, f"{suspect.share:.0%}")
-    console.print(table)
+    rows = [(suspect.name, suspect.cause, f"{suspect.share:.0%}") for suspect in suspects[:NUM_SUSPECTS]]
+    command_line.print_table("", ("layer", "cause", "explains of the error"), rows)
     first = suspects[0]
     sureness = "most likely" if is_sure(suspects) else "not sure, the first guess is"
     console.print(

@@ -8,7 +8,6 @@ from pathlib import Path
 from data.faces.files import open_faces, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
-from system.atomic_file import printable_line
 from system.machine import num_cores
 
 
@@ -64,8 +63,8 @@ def main(
     page = write_summary(manifest.written, files, lines, settings)
     for line in lines:
         if line.problem:
-            print(printable_line(f"skipped: {line.source}: {line.problem}"), file=sys.stderr)
-    print("\n".join(told(counts(lines))))
+            command_line.print_names(f"skipped: {line.source}: {line.problem}", file=sys.stderr)
+    command_line.print_names(*told(counts(lines)))
     if preparer.num_looked_at:
         print(f"{preparer.num_looked_at} photographs looked at, {speed:.1f} a second by {num_workers} processes")
     command_line.print_names(f"{manifest.file} names every face, {page} shows kept and rejected ones")

@@ -7,7 +7,6 @@ from typing import Literal
 from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
-from system.atomic_file import printable, printable_line
 
 
 def main(
@@ -33,9 +32,7 @@ def main(
             blend also takes back as much of a restoration as is needed for the identity to be kept.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
-    from evaluation.identity_guard import IdentityGuard
-    from evaluation.reports.tables import write_guarded
-    from inference.folders import SizeChanges, check_output_folder, restore_folder
+    from inference.folders import SIDE_BY_SIDE, SizeChanges, check_output_folder, restore_folder
 
     check_output_folder(output, overwrite, input)
     faces = open_faces(input)
@@ -43,17 +40,24 @@ def main(
     network = restorer.open()
     size = network.resolution
     changes = SizeChanges(size)
-    guard = IdentityGuard(network, identity_guard) if identity_guard else None
+    guard = None
+    if identity_guard:
+        from evaluation.identity_guard import IdentityGuard
+
+        guard = IdentityGuard(network, identity_guard)
     with command_line.progress_bar("restoring", len(faces)) as show:
         failed = restore_folder(guard or network, faces, size, output, restorer.batch_size, show, changes, side_by_side)
     for sentence in changes.sentences():
-        print(printable(f"warning: {sentence}"), file=sys.stderr)
-    command_line.print_names(f"{len(faces) - len(failed)} faces restored at {size}x{size} pixels into {output}")
+        command_line.print_names(f"warning: {sentence}", file=sys.stderr)
+    pairs = f", beside the given ones in {output / SIDE_BY_SIDE}" if side_by_side else ""
+    restored = [name for name in faces.names if name not in failed]
+    command_line.print_names(f"{len(restored)} faces restored at {size}x{size} pixels into {output}{pairs}")
     if guard is not None:
-        restored = [name for name in faces.names if name not in failed]
+        from evaluation.reports.tables import write_guarded
+
         command_line.print_names(write_guarded(output / "identity.csv", restored, guard.faces))
     for reason in failed.values():
-        print(printable_line(f"not restored: {reason}"), file=sys.stderr)
+        command_line.print_names(f"not restored: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -8,7 +8,6 @@ from data.faces.files import open_faces, print_left_out
 from inference.options import RestorerOptions
 from photographs.options import Choice, Pasting
 from system import command_line
-from system.atomic_file import printable_line
 
 
 def main(
@@ -43,11 +42,10 @@ def main(
     with command_line.progress_bar("restoring", len(files)) as show:
         photo_restorer = PhotoRestorer(network, restorer.batch_size, choice, pasting, output, record)
         records = list(photo_restorer.run(files, on_progress=show))
-    found = "\n".join(summary(records))
-    command_line.print_names(f"{found}\nin {output}; {output / RECORD_NAME} names every face")
+    command_line.print_names(*summary(records), f"in {output}; {output / RECORD_NAME} names every face")
     failed = [photograph for photograph in records if photograph.problem]
     for photograph in failed:
-        print(printable_line(f"not restored: {photograph.photo}: {photograph.problem}"), file=sys.stderr)
+        command_line.print_names(f"not restored: {photograph.photo}: {photograph.problem}", file=sys.stderr)
     return int(bool(failed))
 
 

@@ -220,14 +220,14 @@ class _Planner:
         return None if start is None else start.fingerprint
 
 
-def describe_plan(members: Sequence[PlannedMember]) -> str:
-    """A line per run: whether it is done, for whom, and its command."""
+def describe_plan(members: Sequence[PlannedMember]) -> list[str]:
+    """Two lines per run: whether it is done and for whom, and its command."""
     lines = []
     for run in all_runs(members):
         users = [f"{m.variant} seed {m.seed}" for m in members if run.fingerprint in {r.fingerprint for r in m.runs}]
         state = "done" if run.is_complete else f"{run.images_seen:,} of {run.total_images:,} images"
-        lines.append(f"{run.name} ({', '.join(users)}): {state}\n  python {shlex.join(run.command())}")
-    return "\n".join(lines)
+        lines += [f"{run.name} ({', '.join(users)}): {state}", f"  python {shlex.join(run.command())}"]
+    return lines
 
 
 def _text(value: Any) -> str:

@@ -115,7 +115,7 @@ def publish(release: Release, overwrite: bool) -> None:
     discriminator = load_discriminator(files["prior"])
     if discriminator is not None:
         write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
-    print_names("\n".join(lines))
+    print_names(*"\n".join(lines).splitlines())
 
 
 def _checkpoint(source: Path) -> Path:

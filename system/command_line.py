@@ -4,21 +4,21 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import Parameter, signature
 from io import TextIOWrapper
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse, parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
-from system.atomic_file import printable
-from system.child_processes import end_with_parent
+from system.atomic_file import printable, printable_line
+from system.child_processes import end_with_parent, is_interruption
 from system.live_progress import live_progress
 
 EXPECTED_ERRORS = (ValueError, OSError)
@@ -34,6 +34,24 @@ KINDS = {
     NoneType: "null",
 }
 """Types of options in the words of messages."""
+_FULL = "make room, or write to another disk, and repeat the command"
+_FORBIDDEN = "choose a place where you may do that"
+REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOENT: "check the name; what is to be written needs a place where files can be made",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; check the name",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its links lead in a circle; mend them, or name the file itself",
+    errno.EMFILE: "raise the number of files that may be open (ulimit -n)",
+    errno.ENOMEM: "free memory, or work on less at once",
+    errno.EIO: "the disk or the network that holds it fails; check it, and repeat the command",
+}
+"""What to do about errors of the operating system, by their numbers."""
 
 Command = Callable[..., int | None]
 
@@ -71,24 +89,53 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
             sys.stdout.flush()
             os._exit(exit_code_of(error))  # an ordinary end would wait for processes that hang
         sys.exit(exit_code_of(error))
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, ImportError) as error:
+        if not is_interruption(error):
+            raise
         print("interrupted", file=sys.stderr)
-        sys.exit(exit_code_of(error))
+        sys.exit(INTERRUPTED_CODE)
     sys.exit(code or 0)
 
 
-def print_names(text: str) -> None:
-    """Prints a text with names of files, of which a terminal obeys nothing."""
-    print(printable(text), flush=True)
+def print_names(*lines: str, file: TextIO | None = None) -> None:
+    """Prints lines with names of files, of which a terminal obeys nothing and which do not begin lines of their own.
+
+    Args:
+        lines: Each becomes one.
+        file: Such as standard error; None for standard output.
+    """
+    print(*map(printable_line, lines), sep="\n", file=file, flush=True)
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], with_rules: bool = False) -> None:
+    """Prints a table whole, however narrow the terminal: long words are folded, and markup is text.
+
+    Args:
+        title: Above it; empty for none.
+        header: Heads of the columns, the first of which is one of names and the others of numbers.
+        rows: Cells of texts; a line break in one begins a line.
+        with_rules: Draw a rule below each row.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(printable_line(title), style="table.title") if title else None)
+    for index, name in enumerate(header):
+        table.add_column(Text(printable(name)), justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row), end_section=with_rules)
+    Console().print(table)
 
 
 def one_line(error: BaseException) -> str:
-    """An error as users see it: in one line, with the remedy for a full disk, nothing that a terminal would obey."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.strerror:
-        where = f"{error.filename} cannot be written: " if error.filename else ""
-        text = f"{where}{error.strerror}; make room, or write to another disk, and repeat the command"
-    return printable(text)
+    """An error as users see it: one line that no terminal obeys; one of the operating system with file and remedy."""
+    if isinstance(error, OSError) and error.errno is not None and error.strerror and error.errno > 0:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        remedy = REMEDIES.get(error.errno, "check the name and the place of the file" if where else "")
+        text = f"{where}{error.strerror[0].lower()}{error.strerror[1:]}{f'; {remedy}' if remedy else ''}"
+        return printable_line(text)
+    return printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def exit_code_of(error: BaseException) -> int:

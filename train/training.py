@@ -15,9 +15,9 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from models.files.run_folder import recorded
+from models.files.run_folder import latest_checkpoint, recorded
 from system import machine
-from system.command_line import exit_code_of
+from system.command_line import exit_code_of, print_names
 from train.options import TrainerOptions
 from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
@@ -128,7 +128,7 @@ class Training:
         )
         start = self.trainer.strategy.broadcast(start)  # the first process has looked before it changed anything
         if start.is_complete:
-            print(
+            print_names(
                 f"{settings.folder} is complete with {start.images_seen:,} images; raise run.total_images to "
                 "go on, or begin again with --run.overwrite true"
             )
@@ -137,6 +137,9 @@ class Training:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=start.checkpoint, weights_only=True)
         progress, code = self.model.progress, self.signals.exit_code
         is_complete = has_all_images(progress.images_seen, self.data.batch_size, settings.total_images)
+        if is_complete and is_first:
+            last = latest_checkpoint(settings.folder)
+            print_names(f"{settings.folder} is complete with {progress.images_seen:,} images; last checkpoint: {last}")
         return 0 if is_complete and code == OUT_OF_TIME_CODE else code
 
     def _check_batches(self) -> None:

@@ -108,14 +108,15 @@ def _cell_text(text: str) -> str:
 
 
 def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table people read: metrics in columns; degraded, restored and their difference in rows."""
-    metrics = in_order(evaluation.degraded)
+    """Header and rows of the table people read: a metric in each row; degraded, restored and difference in columns."""
     tables = {"degraded": evaluation.degraded, "restored": evaluation.restored, "difference": evaluation.difference}
-    rows = [
-        [name, *(_cell(form_of(metric), table[metric], name == "difference") for metric in metrics)]
-        for name, table in tables.items()
-    ]
-    return ["", *(form_of(name).heading for name in metrics)], rows
+    rows = []
+    for metric in in_order(evaluation.degraded):
+        form = form_of(metric)
+        rows.append(
+            [form.heading, *(_cell(form, table[metric], name == "difference") for name, table in tables.items())]
+        )
+    return ["metric", *tables], rows
 
 
 def losses_in_words(changes: Mapping[str, float]) -> str:

@@ -37,6 +37,8 @@ TOLERANCE_DB = 1.0
 """How much further from the float images than the simulation a card may be: it adds and rounds in another order."""
 ENOUGH_DB = {"float32": 60.0, "fp16": 60.0, "int8": float("inf")}
 """Nearer than this to the float images nothing is wrong, however near the simulation is."""
+SUSPICIOUS_DB = 12.0
+"""So much nearer to the float images than the simulation is none of its arithmetic: a quarter of its error."""
 NUM_FAULT_FACES = 8
 
 
@@ -137,6 +139,8 @@ def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -
         f"The card is {mean.to_float:.2f} dB from the float network; {precision} was simulated at {simulated:.2f} dB, "
         f"and {threshold:.2f} dB or more count as agreement: it {'DIFFERS' if is_different else 'agrees'}."
     )
+    if precision != "float32" and mean.to_float > simulated + SUSPICIOUS_DB:
+        verdict += f" That is nearer than {precision} can be: were these outputs made in another precision?"
     if not bool(finite.all()):
         verdict += f" {int((~finite).sum())} outputs hold values that are not finite: look for an overflow."
     return CardEvaluation(precision, faces, mean, is_different, verdict)

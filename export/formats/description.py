@@ -1,5 +1,6 @@
 """What a file of weights is, in a few lines: ours or foreign, checkpoint or exported model."""
 
+import json
 import math
 from collections import Counter
 from dataclasses import asdict
@@ -28,7 +29,7 @@ LICENCES = {
 
 def describe_checkpoint(path: Path) -> dict[str, str]:
     """Says what a file that `models.read_checkpoint` or `inference.restorers.load_restorer` knows, or a run's folder,
-    is: name of a property to its value, in the order in which they are to be read.
+    is: name of a property to its value, of one line or several, in the order in which they are to be read.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -48,13 +49,23 @@ def describe_checkpoint(path: Path) -> dict[str, str]:
     broken = [name for name, tensor in stored.generator.items() if not torch.isfinite(tensor).all()]
     values = f"values that are not finite in {broken[0]}" if broken else "all values finite"
     facts["tensors"] = f"{len(stored.generator)}, complete, {values}"
-    facts |= {name: text for name, text in stored.card.items() if name != "origin"}
+    facts |= {name: _lines(text) for name, text in stored.card.items() if name != "origin"}
     facts |= _facts_of_run(path)
     facts["discriminator"] = _word_for_discriminator(stored)
     if stored.notes:
         facts["read"] = "; ".join(stored.notes)
     facts["licence"] = stored.card.get("licence", LICENCES.get(origin, "what the data above allow; see the model card"))
     return facts
+
+
+def _lines(text: str) -> str:
+    """What a model card says; of a list of texts a line for each."""
+    if not text.startswith("["):
+        return text
+    try:
+        return "\n".join(["", *map(str, json.loads(text))])
+    except ValueError:
+        return text
 
 
 def _describe_exported(path: Path) -> dict[str, str]:

@@ -37,7 +37,7 @@ def carry_out_study(request: Request) -> None:
     with live_progress("planning the runs"):
         members = plan_members(study, conditions, list(runs.variants))
     if runs.plan:
-        command_line.print_names(describe_plan(members))
+        command_line.print_names(*describe_plan(members))
         return
     slots = share_machine(runs.at_once)
     failed = {} if request.report.report_only else carry_out(members, slots)

@@ -5,10 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, Variant, file_name, read_variants
@@ -16,7 +12,7 @@ from studies.measurement import MEASURING, MeasurementSettings, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
 from studies.report.tables import quality_table
-from system.atomic_file import printable
+from system import command_line
 from system.live_progress import live_progress
 
 EVALUATIONS_FOLDER = "evaluations"
@@ -119,15 +115,11 @@ def _shortened(word: str) -> str:
 
 def print_results(findings: Findings, page: Path) -> None:
     """The tables and differences, as in the report."""
-    console = Console()
     for degradation in findings.results:
         header, rows = quality_table(findings, degradation)
-        table = Table(title=f"degradation {escape(degradation)}, mean ± standard deviation over seeds")
-        for index, name in enumerate(header):
-            table.add_column(escape(name), justify="right" if index else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(cell).replace(" ± ", "\n± ") for cell in row), end_section=True)
-        console.print(table)
+        title = f"degradation {degradation}, mean ± standard deviation over seeds"
+        cells = ([cell.replace(" ± ", "\n± ") for cell in row] for row in rows)
+        command_line.print_table(title, header, cells, with_rules=True)
     for difference in findings.differences:
-        print(printable(difference.sentence()))
-    print(printable(f"report: {page}"))
+        command_line.print_names(difference.sentence())
+    command_line.print_names(f"report: {page}")

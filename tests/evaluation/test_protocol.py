@@ -163,9 +163,9 @@ def test_the_printed_table_shows_means_intervals_and_the_gain(
     evaluation = _evaluate(drawn_faces)
     header, rows = summary_rows(evaluation)
     gain = evaluation.difference["psnr"]
-    assert header == ["", "PSNR dB ↑", "SSIM ↑"]
-    assert [row[0] for row in rows] == ["degraded", "restored", "difference"]
-    assert rows[2][1] == f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+    assert header == ["metric", "degraded", "restored", "difference"]
+    assert [row[0] for row in rows] == ["PSNR dB ↑", "SSIM ↑"]
+    assert rows[0][3] == f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
 
 
 def test_fid_stands_beside_the_means_without_an_interval(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:

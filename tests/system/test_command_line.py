@@ -1,6 +1,8 @@
 """A typed, documented function is a command line: its help, its errors in one line, its exit codes."""
 
+import errno
 import importlib
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -145,6 +147,22 @@ def test_help_is_the_docstring_and_describes_every_option(
         (ValueError("a\n  b"), 2, "error: a b\n"),
         (FileNotFoundError("gone"), 2, "error: gone\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x.png"),
+            2,
+            "error: /proc/x.png: no such file or directory; check the name; what is to be written needs a place where "
+            "files can be made\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", b"/a\nb"),
+            2,
+            "error: /a\\nb: permission denied; choose a place where you may do that\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "error: no space left on device; make room, or write to another disk, and repeat the command\n",
+        ),
     ],
 )
 def test_an_expected_error_is_one_line_and_its_code(
@@ -156,6 +174,34 @@ def test_an_expected_error_is_one_line_and_its_code(
     with pytest.raises(SystemExit) as ended:
         command_line.conclude(fail)
     assert (ended.value.code, capsys.readouterr().err) == (code, line)
+
+
+def test_an_import_that_ctrl_c_broke_is_an_interruption_and_another_one_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Libraries in C turn the one into the other."""
+
+    def interrupted() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed to import")  # noqa: B904
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.conclude(interrupted)
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+    with pytest.raises(ModuleNotFoundError):
+        command_line.conclude(lambda: importlib.import_module("no_such_module_of_this_project"))
+
+
+def test_a_table_is_printed_whole_in_a_narrow_terminal_and_obeys_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    command_line.print_table("[bold]a\nb", ("face [dB]", "x" * 30), [("[/x]=1", "y" * 30), ("two", "1\n2")])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("[bold]a\\nb", "face [dB]", "[/x]=1"))
+    assert text.count("x") == 31 and text.count("y") == 30 and max(map(len, text.splitlines())) <= 40
 
 
 def commands() -> list[str]:
@@ -174,6 +220,24 @@ def test_help_loads_no_library_that_only_work_needs(name: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, name, *HEAVY], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "0\n" and f"usage: python -m {name.removesuffix('.__main__')}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["train", *(name.removesuffix(".__main__") for name in commands())])
+def test_ctrl_c_while_a_command_is_imported_ends_it_in_one_line(name: str, tmp_path: Path) -> None:
+    """What comes after is caught by `conclude`, which all of them end in."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'jsonargparse':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", name, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
 
 
 @pytest.mark.parametrize("name", commands())

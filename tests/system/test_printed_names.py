@@ -11,8 +11,8 @@ from system.atomic_file import printable_line
 
 
 def test_a_printed_name_is_escaped_and_keeps_its_other_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    command_line.print_names("é [bold]\x1b[31m\u202e\nsecond line")
-    assert capsys.readouterr().out == "é [bold]\\x1b[31m\\u202e\nsecond line\n"
+    command_line.print_names("é [bold]\x1b[31m\u202e\nb", "second line")
+    assert capsys.readouterr().out == "é [bold]\\x1b[31m\\u202e\\nb\nsecond line\n"
     assert printable_line("a\nb\tc\x07") == "a\\nb\\tc\\x07"
 
 

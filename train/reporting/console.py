@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from data.faces.files import print_left_out
 from system import machine
+from system.command_line import print_names
 from system.live_progress import duration, live_progress
 from train.processes.strategy import average_over_processes
 from train.reporting.tracking import CsvLog, Tracking
@@ -146,15 +147,14 @@ class Reporting(Callback):
         networks = ("generator", "discriminator")
         sizes = [f"{n} {sum(p.numel() for p in module.get_submodule(n).parameters()):,}" for n in networks]
         images_seen = self.progress.images_seen
-        place = f"continues at image {images_seen:,} from {trainer.ckpt_path}" if images_seen else "begins at image 0"
-        print(
-            f"device: {name}, {trainer.world_size} process{'es' * (trainer.world_size > 1)}, "
-            f"{torch.get_num_threads()} threads\n"
-            f"precision: {precision} ({reason})\n"
-            f"faces: {self.data.photographs.describe()}\n"
-            f"parameters: {', '.join(sizes)}\n"
-            f"run: {self.settings.folder} {place} of {self.settings.total_images:,}",
-            flush=True,
+        threads, processes = torch.get_num_threads(), trainer.world_size
+        place = f"{'continues' if images_seen else 'begins'} at image {images_seen:,} of {self.settings.total_images:,}"
+        print_names(
+            f"device: {name}, {processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)}",
+            f"precision: {precision} ({reason})",
+            f"faces: {self.data.photographs.describe()}",
+            f"parameters: {', '.join(sizes)}",
+            f"run: {self.settings.folder} {place}{f' from {trainer.ckpt_path}' if images_seen else ''}",
         )
         print_left_out(*self.data.photographs.all_sets())
         self._shown = time.perf_counter() - SECONDS_BETWEEN_LINES + SECONDS_TO_FIRST_LINE

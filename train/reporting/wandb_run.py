@@ -12,6 +12,7 @@ from wandb.errors import Error
 from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from system.atomic_file import write_atomically
+from system.command_line import print_names
 from train.reporting.tracking import read_table
 from train.run.settings import RunSettings
 
@@ -126,7 +127,7 @@ class WandbRun:
                 artifact.wait()
         self._run.finish(exit_code=0 if status == "complete" else 1)
         if not self.is_online:
-            print(f"Weights & Biases: `wandb sync {self.folder / 'wandb'}` sends this run", flush=True)
+            print_names(f"Weights & Biases: `wandb sync {self.folder / 'wandb'}` sends this run")
 
     def _once(self, face: FacePictures, state: str) -> wandb.Image:
         """What stays the same over the run is written once."""

@@ -11,6 +11,7 @@ import yaml
 from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of, read_config, recorded, sound_checkpoint
 from system import atomic_file
+from system.command_line import print_names
 from train.run.record import describe_session, find_difference, flat_settings, write_record
 from train.run.settings import has_all_images
 
@@ -147,7 +148,7 @@ def _continued(folder: Path, config: dict[str, Any], data: dict[str, str]) -> Pa
     checkpoint, problems = sound_checkpoint(folder)
     assert checkpoint is not None  # there is one, and not all are damaged
     for problem in problems:
-        print(f"{problem}; taking {checkpoint.name} instead", flush=True)
+        print_names(f"{problem}; taking {checkpoint.name} instead")
     return checkpoint
 
 

@@ -10,6 +10,7 @@ from pytorch_lightning import Trainer
 
 from models.files.run_folder import checkpoints_in, images_of, write_sealed
 from system import atomic_file
+from system.command_line import print_names
 from train.run.progress import Skipped
 
 MOST_DUMPS = 3
@@ -86,7 +87,7 @@ def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Sk
         "repeat_with": f"python -m scripts.replay_update {folder}",
     }
     atomic_file.write_atomically(folder / REPORT, json.dumps(report, indent=2) + "\n")
-    print(f"skipped updates: loss or gradient not finite from image {first:,} on; {report['repeat_with']}", flush=True)
+    print_names(f"skipped updates: loss or gradient not finite from image {first:,} on; {report['repeat_with']}")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -56,8 +56,8 @@ def verify(run: Path, num_images: int | None = None) -> bool:
     if not different:
         print("equal bit for bit")
         return True
-    print_names("\n".join(["different:", *different[:20]]))
-    print_names("\n".join(["what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"])]))
+    print_names("different:", *different[:20])
+    print_names("what is not as it was:", *(changes(record, repetition) or ["nothing that is recorded"]))
     return False
 
 
@@ -87,9 +87,9 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
         before = report["before"]  # nothing where the run had no checkpoint yet: it begins again
         images_seen = report["first"] if not exact else images_of(Path(before)) if before else 0
         start = _place_start(source, images_seen, folder, config, record)
-        print(f"training from {start} to image {total_images:,}", flush=True)
+        print_names(f"training from {start} to image {total_images:,}")
         problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)
-        print_names("\n".join(_findings(folder / "train.csv", total_images, problem)))
+        print_names(*_findings(folder / "train.csv", total_images, problem))
 
 
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:

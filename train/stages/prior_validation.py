@@ -94,6 +94,8 @@ class PriorPictures(Callback):
             return
         if values:
             CsvLog(self._table, images_seen).append(images_seen, values)
+            found = "  ".join(f"{name.removeprefix('validation/')} {value:.4g}" for name, value in values.items())
+            print(f"{images_seen:>11,} images: drawn beside real faces  {found}", flush=True)
         drawn = model_to_uint8(sample(self.training.ema, self.settings.seed, range(NUM_SAMPLES)))
         picture = picture_grid(drawn, NUM_COLUMNS)
         self.reporting.tracking.log_validation(values, "samples", picture, images_seen)
