@@ -23,6 +23,9 @@ from photographs.preparation.manifest import FaceLine
 from photographs.preparation.selection import perceptual_hash, reject_by_pixels, reject_by_place
 from system.child_processes import end_with
 
+_PNG_LEVEL = 3
+"""zlib's; a face of 512 pixels takes 19 milliseconds, at Pillow's own choice of 6 it takes 51 and 8 % fewer bytes."""
+
 
 class CutFace(NamedTuple):
     """A face of a photograph, judged by itself."""
@@ -80,7 +83,7 @@ class FaceCutter:
         if reason:
             return CutFace(FaceLine(points, side, rejected=reason), b"")
         content = io.BytesIO()
-        Image.fromarray(aligned).save(content, format="PNG")
+        Image.fromarray(aligned).save(content, format="PNG", compress_level=_PNG_LEVEL)
         return CutFace(FaceLine(points, side, perceptual_hash=perceptual_hash(aligned)), content.getvalue())
 
 

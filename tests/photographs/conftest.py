@@ -21,8 +21,7 @@ class GroupPhoto(NamedTuple):
     places: tuple[tuple[int, int, int, int], ...]
 
 
-@pytest.fixture(scope="session")
-def group_photo() -> GroupPhoto:
+def draw_group_photo() -> GroupPhoto:
     """640 x 440 pixels, five faces of 64 to 200 pixels, some leaning."""
     prior = load_prior(SHIPPED_PRIOR)
     drawn = model_to_uint8(sample(prior, 0, range(len(PLACES)), "rendered faces", truncation=0.7))
@@ -36,3 +35,9 @@ def group_photo() -> GroupPhoto:
         turned = [one.rotate(degrees, Image.Resampling.BICUBIC, expand=True) for one in (large, mask)]
         photo.paste(turned[0], (x - turned[0].width // 2, y - turned[0].height // 2), turned[1])
     return GroupPhoto(np.array(photo), PLACES)
+
+
+@pytest.fixture(scope="session")
+def group_photo() -> GroupPhoto:
+    """See `draw_group_photo`."""
+    return draw_group_photo()

@@ -15,7 +15,9 @@ from photographs.options import Choice, Pasting
 from photographs.restoration.record import Record
 from photographs.restoration.restoration import PhotoRestorer
 from scripts.restore_photos import main
+from system.machine import ROOT
 from tests.photographs.conftest import GroupPhoto
+from tests.photographs.group_picture import draw
 
 ALL = Choice(most_lost_levels=255)
 
@@ -137,3 +139,12 @@ def test_the_command_restores_continues_and_refuses_other_settings(
     assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first and (tmp_path / "out" / "b" / "c.png").is_file()
     code, _, err = run(main, *words, "--strength", "0.5")
     assert code == 2 and "with other settings" in err
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_documents_is_what_its_command_draws() -> None:
+    with Image.open(ROOT / "docs" / "pictures" / "photographs.jpg") as picture:
+        shown = np.asarray(picture).astype(int)
+    drawn = draw()
+    assert drawn.shape == shown.shape
+    assert np.abs(drawn - shown).mean() < 3  # JPEG; levels of 255
