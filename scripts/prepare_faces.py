@@ -36,7 +36,7 @@ def main(
         zip: Write the faces as train.zip and val.zip, uncompressed, instead of as files.
     """
     from inference.folders import check_output_folder
-    from photographs.preparation.manifest import MANIFEST_NAME, Manifest, counts, told
+    from photographs.preparation.manifest import MANIFEST_NAME, Manifest, counts, summary_lines
     from photographs.preparation.page import write_summary
     from photographs.preparation.preparation import FacePreparer
 
@@ -64,7 +64,7 @@ def main(
     for line in lines:
         if line.problem:
             command_line.print_names(f"skipped: {line.source}: {line.problem}", file=sys.stderr)
-    command_line.print_names(*told(counts(lines)))
+    command_line.print_names(*summary_lines(counts(lines)))
     if preparer.num_looked_at:
         print(f"{preparer.num_looked_at} photographs looked at, {speed:.1f} a second by {num_workers} processes")
     command_line.print_names(f"{manifest.file} names every face, {page} shows kept and rejected ones")

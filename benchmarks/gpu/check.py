@@ -64,14 +64,8 @@ class Check:
     _start: float = field(default_factory=time.perf_counter)
 
     def run(self, steps: Sequence[Step]) -> list[str]:
-        """Carries out steps; results of others that an earlier call left in the folder stay.
-
-        Args:
-            steps: Some of `STEPS`; empty for all.
-
-        Returns:
-            What failed, one line each.
-        """
+        """Carries out some of `STEPS`, all where none is named; results of others that an earlier call left in the
+        folder stay. Returns what failed, one line each."""
         self._results = self._earlier()
         self._results |= {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -75,12 +75,8 @@ class Card:
         return (time.perf_counter() - start) / number
 
     def product_speed(self, precision: str, side: int) -> float:
-        """Operations per second of a product of square matrices: what `share_of_product` compares with.
-
-        Args:
-            precision: As Lightning names it; float32 without TF32.
-            side: Of the matrices.
-        """
+        """Operations per second of a product of square matrices, float32 without TF32: what `share_of_product` compares
+        with."""
         kind = torch.bfloat16 if precision == machine.BF16 else torch.float32
         matrix = torch.randn(side, side, device=self.device, dtype=kind)
         torch.mm(matrix, matrix)

@@ -117,15 +117,8 @@ def draw_faces(folder: Path, number: int = NUM_DRAWN) -> Path:
 
 
 def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: float, run_folder: Path) -> Reading:
-    """Takes batches from a run's loader for some seconds; no photograph is kept in memory.
-
-    Args:
-        faces: Photographs.
-        resolution: They are resized to.
-        num_workers: Processes that read.
-        seconds: To measure, after the first batch.
-        run_folder: Gets the list of broken faces, if there are any.
-    """
+    """Takes batches from a run's loader, at a resolution, for some seconds after the first one; no photograph is kept
+    in memory."""
     network = Architecture(resolution, 1, 0.03125, style_dim=16, num_mapping_layers=1)  # says the resolution
     settings = FaceSettings(faces, BATCH_SIZE, num_workers=num_workers, num_validation_faces=1, cache_mebibytes=0)
     data = FacesDataModule(settings, RunSettings(run_folder, total_images=10**9))

@@ -295,10 +295,10 @@ def decode(content: bytes) -> Photograph:
         ImageOps.exif_transpose(image, in_place=True)
         profile = _profile(image)
         is_converted = profile is not None and profile.transform is not None
-        told = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
+        colours = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
         is_transparent = image.has_transparency_data
         rgb = _to_rgb(image, profile if is_converted else None)
-        return Photograph(rgb, image.format or "unknown", mode, is_transparent, told)
+        return Photograph(rgb, image.format or "unknown", mode, is_transparent, colours)
 
 
 def _check_header(image: Image.Image, content: bytes) -> None:
@@ -319,9 +319,9 @@ def _check_header(image: Image.Image, content: bytes) -> None:
         if num_scans > MAX_SCANS:
             raise ValueError(f"it is a JPEG of {num_scans} scans, more than the {MAX_SCANS} allowed; store it anew")
         kind = "progressive JPEG" if is_progressive else kind
-    most = MAX_DECODED_BYTES // BYTES_PER_PIXEL.get(kind or "", 9)
-    if width * height > most:
-        raise ValueError(f"it has {width} x {height} pixels, more than the {most} allowed in a {kind} file")
+    most_pixels = MAX_DECODED_BYTES // BYTES_PER_PIXEL.get(kind or "", 9)
+    if width * height > most_pixels:
+        raise ValueError(f"it has {width} x {height} pixels, more than the {most_pixels} allowed in a {kind} file")
 
 
 def _scans(content: bytes) -> tuple[int, bool]:

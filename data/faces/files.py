@@ -86,8 +86,8 @@ class FaceFiles:
             if size_bytes == NOT_READABLE:
                 raise OSError("it is no ordinary file, or a link to nothing")
             # One byte more: a file may have grown; behind a member of a tar others begin.
-            most = size_bytes if isinstance(self.store, TarStore) else size_bytes + 1
-            content = self.store.read(self.names[index], most)
+            num_bytes = size_bytes if isinstance(self.store, TarStore) else size_bytes + 1
+            content = self.store.read(self.names[index], num_bytes)
         except ZIP_ERRORS as error:
             if not self.path.exists():
                 raise FileNotFoundError(
@@ -138,12 +138,12 @@ def print_left_out(*sets: FaceFiles) -> None:
             print(f"{printable(str(faces.path))}: {left_out_line(faces.left_out)}", flush=True)
 
 
-def hold_out(faces: FaceFiles, most: int) -> tuple[FaceFiles, FaceFiles]:
+def hold_out(faces: FaceFiles, num_held_out: int) -> tuple[FaceFiles, FaceFiles]:
     """Divides a set into faces to train on and the last ones by name, which are held out: so many, but at most a tenth
     of a small set and at least one. ValueError where there are fewer than two photographs."""
     if len(faces) < 2:
         raise ValueError(f"{faces.path} must hold at least two faces, one of them for validation; add more")
-    number = max(1, min(most, len(faces) // 10))
+    number = max(1, min(num_held_out, len(faces) // 10))
     return faces.take(slice(None, -number)), faces.take(slice(-number, None))
 
 
@@ -192,10 +192,10 @@ def times_fingerprint(faces: FaceFiles) -> str:
     for path in dict.fromkeys(faces.store.file_of(name) for name in faces.names):
         try:
             status = os.stat(path)
-            told = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+            state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         except OSError:
-            told = "gone"
-        digest.update(f"{path}\0{told}\n".encode("utf-8", "surrogateescape"))
+            state = "gone"
+        digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

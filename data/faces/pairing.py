@@ -112,8 +112,8 @@ def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
     return f"rename or remove them, or say how the names differ, which looks like {' '.join(templates)}"
 
 
-def _some(names: list[str], most: int = 3) -> str:
+def _some(names: list[str], number: int = 3) -> str:
     """A few names and how many there are."""
     if not names:
         return "none"
-    return f"{', '.join(map(printable, names[:most]))}{' …' if len(names) > most else ''} ({len(names)})"
+    return f"{', '.join(map(printable, names[:number]))}{' …' if len(names) > number else ''} ({len(names)})"

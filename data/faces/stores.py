@@ -24,10 +24,10 @@ class FolderStore:
         """The file whose times tell whether a photograph has changed."""
         return self.root / name
 
-    def read(self, name: str, most: int) -> bytes:
+    def read(self, name: str, num_bytes: int) -> bytes:
         """A photograph's bytes, at most so many."""
         with (self.root / name).open("rb") as file:
-            return file.read(most)
+            return file.read(num_bytes)
 
     def parts(self, name: str, spans: Spans) -> bytes:
         """Parts of a photograph's bytes, one after another."""
@@ -55,10 +55,10 @@ class ZipStore:
         """As for `FolderStore`."""
         return self.root
 
-    def read(self, name: str, most: int) -> bytes:
+    def read(self, name: str, num_bytes: int) -> bytes:
         """As for `FolderStore`; the checksum is compared."""
         with self._open().open(name) as member:
-            return member.read(most)
+            return member.read(num_bytes)
 
     def parts(self, name: str, spans: Spans) -> bytes:
         """As for `FolderStore`."""
@@ -78,9 +78,9 @@ class TarStore:
         """As for `FolderStore`."""
         return self.root
 
-    def read(self, name: str, most: int) -> bytes:
+    def read(self, name: str, num_bytes: int) -> bytes:
         """As for `FolderStore`, but to the member's end only if `most` is not beyond it."""
-        return _parts(self.root, self.starts[name], [(0, most)])
+        return _parts(self.root, self.starts[name], [(0, num_bytes)])
 
     def parts(self, name: str, spans: Spans) -> bytes:
         """As for `FolderStore`."""
@@ -98,9 +98,9 @@ class LmdbStore:
         """As for `FolderStore`."""
         return self.root / "data.mdb"
 
-    def read(self, name: str, most: int) -> bytes:
+    def read(self, name: str, num_bytes: int) -> bytes:
         """As for `FolderStore`."""
-        return self.value(name)[:most]
+        return self.value(name)[:num_bytes]
 
     def parts(self, name: str, spans: Spans) -> bytes:
         """As for `FolderStore`."""

@@ -77,14 +77,8 @@ class FaceDetector:
         self._network = cv2.FaceDetectorYN.create(str(file), "", (32, 32), _FIRST_SCORE, _OVERLAP, 5000)
 
     def detect(self, photo: Pixels) -> list[DetectedFace]:
-        """Finds the faces of a photograph.
-
-        Args:
-            photo: uint8 [H, W, 3], RGB, upright.
-
-        Returns:
-            Faces with points from eight close looks at each, from left to right.
-        """
+        """Finds the faces of a photograph, uint8 [H, W, 3], RGB, upright, with points from eight close looks at each,
+        from left to right."""
         found: list[DetectedFace] = []
         for side in _searched_sides(max(photo.shape[:2])):
             found += self._search(photo, side)

@@ -104,7 +104,7 @@ def counts(lines: Sequence[PhotoLine]) -> dict[str, Any]:
     }
 
 
-def told(numbers: dict[str, Any]) -> list[str]:
+def summary_lines(numbers: dict[str, Any]) -> list[str]:
     """The counts as lines of text."""
     lines = [f"{numbers['photographs']} photographs with {numbers['faces']} faces"]
     lines.append(

@@ -15,7 +15,7 @@ from evaluation.reports.charts import Curve
 from evaluation.reports.pictures import Picture, picture_grid, write_png
 from evaluation.reports.report import Report
 from photographs.faces.alignment import Pixels, align, square_of
-from photographs.preparation.manifest import PhotoLine, counts, told
+from photographs.preparation.manifest import PhotoLine, counts, summary_lines
 from photographs.preparation.selection import OPTIONS
 from photographs.preparation.written import WrittenFaces
 from system.atomic_file import write_atomically
@@ -45,7 +45,7 @@ def write_summary(
     """
     report, numbers = Report("Faces out of photographs"), counts(lines)
     write_atomically(written.folder / COUNTS_NAME, json.dumps({"settings": settings, **numbers}, indent=2) + "\n")
-    report.add_list(told(numbers))
+    report.add_list(summary_lines(numbers))
     sheet = contact_sheet(written, [face.kept_as for line in lines for face in line.kept()])
     if sheet is None:
         (written.folder / CONTACT_SHEET_NAME).unlink(missing_ok=True)

@@ -20,14 +20,8 @@ _CORNER_POWER = 4
 
 
 def mask(resolution: int) -> npt.NDArray[np.float32]:
-    """How much of the restored face is shown: 1 within, falling smoothly to 0 before the square's edge.
-
-    Args:
-        resolution: R.
-
-    Returns:
-        [R, R], [0, 1]; value and slope are 0 at the edge and at the inner end of the seam, so that neither is seen.
-    """
+    """How much of the restored face is shown, [R, R]: 1 within, falling smoothly to 0 before the square's edge; value
+    and slope are 0 at the edge and at the inner end of the seam, so that neither is seen."""
     place = np.abs((np.arange(resolution) + 0.5) / resolution * 2 - 1)
     radius = np.add.outer(place**_CORNER_POWER, place**_CORNER_POWER) ** (1 / _CORNER_POWER)
     depth = ((0.98 - radius) / (2 * SEAM_SHARE)).clip(0, 1)  # 0.98: interpolation reaches a little further
@@ -101,15 +95,8 @@ _SAME_SHAPE = 0.01
 
 
 class Backgrounds:
-    """Enlarged photographs by the names of the originals.
-
-    Args:
-        path: Folder, or one file.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it holds no picture.
-    """
+    """Enlarged photographs, in a folder or one file, by the names of the originals; FileNotFoundError or ValueError
+    where there is none or it holds no picture."""
 
     def __init__(self, path: Path) -> None:
         self._files = open_faces(path)
@@ -119,18 +106,8 @@ class Backgrounds:
         self._is_one_file = path.is_file()
 
     def find(self, name: str, photo: StoredPhoto) -> tuple[StoredPhoto, float]:
-        """Gives the enlargement of a photograph.
-
-        Args:
-            name: Of the photograph; the suffix may differ.
-            photo: The photograph.
-
-        Returns:
-            The enlargement and how much larger it is.
-
-        Raises:
-            ValueError: If there is none, it cannot be read, or shows something of another shape.
-        """
+        """Gives the enlargement of a photograph, whose suffix may differ, and how much larger it is; ValueError where
+        there is none, it cannot be read, or shows something of another shape."""
         index = 0 if self._is_one_file else self._by_name.get(str(PurePosixPath(name).with_suffix("")))
         if index is None:
             raise ValueError(f"there is no background for {name} in {self._files.path}; enlarge it too")

@@ -47,15 +47,7 @@ class PhotoRecord:
 
 
 class Record:
-    """The record of an output folder.
-
-    Args:
-        folder: Output.
-        settings: That decide about the pixels; a folder made with others is not continued.
-
-    Raises:
-        ValueError: If the folder was made with other settings.
-    """
+    """The record of an output folder; ValueError where it was made with other settings that decide about the pixels."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._journal = Journal(folder / RECORD_NAME, settings)
@@ -70,20 +62,12 @@ class Record:
         return self._done.get((photo, size_bytes))
 
     def add(self, record: PhotoRecord) -> None:
-        """Adds a photograph whose result is written.
-
-        Raises:
-            OSError: If the record cannot be written.
-        """
+        """Adds a photograph whose result is written."""
         self._journal.add(asdict(record))
 
 
 def summary(records: Sequence[PhotoRecord]) -> list[str]:
-    """Tells in lines what became of photographs and faces.
-
-    Args:
-        records: Of all photographs.
-    """
+    """Tells in lines what became of photographs and faces."""
     faces = [face for record in records for face in record.faces if record.written]
     alone = Counter(face.left_alone.partition(":")[0] for face in faces if face.left_alone)
     num_restored = len(faces) - alone.total()
@@ -117,14 +101,7 @@ class Decision(NamedTuple):
 
 
 def decide(photo: Pixels, face: DetectedFace, resolution: int, choice: Choice) -> Decision:
-    """Decides about a face.
-
-    Args:
-        photo: uint8 [H, W, 3].
-        face: Found in it.
-        resolution: R of the model.
-        choice: Limits.
-    """
+    """Decides about a face in a photograph, uint8 [H, W, 3], for a model of R pixels."""
     side = face.square.side_pixels
     if side < choice.smallest_share * resolution:
         reason = f"too small: {side:.0f} pixels, at least {choice.smallest_share * resolution:.0f} are needed"
@@ -137,16 +114,10 @@ def decide(photo: Pixels, face: DetectedFace, resolution: int, choice: Choice) -
 
 
 def lost_detail(photo: Pixels, face: DetectedFace, resolution: int) -> float:
-    """What a face loses when it is shrunk to a resolution and enlarged again.
+    """What a face in a photograph, uint8 [H, W, 3], loses when it is shrunk to R pixels and enlarged again.
 
-    Args:
-        photo: uint8 [H, W, 3].
-        face: Found in it.
-        resolution: R.
-
-    Returns:
-        Root mean square difference in the middle of the face, [0, 255]; 0 where its side is at most 1.25 R, as there
-        the resampling itself costs more than the detail. Above 2 R it is measured at 2 R.
+    Root mean square difference in the middle of the face, [0, 255]; 0 where its side is at most 1.25 R, as there the
+    resampling itself costs more than the detail. Above 2 R it is measured at 2 R.
     """
     if face.square.side_pixels <= LOSSLESS_RATIO * resolution:
         return 0.0

@@ -44,16 +44,7 @@ class _Waiting:
 
 
 class PhotoRestorer:
-    """Restores photographs into a folder.
-
-    Args:
-        restorer: Of aligned faces.
-        batch_size: Faces restored at once.
-        choice: Which faces.
-        pasting: How they are put back.
-        output: Folder.
-        record: Of that folder.
-    """
+    """Restores photographs into a folder, whose record it keeps."""
 
     def __init__(
         self, restorer: Restorer, batch_size: int, choice: Choice, pasting: Pasting, output: Path, record: Record
@@ -69,15 +60,7 @@ class PhotoRestorer:
         self._backgrounds = None if pasting.background is None else Backgrounds(pasting.background)
 
     def run(self, photos: FaceFiles, on_progress: Callable[[int], None] | None = None) -> Iterator[PhotoRecord]:
-        """Restores what is not restored yet.
-
-        Args:
-            photos: Photographs of any size.
-            on_progress: Called with the number of photographs done.
-
-        Yields:
-            What became of each, in the order of the names.
-        """
+        """Restores what is not restored yet: what became of each photograph, in the order of the names."""
         waiting: list[_Waiting | PhotoRecord] = []
         done = 0
         for index in range(len(photos)):

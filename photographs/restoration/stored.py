@@ -77,11 +77,7 @@ class StoredPhoto:
         return np.array(changed)
 
     def write(self, path: Path) -> None:
-        """Writes the photograph atomically, turned as it was stored, with its metadata.
-
-        Raises:
-            OSError: If the file cannot be written.
-        """
+        """Writes the photograph atomically, turned as it was stored, with its metadata."""
         result = Image.fromarray(self.pixels)
         if self.orientation in _BACK:
             result = result.transpose(_BACK[self.orientation])
@@ -126,14 +122,7 @@ class StoredPhoto:
 
 
 def read_stored(content: bytes) -> StoredPhoto:
-    """Decodes a photograph and keeps what its file says.
-
-    Args:
-        content: A whole file.
-
-    Raises:
-        ValueError: As for `data.faces.decoding.decode`.
-    """
+    """Decodes the whole file of a photograph and keeps what it says; ValueError as for `data.faces.decoding.decode`."""
     image, mode = load(content)
     format = image.format or "PNG"
     format = "JPEG" if format == "MPO" else format
