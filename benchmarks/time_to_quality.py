@@ -169,7 +169,7 @@ class Comparison:
         figure = f"{best.values[name]:.{quality.decimals}f}{quality.unit}"
         words = f"the textbook's best {quality.label.split(' [')[0]}, {figure} after {best.minutes:.1f} minutes"
         if reached is None:
-            return f"ours does not reach {words}"
+            return f"ours does not reach {words}, within {self.contenders[OURS][-1].minutes:.2f}"
         if sign * best.values[name] <= sign * self.degraded[name]:
             words += f" (no better than the degraded faces' {self.degraded[name]:.{quality.decimals}f})"
         return f"ours reaches {words}, after {reached.minutes:.2f}: {best.minutes / reached.minutes:.1f} times sooner"

@@ -71,7 +71,7 @@ class CurvePanel(NamedTuple):
     """Lines of one chart among several."""
 
     curves: Sequence[Curve]
-    """Named at their right ends."""
+    """The same in all panels, by name and order: the first has the legend."""
     y_label: str
     """Name and unit of y."""
 
@@ -102,8 +102,7 @@ def curve_panels_svg(panels: Sequence[CurvePanel], x_label: str) -> bytes:
             axes.set_ylabel(panel.y_label)
             axes.grid(color="#dddddd", linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-        for axes, panel in zip(grid, panels, strict=True):  # the last panel may have widened the axis they share
-            _name_ends(axes, panel.curves)
+        grid[0].legend(grid[0].lines, [curve.label for curve in panels[0].curves], frameon=False)
         grid[-1].set_xlabel(x_label)
         return _svg(figure)
 
