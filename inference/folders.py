@@ -16,6 +16,9 @@ from evaluation.reports.pictures import comparison_rows, write_png
 Size = tuple[int, int]
 """Width and height in pixels."""
 
+MOST_UNEVEN = 1.1
+"""How much longer one side of an aligned face may be; photographs have 1.33 and more."""
+
 
 @dataclass
 class SizeChanges:
@@ -25,10 +28,21 @@ class SizeChanges:
     """R, width and height that the model takes, in pixels."""
     sizes: Counter[Size] = field(default_factory=Counter)
     """How many pictures there were of each size."""
+    crop: bool = True
+    """Whether pictures that are far from square count as faces, of which the middle is taken."""
 
     def add(self, size: Size) -> None:
         """Counts a picture."""
         self.sizes[size] += 1
+
+    def refusal(self, size: Size) -> str | None:
+        """Why a picture is no aligned face, None where it may be one."""
+        if self.crop or max(size) <= MOST_UNEVEN * min(size):
+            return None
+        return (
+            f"it is {_text(size)} pixels and not square as aligned faces are; scripts.restore_photos finds the faces "
+            "of photographs, --crop takes its middle"
+        )
 
     def sentences(self) -> list[str]:
         """One sentence for each kind of loss; none where all pictures had the model's size."""
@@ -104,7 +118,7 @@ def restore_folder(
         output: Folder; sub folders are kept, suffixes become .png. Every file is complete or absent.
         batch_size: Faces restored at once.
         on_progress: Called with the number of faces done after each batch.
-        changes: Gets the size of every picture that can be read.
+        changes: Gets the size of every picture that can be read, and refuses some.
         side_by_side: Also write what the network was given and what it made of it as one picture, into the folder
             `side_by_side` of the output.
 
@@ -165,10 +179,14 @@ def _readable_batches(
     pixels: list[Tensor] = []
     for index, name in enumerate(faces.names):
         try:
-            pixels.append(images[index])
-            names.append(name)
+            image = images[index]
             if changes is not None:
-                changes.add(images.stored_size(index))
+                size = images.stored_size(index)
+                if refusal := changes.refusal(size):
+                    raise ValueError(f"{name}: {refusal}")
+                changes.add(size)
+            pixels.append(image)
+            names.append(name)
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
         if names and (len(names) == batch_size or index == len(faces) - 1):

@@ -15,12 +15,13 @@ def main(
     restorer: RestorerOptions,
     side_by_side: bool = False,
     identity_guard: Literal["mark", "blend"] | None = None,
+    crop: bool = False,
     overwrite: bool = False,
 ) -> int:
     """Restores aligned faces and writes them as PNG of the model's size, sub folders and names kept.
 
-    Faces are resized to the model's resolution, after cropping the central square of those that are not square; the
-    command says to how many that happened and what it costs.
+    Faces are resized to the model's resolution, and the command says to how many that happened and what it costs.
+    Pictures that are far from square are no aligned faces and are left out: scripts.restore_photos takes photographs.
     Exit code 0: all were restored; 1: some could not be, they are listed at the end and the others are written; 2: a
     wrong option, file or folder.
 
@@ -30,6 +31,7 @@ def main(
         side_by_side: Also write each given face beside the restored one, into OUTPUT/side_by_side.
         identity_guard: Compare each restored face with the given one by dlib's network and write OUTPUT/identity.csv;
             blend also takes back as much of a restoration as is needed for the identity to be kept.
+        crop: Take the central square of pictures that are far from square, too.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
     from inference.folders import SIDE_BY_SIDE, SizeChanges, check_output_folder, restore_folder
@@ -39,7 +41,7 @@ def main(
     print_left_out(faces)
     network = restorer.open()
     size = network.resolution
-    changes = SizeChanges(size)
+    changes = SizeChanges(size, crop=crop)
     guard = None
     if identity_guard:
         from evaluation.identity_guard import IdentityGuard

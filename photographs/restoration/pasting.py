@@ -17,6 +17,8 @@ SEAM_SHARE = 0.15
 """Of a face's side: how wide the mask's seam is."""
 _CORNER_POWER = 4
 """The mask is a square with round corners, |x|⁴ + |y|⁴ ≤ 1."""
+_STRIP_PIXELS = 2**20
+"""Of a photograph that are changed at once."""
 
 
 def mask(resolution: int) -> npt.NDArray[np.float32]:
@@ -49,17 +51,20 @@ def paste(photo: Pixels, restored: Pixels, square: FaceSquare, strength: float =
     if left >= right or top >= bottom:
         return
     matrix = square.from_photo(resolution)
-    matrix[:, 2] += matrix[:, :2] @ (left, top)
-    size = int(right - left), int(bottom - top)
     shrink = resolution / square.side_pixels
     if shrink > 1:  # fewer pixels than the face has: each is a mean
         small = max(1, round(resolution / shrink))
         change = np.asarray(cv2.resize(change, (small, small), interpolation=cv2.INTER_AREA), dtype=np.float32)
         matrix *= small / resolution
-    shown = _mask_in_photo(square, size, (int(left), int(top)))
-    part = photo[top:bottom, left:right]
-    changed = to_light(part) + shown[..., None] * warp(change, matrix, size)
-    part[shown > 0] = from_light(changed)[shown > 0]
+    rows = max(1, _STRIP_PIXELS // int(right - left))
+    for first in range(top, bottom, rows):  # light takes twenty times the memory of levels
+        size = int(right - left), int(min(rows, bottom - first))
+        here = matrix.copy()
+        here[:, 2] += here[:, :2] @ (left, first)
+        shown = _mask_in_photo(square, size, (int(left), int(first)))
+        part = photo[first : first + size[1], left:right]
+        changed = to_light(part) + shown[..., None] * warp(change, here, size)
+        part[shown > 0] = from_light(changed)[shown > 0]
 
 
 def to_light(levels: Pixels) -> Light:

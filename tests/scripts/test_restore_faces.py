@@ -41,13 +41,25 @@ def test_what_is_done_to_pictures_of_other_sizes_is_said_and_given_faces_lie_bes
 ) -> None:
     uneven = Image.new("RGB", (512, 300), (0, 255, 0))
     uneven.save(faces_folder / "uneven.png")
-    words = ["--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu", "--side-by-side"]
+    words = ["--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu", "--side-by-side", "--crop"]
     code, out, err = run(main, "--checkpoint", release, *words)
     assert code == 0 and "6 faces restored at 32x32 pixels into" in out
     assert "1 of 6 pictures is not square: only the central square was kept (512x300 was cut to 300x300)" in err
     assert "larger than the model's images: made smaller" in err
     with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
         assert picture.width > 2 * 128 and picture.getpixel((64, 90)) == (0, 255, 0)  # what was given is at the left
+
+
+def test_photographs_are_left_out_with_the_command_that_takes_them(
+    run: Run, release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (400, 300)).save(faces_folder / "beach.jpg")
+    Image.new("RGB", (100, 92)).save(faces_folder / "nearly.png")  # as crops of detectors are
+    words = ["--checkpoint", release, "--input", faces_folder, "--output", tmp_path / "out", "--device", "cpu"]
+    code, out, err = run(main, *words)
+    assert code == 1 and "6 faces restored" in out and "100x92 was cut to 92x92" in err
+    said = "not restored: beach.jpg: it is 400x300 pixels and not square as aligned faces are; scripts.restore_photos"
+    assert said in err and not (tmp_path / "out" / "beach.png").exists()
 
 
 def test_one_corrupt_file_is_named_at_the_end_with_exit_code_one(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from photographs.faces.alignment import FaceSquare, align
+from photographs.restoration import pasting
 from photographs.restoration.pasting import from_light, mask, paste, to_light
 
 SQUARES = [
@@ -44,6 +45,16 @@ def test_a_white_face_on_a_grey_photograph_has_no_visible_edge(square: FaceSquar
     assert steps.max() <= 1.5 * 80 / seam * 1.35 + 1.5  # light is not linear in levels: up to 1.35 times as steep
     is_edge = changed[:, 1:] != changed[:, :-1]
     assert is_edge.any() and steps[is_edge].max() <= max(3, 80 * 3 * (1.2 / seam) ** 2)
+
+
+@pytest.mark.parametrize("square", SQUARES)
+def test_strips_leave_no_trace(square: FaceSquare, monkeypatch: pytest.MonkeyPatch) -> None:
+    face = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole, in_strips = noisy_photo(), noisy_photo()
+    paste(whole, face, square)
+    monkeypatch.setattr(pasting, "_STRIP_PIXELS", 700)
+    paste(in_strips, face, square)
+    assert np.abs(whole.astype(int) - in_strips).max() <= 2 and np.mean(whole != in_strips) < 0.01
 
 
 def test_half_the_strength_is_half_the_light() -> None:

@@ -1,5 +1,8 @@
 """The whole way on a group photograph of drawn faces: found, restored, put back, stored as before."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,3 +151,39 @@ def test_the_picture_of_the_documents_is_what_its_command_draws() -> None:
     drawn = draw()
     assert drawn.shape == shown.shape
     assert np.abs(drawn - shown).mean() < 3  # JPEG; levels of 255
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+import torch
+from data.faces.files import open_faces
+from inference.restorers import Restorer
+from photographs.options import Choice, Pasting
+from photographs.restoration.record import Record
+from photographs.restoration.restoration import PhotoRestorer
+def now(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+photos, output = map(Path, sys.argv[1:])
+network, record = Restorer(64, "test", torch.device("cpu"), lambda faces: -faces, None), Record(output, {})
+restorer = PhotoRestorer(network, 64, Choice(most_lost_levels=255), Pasting(), output, record)
+before, peaks = now("VmRSS"), []
+records = list(restorer.run(open_faces(photos), on_progress=lambda done: peaks.append((done, now("VmHWM") - before))))
+print(next(peak for done, peak in peaks if done >= 8), peaks[-1][1], sum(len(one.faces) for one in records))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured by Linux' /proc")
+def test_memory_does_not_grow_with_the_number_of_photographs(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(group_photo.pixels).resize((4000, 2750)).save(tmp_path / "in" / "00.jpg")
+    for index in range(1, 16):
+        os.link(tmp_path / "in" / "00.jpg", tmp_path / "in" / f"{index:02}.jpg")
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "in"), str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    after_eight, after_all, num_faces = map(int, done.stdout.split())
+    assert num_faces == 16 * 5
+    assert after_all - after_eight < 60 and after_all < 750  # MiB; one decoded photograph has 34 to 46
