@@ -92,7 +92,14 @@ class Check:
 
     def _earlier(self) -> dict[str, Any]:
         path = self.folder / FIGURES
-        results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); move it away: all steps are measured anew") from error
+        if not isinstance(results, dict) or not isinstance(results.get("problems", {}), dict):
+            raise ValueError(
+                f"{path} must hold the figures of an earlier check; move it away, or choose another --output"
+            )
         return results
 
     def _fail(self, step: Step, problem: str) -> None:

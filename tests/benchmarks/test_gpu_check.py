@@ -130,6 +130,16 @@ def test_a_failed_step_costs_no_other_one_and_earlier_figures_stay(
     assert written["training"] == {"minutes": 0.5, "images_seen": 7}
 
 
+@pytest.mark.parametrize("content", ['{"problems": {', "[1]", '{"problems": 7}'])
+def test_damaged_figures_of_an_earlier_check_end_in_a_line_with_the_file_and_the_way_out(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "check_gpu.json").write_text(content)
+    with pytest.raises(ValueError, match=r"check_gpu\.json (is damaged|must hold).*move it away"):
+        Check(CPU, None, tmp_path, None, minutes=1, plan=Plan((TINY,), SHORT)).run(["training"])
+    assert (tmp_path / "check_gpu.json").read_text() == content
+
+
 def test_a_machine_without_gpu_is_told_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"--device must be one that torch can use, got cuda; .* sees no GPU"):

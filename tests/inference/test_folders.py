@@ -39,8 +39,8 @@ def test_faces_of_any_size_come_out_at_the_size_of_the_model(tmp_path: Path) -> 
     Image.new("RGB", (90, 50), (10, 200, 30)).save(tmp_path / "in" / "wide.jpg", quality=95)
     Image.new("L", (7, 7), 77).save(tmp_path / "in" / "tiny.bmp")
     assert restore_folder(_negative, open_faces(tmp_path / "in"), 32, tmp_path / "out") == {}
-    assert np.asarray(Image.open(tmp_path / "out" / "tiny.png")).tolist() == [[[178] * 3] * 32] * 32
-    assert Image.open(tmp_path / "out" / "wide.png").size == (32, 32)
+    with Image.open(tmp_path / "out" / "tiny.png") as tiny, Image.open(tmp_path / "out" / "wide.png") as wide:
+        assert np.asarray(tiny).tolist() == [[[178] * 3] * 32] * 32 and wide.size == (32, 32)
 
 
 def test_two_faces_that_would_become_one_file_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_runs_as_seeds_and_a_file_are_compared_with_numbers_of_their_evaluations
     runs = [make_run(f"run{seed}", seed) for seed in range(2)]
     code, out, err = run(main, f"concat={runs[0]},{runs[1]}", other, *options)
     assert code == 0, err
-    tidy = list(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    tidy = list(csv.DictReader((tmp_path / "out" / "report.csv").read_text().splitlines()))
     found = {(r["variant"], r["member"]): float(r["value"]) for r in tidy if r["metric"] == "psnr"}
     assert list(found) == [("degraded input", ""), ("concat", "seed 0"), ("concat", "seed 1"), (other.name, other.name)]
     for (variant, member), value in list(found.items())[1:]:
@@ -86,7 +86,7 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(
     code, out, err = run(main, f"[/x]={release}", f"+y={other}", *options)
     assert code == 0, err
     assert "[/x]" in out and (tmp_path / "out" / "report.html").is_file()
-    members = [row["variant"] for row in csv.DictReader((tmp_path / "out" / "report.csv").open())]
+    members = [row["variant"] for row in csv.DictReader((tmp_path / "out" / "report.csv").read_text().splitlines())]
     assert "[/x]" in members and "'+y" in members
 
 

@@ -41,11 +41,12 @@ def test_the_files_hold_what_the_package_computes(
         assert summary[state]["psnr"]["mean"] == pytest.approx(getattr(expected, state)["psnr"].mean, abs=0.01)
     assert summary["protocol"]["images_fingerprint"] == expected.protocol.images_fingerprint
     assert summary["protocol"]["model_sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
-    table = list(csv.DictReader((tmp_path / "out" / "per_image.csv").open()))
+    table = list(csv.DictReader((tmp_path / "out" / "per_image.csv").read_text().splitlines()))
     assert [row["name"] for row in table] == faces.names
     mean = np.mean([float(row["restored_ssim"]) for row in table])
     assert mean == pytest.approx(summary["restored"]["ssim"]["mean"], abs=1e-12)
-    assert Image.open(tmp_path / "out" / "best_worst.png").width > 6 * 128
+    with Image.open(tmp_path / "out" / "best_worst.png") as picture:
+        assert picture.width > 6 * 128
 
 
 def test_stored_pairs_give_the_degraded_row_of_the_preset(

@@ -62,7 +62,8 @@ def test_the_command_writes_a_picture_of_the_first_faces(run: Run, faces: Path, 
     target = torch.stack([torch.full((3, 64, 64), value) for value in (0.0, 0.5)])
     parameters = [sample_parameters(load_preset("small"), 0, index, 64) for index in range(2)]
     expected = draw_preview(target, degrade(target, parameters).degraded, parameters, "other")
-    assert Image.open(output).size == Image.open(io.BytesIO(expected)).size
+    with Image.open(output) as picture:
+        assert picture.size == Image.open(io.BytesIO(expected)).size
 
 
 def test_a_picture_is_replaced_only_when_that_is_asked_for(run: Run, faces: Path, tmp_path: Path) -> None:
@@ -73,7 +74,8 @@ def test_a_picture_is_replaced_only_when_that_is_asked_for(run: Run, faces: Path
     assert code == 2 and "exists already; choose another name or add --overwrite" in error
     assert output.read_bytes() == b"precious"
     assert run(main, *options, "--overwrite")[0] == 0
-    assert Image.open(output).format == "PNG"
+    with Image.open(output) as picture:
+        assert picture.format == "PNG"
 
 
 @pytest.mark.parametrize(

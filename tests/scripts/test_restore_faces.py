@@ -81,7 +81,7 @@ def test_the_guard_lists_every_face_and_never_takes_a_restoration_that_it_calls_
     options = ["--checkpoint", release, "--input", faces_folder, "--device", "cpu", "--identity_guard", "blend"]
     code, out, _ = run(main, *options, "--output", tmp_path / "out")
     assert code == 0 and "Identity of the given faces: kept" in out
-    rows = list(csv.DictReader((tmp_path / "out" / "identity.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "identity.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == open_faces(faces_folder).names
     for row in rows:
         assert float(row["strength"]) == 0 or float(row["written_distance"]) <= KEPT_UP_TO

@@ -89,7 +89,8 @@ def test_stored_degraded_faces_are_a_degradation_like_any_other(
     for path in faces_folder.rglob("*.png"):
         target = stored / path.relative_to(faces_folder).with_name(f"{path.stem}x2.jpg")
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(path).convert("RGB").reduce(2).save(target)
+        with Image.open(path) as face:
+            face.convert("RGB").reduce(2).save(target)
     chosen = replace(settings, degradations=("small", str(stored)), names=("{}x2",))
     for _ in range(2):
         folders = Measurer(faces_folder, chosen).measure(release, tmp_path / "out")

@@ -57,13 +57,13 @@ def test_the_tables_hold_means_and_deviations_computed_by_hand(written: Path) ->
 def test_page_markdown_and_csv_hold_the_same_numbers(written: Path) -> None:
     page = written / "report.html"
     assert cells_of_page(page) == cells_of_markdown(written / "report.md")
-    tidy = list(csv.DictReader((written / "report.csv").open()))
+    tidy = list(csv.DictReader((written / "report.csv").read_text().splitlines()))
     psnr = {(r["variant"], r["member"]): float(r["value"]) for r in tidy if r["metric"] == "psnr"}
     assert psnr[("concat", "seed 1")] == pytest.approx(22.2) and psnr[("add", "seed 0")] == pytest.approx(21.0)
     assert psnr[("degraded input", "")] == pytest.approx(21.0)
     seconds = [float(row["value"]) for row in tidy if row["metric"] == "restoration training_seconds"]
     assert seconds == [30.0] * 4
-    (difference,) = csv.DictReader((written / "differences.csv").open())
+    (difference,) = csv.DictReader((written / "differences.csv").read_text().splitlines())
     assert (difference["variant"], difference["reference"], difference["metric"]) == ("add", "concat", "psnr")
     assert float(difference["difference"]) == pytest.approx(-1.05)
     shown = next(row for row in cells_of_page(page) if row[:3] == ["add", "small", "PSNR dB ↑"])
@@ -112,7 +112,7 @@ def test_the_page_says_in_words_who_makes_faces_worse(
         make_member("x", {"small": {"psnr": CONCAT, "lpips": [0.3] * 5}}, folder="b"),
     )
     metrics = bad.evaluations["small"] / "per_image.csv"
-    rows = list(csv.DictReader(metrics.open()))
+    rows = list(csv.DictReader(metrics.read_text().splitlines()))
     for row in rows:  # the fixture's degraded faces are one less; here the restored ones are 8.5 dB below those
         row["restored_psnr"] = str(float(row["degraded_psnr"]) - 8.5)
     with metrics.open("w", newline="") as file:
@@ -142,7 +142,7 @@ def test_a_metric_that_some_lack_is_a_dash_and_no_difference(
     without = Variant("b", "", (make_member("x", {"small": {"psnr": ADD}}, folder="b"),))
     rows = cells_of_page(write_comparison(compare(with_both, without), tmp_path / "out"))
     assert next(row for row in rows if row[:2] == ["b", "1"])[3] == "–"
-    differences = csv.DictReader((tmp_path / "out" / "differences.csv").open())
+    differences = csv.DictReader((tmp_path / "out" / "differences.csv").read_text().splitlines())
     assert [row["metric"] for row in differences] == ["psnr"]
 
 
@@ -197,7 +197,9 @@ def test_photographs_are_left_out_where_they_may_not_be_published(
     page = write_comparison(comparison, tmp_path, with_photographs=False).read_text()
     words = "degraded | concat | add | target"
     assert words in (written / "report.html").read_text() and words not in page
-    shown, published = (np.asarray(Image.open(f / "pictures" / "faces_small.png")) for f in (written, tmp_path))
+    files = [folder / "pictures" / "faces_small.png" for folder in (written, tmp_path)]
+    with Image.open(files[0]) as first, Image.open(files[1]) as second:
+        shown, published = np.asarray(first), np.asarray(second)
     assert (shown.shape[1], published.shape[1]) == (4 * 132 + 4, 2 * 132 + 4)
     assert (published[:, 4:132] == shown[:, 136:264]).all()  # the restored faces are the same
 
