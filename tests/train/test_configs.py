@@ -1,6 +1,9 @@
 """Every recipe in configs/ can be run by the command that stands at its head."""
 
+import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 import train.stages.restoration
-from models import GPEN
+from data.ranges import model_to_uint8
+from inference.drawing import SHIPPED_PRIOR, sample
+from models import GPEN, load_prior
 from train.command import main
 from train.training import Training
 
@@ -127,3 +133,49 @@ def test_every_number_of_the_method_says_where_it_comes_from(name: str) -> None:
     # The resolution is in the file's name; a weight of 0 leaves a term out.
     silent = [line for line in of_the_method if re.match(r"\s+(?!resolution)\w+: (?!0\.0$)[^#]*\d[^#]*$", line)]
     assert silent == []
+
+
+TASKS = {
+    "colorization": "colorization",
+    "inpainting": "inpainting",
+    "super_resolution": "super_resolution_4",
+    "segmentation_to_face": None,  # stored pairs
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_trains_from_the_shipped_restorer_and_is_measured_better_than_its_input(
+    task: str, tmp_path: Path
+) -> None:
+    prior, preset = load_prior(SHIPPED_PRIOR), TASKS[task]
+    drawn = model_to_uint8(sample(prior, 0, range(32), "rendered faces", truncation=0.7)).permute(0, 2, 3, 1).numpy()
+    for folder in ("faces", "maps"):
+        (tmp_path / folder).mkdir()
+    for index, face in enumerate(drawn):
+        Image.fromarray(face).save(tmp_path / "faces" / f"{index:02}.png")
+        parts = Image.fromarray(face).resize((8, 8), Image.Resampling.BOX).quantize(4)  # a map of few colours
+        parts.convert("RGB").resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "maps" / f"{index:02}.png")
+    faces, maps = ["--data.faces", tmp_path / "faces"], ["--data.degraded", tmp_path / "maps"]
+    words = ["--config", "configs/restoration_64.yaml", "--config", f"configs/tasks/{task}.yaml", *faces]
+    words += ["--model.init_args.start", "weights/gpen_64.safetensors", "--run.folder", tmp_path / "run"]
+    words += ["--run.total_images", 64, "--run.validate_every_images", 64, "--run.checkpoint_every_images", 64]
+    words += ["--run.log_every_images", 8, "--run.wandb", "off", "--data.num_workers", 0]
+    words += ["--trainer.accelerator", "cpu", "--model.init_args.optimization.take_discriminator", "false"]
+    _command("train", "fit", *words, *([] if preset else maps))
+    stored = ["--degraded-folder", tmp_path / "maps", "--target-folder", tmp_path / "faces"]
+    asked = ["--faces", tmp_path / "faces", "--degradation", preset] if preset else stored
+    _command(
+        "scripts.evaluate", "--checkpoint", tmp_path / "run", *asked, "--metrics", "psnr", "--output", tmp_path / "out"
+    )
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    protocol = told["protocol"]
+    assert protocol["degradation"].endswith(preset or str(tmp_path / "maps")) and protocol["num_faces"] == 32
+    assert told["restored"]["psnr"]["mean"] > told["degraded"]["psnr"]["mean"]
+
+
+def _command(module: str, *words: object) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", module, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
