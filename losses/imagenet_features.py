@@ -100,7 +100,7 @@ class EfficientNetLite0(nn.Module):
 
     def _hidden(self, images: Tensor) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
-        hidden = [_relu6(_same_convolution(self._conv_stem, images))]
+        hidden = [_relu6(same_convolution(self._conv_stem, images))]
         for block in self._blocks:
             hidden.append(block(hidden[-1]))
         return hidden[1:]
@@ -174,8 +174,8 @@ def _fold_normalizations(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _same_convolution(convolution: nn.Conv2d, images: Tensor) -> Tensor:
-    """Pads as TensorFlow's SAME does, which puts the odd pixel of a stride of 2 at the right and bottom.
+def same_convolution(convolution: nn.Conv2d, images: Tensor) -> Tensor:
+    """Convolves [N, C, H, W] and pads as TensorFlow's SAME, which puts the odd pixel of a stride of 2 right and below.
 
     A strided filter of each channel is computed in float32, also under autocast: on CPUs its gradient takes up to 200
     times as long in bf16 (oneDNN falls back to loops), which was two thirds of the time of all terms on these features.
@@ -217,6 +217,6 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = _relu6(self._expand_conv(features)) if self._expands else features
-        hidden = _relu6(_same_convolution(self._depthwise_conv, hidden))
+        hidden = _relu6(same_convolution(self._depthwise_conv, hidden))
         hidden = self._project_conv(hidden)
         return features + hidden if self._is_residual else hidden

@@ -72,8 +72,8 @@ tags: [face-restoration, gpen, stylegan2, pytorch]
 # Release weights
 
 Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
-where it has figures. identity_112.safetensors, the recognition network of the identity loss, has a page of its own,
-identity_112.md.
+where it has figures. identity_128.safetensors, the recognition network of the identity loss, has a page of its own,
+identity_128.md.
 """
 
 

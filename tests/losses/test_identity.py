@@ -92,13 +92,13 @@ def _slow_area(image: Tensor, size: int) -> Tensor:
 def test_the_crop_of_an_image_of_512_pixels_is_the_mean_of_its_areas() -> None:
     image = torch.rand(512, 512)
     expected = _slow_area(image.view(256, 2, 256, 2).mean((1, 3))[35:223, 32:220], 112)
-    torch.testing.assert_close(crop_face(image[None, None])[0, 0], expected)
+    torch.testing.assert_close(crop_face(image[None, None], ArcFace.crop)[0, 0], expected)
 
 
 def test_the_crop_of_a_small_image_shows_the_same_part_of_the_face() -> None:
     ramp = torch.linspace(-1, 1, 512)[None, None, :, None].expand(1, 3, 512, 512)
     small = torch.nn.functional.interpolate(ramp, (64, 64), mode="area")
-    torch.testing.assert_close(crop_face(small), crop_face(ramp), rtol=0, atol=0.003)
+    torch.testing.assert_close(crop_face(small, ArcFace.crop), crop_face(ramp, ArcFace.crop), rtol=0, atol=0.003)
 
 
 def test_pixels_outside_the_face_do_not_count_and_all_inside_do(loss: IdentityLoss) -> None:
