@@ -39,8 +39,7 @@ def test_an_error_of_a_full_disk_names_the_target_and_the_remedy(tmp_path: Path)
     with pytest.raises(OSError) as error, replacing(tmp_path / "page.html"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert one_line(error.value) == (
-        f"{tmp_path}/page.html cannot be written: No space left on device; make room, or write to another disk, and "
-        "repeat the command"
+        f"{tmp_path}/page.html: no space left on device; make room, or write to another disk, and repeat the command"
     )
     assert list(tmp_path.iterdir()) == []
 
