@@ -187,9 +187,12 @@ class Difference:
         relation, judgement = ("above", "better") if self.found.mean > 0 else ("below", "worse")
         if not form.higher_is_better:
             judgement = "better" if judgement == "worse" else "worse"
+        is_level = float(size) == 0 and not self.is_significant
+        if float(size) == 0 and self.is_significant:  # differs: said by the smallest figure that is shown
+            size = f"less than {10**-form.fine_digits:.{form.fine_digits}f}"
         amount = f"{size}{unit} {form.name} {relation} {self.reference}"
         start = f"{self.degradation}: {self.variant} is {amount} ({judgement})"
-        if float(size) == 0:
+        if is_level:
             start = f"{self.degradation}: {self.variant} is level with {self.reference} in {form.name} ({size}{unit})"
         if self.found.widest is None:
             return f"{start}; one face allows no claim."

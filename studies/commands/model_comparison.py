@@ -11,7 +11,7 @@ from studies.comparison import Comparison, Member, Variant, file_name, read_vari
 from studies.measurement import MEASURING, MeasurementSettings, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
-from studies.report.tables import quality_table
+from studies.report.tables import quality_table, spread_caption
 from system import command_line
 from system.live_progress import live_progress
 
@@ -117,7 +117,7 @@ def print_results(findings: Findings, page: Path) -> None:
     """The tables and differences, as in the report."""
     for degradation in findings.results:
         header, rows = quality_table(findings, degradation)
-        title = f"degradation {degradation}, mean ± standard deviation over seeds"
+        title = f"degradation {degradation}, {spread_caption(findings, degradation)}"
         cells = ([cell.replace(" ± ", "\n± ") for cell in row] for row in rows)
         command_line.print_table(title, header, cells, with_rules=True)
     for difference in findings.differences:

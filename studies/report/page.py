@@ -20,6 +20,7 @@ from studies.report.tables import (
     differences_csv,
     harm_sentences,
     quality_table,
+    spread_caption,
     tidy_csv,
     training_table,
 )
@@ -43,8 +44,8 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
     for degradation, table in findings.results.items():
         first = next(iter(table.values()))[0].protocol
         caption = (
-            f"Degradation {degradation}: {first['num_faces']:,} faces at {first['resolution']} pixels; mean ± standard "
-            "deviation over seeds"
+            f"Degradation {degradation}: {first['num_faces']:,} faces at {first['resolution']} pixels; "
+            f"{spread_caption(findings, degradation)}"
         )
         page.add_table(*quality_table(findings, degradation), caption)
     _add_differences(page, findings)

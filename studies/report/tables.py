@@ -161,12 +161,18 @@ def differences_csv(differences: Sequence[Difference]) -> str:
     return csv_text(header, rows)
 
 
+def spread_caption(findings: Findings, degradation: str) -> str:
+    """Says what the figures of `quality_table` are, and why some stand alone."""
+    is_single = any(len(measured) == 1 for measured in findings.results[degradation].values())
+    return "mean ± standard deviation over seeds" + "; one seed has no deviation: its figure stands alone" * is_single
+
+
 def _spread_text(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard deviation of a sample; a dash for the latter where there is one value, for all without values."""
+    """Mean ± standard deviation of a sample; one value alone, since it has no deviation; a dash without values."""
     if not values:
         return NONE
-    deviation = f"{stdev(values):.{digits}f}" if len(values) > 1 else NONE
-    return f"{mean(values):.{digits}f} ± {deviation}"
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
 
 
 def _mean_text(metric: str, values: Values | None) -> str:

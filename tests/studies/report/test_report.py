@@ -86,10 +86,12 @@ def test_one_seed_each_speaks_of_these_networks_only(make_member: MakeMember, co
     page = write_comparison(compare(one, other), tmp_path / "out")
     rows = cells_of_page(page)
     quality = next(row for row in rows if row[:2] == ["b", "1"])
-    assert quality[2] == "21.000 ± –" and quality[5] == "–"
+    assert quality[2] == "21.000" and quality[5] == "–"
     shown = next(row for row in rows if row[:2] == ["b", "small"])
     assert shown[5] == "–" and shown[8] == "significant for these networks"
-    assert "this says nothing about training again" in page.read_text()
+    text = page.read_text()
+    assert "this says nothing about training again" in text and "±–" not in text.replace(" ", "")
+    assert "one seed has no deviation: its figure stands alone" in text
     assert not (tmp_path / "out" / "configs").exists()
 
 
@@ -102,6 +104,17 @@ def test_equal_networks_are_level_and_lower_is_better_where_it_is(
     page = write_comparison(compare(one, other), tmp_path / "out").read_text()
     assert "small: b is level with a in PSNR (0.000 dB) [+0.000, +0.000]: these networks are not disting" in page
     assert "small: b is 0.1000 LPIPS above a (worse) [+0.1000, +0.1000]" in page
+
+
+def test_a_significant_difference_too_small_for_its_digits_is_not_called_level(
+    make_member: MakeMember, compare: Compare, tmp_path: Path
+) -> None:
+    tables = [{"psnr": [value + shift for value in CONCAT]} for shift in (0.0, 0.0002)]
+    members = [make_member("x", {"small": t}, folder=n) for n, t in zip("ab", tables, strict=True)]
+    one, other = (Variant(n, "", (member,)) for n, member in zip("ab", members, strict=True))
+    page = html.unescape(write_comparison(compare(one, other), tmp_path / "out").read_text())
+    assert "small: b is less than 0.001 dB PSNR above a (better) [" in page
+    assert "these networks differ significantly" in page and "level with" not in page
 
 
 def test_the_page_says_in_words_who_makes_faces_worse(
