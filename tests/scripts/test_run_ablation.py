@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -246,6 +247,45 @@ def test_a_study_whose_runs_are_out_of_their_minutes_begins_no_more_and_says_by_
     assert ended.value.code == 75
     said = capsys.readouterr().out
     assert said.count("begins") == 1 and "run.max_minutes are over" in said and "failed" not in said
+
+
+TRAINING = """
+import os, pathlib, signal, sys, time
+note = pathlib.Path(sys.argv[1])
+def end(number, frame):
+    note.with_suffix(".ended").write_text(str(number))
+    sys.exit(128 + number)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, end)
+note.with_suffix(".new").write_text(str(os.getpid()))
+note.with_suffix(".new").rename(note)
+time.sleep(60)
+"""
+"""Stands for a training: notes its number, then the signal that ended it."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_study_passes_signals_on_and_leaves_no_training_behind(
+    number: signal.Signals, study: Study, conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, note = plan_members(study, replace(conditions, seeds=(0,))), tmp_path / "training"
+    monkeypatch.setattr(PlannedRun, "command", lambda run: ["-c", TRAINING, str(note)])
+
+    def stop() -> None:
+        deadline = time.monotonic() + 30
+        while not note.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(SystemExit) as ended:
+        carry_out(members, share_machine(1))
+    stopper.join()
+    assert ended.value.code == 128 + number
+    assert note.with_suffix(".ended").read_text() == str(int(number))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 @pytest.mark.slow
