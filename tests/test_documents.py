@@ -120,7 +120,7 @@ def test_the_documents_hold_the_commands_that_they_are_known_for() -> None:
     assert sum(line.is_whole for line in ALL_LINES) > 25
 
 
-QUICK = ("restore_faces", "check_faces", "preview_degradation", "describe_checkpoint")
+QUICK = ("restore_faces", "check_faces", "preview_degradation", "describe_checkpoint", "convert_checkpoint")
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -129,7 +129,7 @@ def test_the_quick_commands_of_the_readme_run_as_they_stand(
 ) -> None:
     line = next(one for one in lines_of(ROOT / "README.md") if one.words[1:3] == ("-m", f"scripts.{name}"))
     places = {"FACES": [faces_folder], "FILE": [release], "FOLDER": [faces_folder, tmp_path / "restored"]}
-    places["preview.png"] = [tmp_path / "preview.png"]
+    places |= {"X": [release], "preview.png": [tmp_path / "preview.png"], "gpen.onnx": [tmp_path / "gpen.onnx"]}
     words = [places[word].pop(0) if word in places else word for word in line.words[3:]]
     code, out, err = run(importlib.import_module(f"scripts.{name}").main, *words)
     assert code == 0 and out and "error" not in err
