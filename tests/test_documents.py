@@ -133,3 +133,20 @@ def test_the_quick_commands_of_the_readme_run_as_they_stand(
     words = [places[word].pop(0) if word in places else word for word in line.words[3:]]
     code, out, err = run(importlib.import_module(f"scripts.{name}").main, *words)
     assert code == 0 and out and "error" not in err
+
+
+def test_converting_and_checking_run_as_the_other_documents_have_them(
+    run: Callable[..., tuple[int, str, str]], release: Path, faces_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "seg2face.safetensors"
+    places = {"GPEN-Seg2face-512.pth": release, "GPEN-BFR-512.pth": release, "FACES": faces_folder}
+    places |= {"seg2face.safetensors": output, "gpen.onnx": tmp_path / "gpen.onnx"}
+    names = {f"scripts.{name}" for name in ("check_faces", "convert_checkpoint", "describe_checkpoint")}
+    whole = [one for one in ALL_LINES if one.document.startswith("docs/") and one.is_whole]
+    lines = [one for one in whole if names.intersection(one.words[2:3])]
+    assert {one.words[2] for one in lines} == names
+    for line in lines:
+        words = [places.get(word, word) for word in line.words[3:]]
+        code, out, err = run(importlib.import_module(line.words[2]).main, *words)
+        assert code == 0 and out and "error" not in err, line
+    assert output.is_file()
