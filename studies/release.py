@@ -174,9 +174,13 @@ def _history(run: Path, images_seen: int) -> list[str]:
     if "degradation" in options:
         weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
         text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights {weights}, "
+    else:
+        text += f"R1 γ {options['regularization']['r1_weight']:g}, "
     text += f"betas {tuple(options['optimization']['betas'])}, rates {_rates(options['optimization'])}."
     if not options.get("start"):
         return [text]
+    if recorded := read_record(run)["sessions"][0].get("start_history"):
+        return [*json.loads(recorded), text]
     start = find_checkpoint(options["start"])
     if (start.absolute().parents[1] / "config.yaml").is_file():
         return [*_history(start.absolute().parents[1], images_of(start)), text]

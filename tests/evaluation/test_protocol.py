@@ -208,7 +208,7 @@ def test_results_of_faces_with_hostile_names_are_stored_and_no_formulas(drawn_fa
     worst = [face._replace(row=row) for face, row in zip(evaluation.worst, rows[3:], strict=True)]
     protocol = replace(evaluation.protocol, faces="\udcff", model="\x1b[2J")
     write_evaluation(tmp_path, replace(evaluation, rows=rows, worst=worst, protocol=protocol))
-    stored = list(csv.DictReader((tmp_path / "per_image.csv").read_text().splitlines()))
+    stored = list(csv.DictReader((tmp_path / "per_image.csv").read_text().splitlines(keepends=True)))
     assert [row["name"] for row in stored] == ["'=1+1", "'+1", "'-1", "'@x", "\\udcff.png", "\\x1b[2J", 'a,\n"b']
     assert [float(row["restored_psnr"]) for row in stored] == [row.restored["psnr"] for row in evaluation.rows]
     assert json.loads((tmp_path / "metrics.json").read_text())["protocol"]["faces"] == "\udcff"

@@ -140,7 +140,7 @@ def test_all_runs_of_a_folder_train_in_the_precision_of_its_first_one_whatever_t
 
 
 def test_the_plan_names_what_every_run_is_for_and_its_command(study: Study, conditions: Conditions) -> None:
-    text = describe_plan(plan_members(study, replace(conditions, seeds=(0,))))
+    text = "\n".join(describe_plan(plan_members(study, replace(conditions, seeds=(0,)))))
     assert "prior_seed0" in text and "(trained seed 0, frozen seed 0): 0 of 8 images" in text
     assert text.count("python -m train fit --config") == 4
 
@@ -150,7 +150,7 @@ def test_the_plan_writes_nothing_and_its_commands_start_from_what_priors_will_ha
 ) -> None:
     study = replace(study, prior=replace(study.prior, images=10))
     members = plan_members(study, replace(conditions, seeds=(0,)))
-    words = [shlex.split(line) for line in describe_plan(members).splitlines() if line.startswith("  python")]
+    words = [shlex.split(line) for line in describe_plan(members) if line.startswith("  python")]
     assert not conditions.folder.exists()
     starts = [line[line.index("--model.init_args.start") + 1] for line in words if "--model.init_args.start" in line]
     prior = members[0].runs[0]

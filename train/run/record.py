@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
+from models.files.checkpoints import read_checkpoint
 from models.files.run_folder import latest_checkpoint, read_config, read_record, recorded
 from models.operators.formulations import Formulation, choosing, fastest
 from system import atomic_file, machine
@@ -74,6 +75,7 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
         "num_parts": config["run"].get("num_parts", 1),
         "precision": str(config["trainer"].get("precision") or "32-true"),
         "num_threads": torch.get_num_threads(),
+        "start_history": _start_history(config) if images_seen == 0 else None,
         "machine": {
             "system": platform.platform(),
             "processor": machine.processor(),
@@ -82,6 +84,14 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
         },
         "versions": machine.versions(PACKAGES),
     }
+
+
+def _start_history(config: dict[str, Any]) -> str | None:
+    """The trainings that a release file says led to it: later the file may be another one of the same name."""
+    start = config["model"]["init_args"].get("start")
+    if not start or Path(start).suffix != ".safetensors":
+        return None
+    return read_checkpoint(Path(start)).card.get("history")
 
 
 def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> tuple[str, str] | None:

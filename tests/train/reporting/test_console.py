@@ -42,14 +42,14 @@ def test_the_start_says_what_trains_on_what_and_where_it_goes_on(
 ) -> None:
     train("prior", tmp_path, "--run.total_images", 8)
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
-    assert lines["device"].endswith("1 process, 1 threads") and processor().split(" (")[0] in lines["device"]
+    assert lines["device"].endswith("1 process, 1 thread") and processor().split(" (")[0] in lines["device"]
     assert lines["precision"].startswith("32-true (")
     assert re.fullmatch(r"\d+ to train on, \d+ held out", lines["faces"])
     assert re.fullmatch(r"generator [\d,]+, discriminator [\d,]+", lines["parameters"])
     assert lines["run"] == f"{tmp_path} begins at image 0 of 8"
     train("prior", tmp_path, "--run.total_images", 16)
     checkpoint = tmp_path / "checkpoints" / "images_000000000008.ckpt"
-    assert f"run: {tmp_path} continues at image 8 from {checkpoint} of 16\n" in capsys.readouterr().out
+    assert f"run: {tmp_path} continues at image 8 of 16 from {checkpoint}\n" in capsys.readouterr().out
 
 
 def test_a_line_with_the_time_left_comes_early_however_far_apart_rows_are(

@@ -12,7 +12,7 @@ from models.files.run_folder import write_sealed
 from system.machine import Precision
 from train.command import resolve
 from train.run.beginning import Start, begin_or_continue, check_inputs
-from train.run.record import default_settings, find_difference, flat_settings, settle_precision
+from train.run.record import default_settings, describe_session, find_difference, flat_settings, settle_precision
 
 CONFIG: dict[str, Any] = {
     "trainer": {"devices": 1, "precision": None},
@@ -221,3 +221,12 @@ def test_defaults_are_those_that_the_command_line_resolves(stage: str) -> None:
     of_the_run = {"model.init_args.computation.seed": 0, "model.init_args.computation.num_parts": 1}
     groups = [default_settings(group, f"train.stages.{stage}") for group in ("model", "data", "run")]
     assert found | of_the_run == {name: value for group in groups for name, value in group.items()}
+
+
+def test_the_first_session_keeps_what_led_to_a_release_file_that_may_be_replaced_later() -> None:
+    release = Path(__file__).resolve().parents[3] / "weights" / "prior_64.safetensors"
+    config = changed("model.init_args.start", str(release))
+    history = json.loads(describe_session(0, config, 1)["start_history"])
+    assert len(history) > 1 and all(step.startswith("Images seen: ") for step in history)
+    assert describe_session(8, config, 1)["start_history"] is None
+    assert describe_session(0, changed("model.init_args.start", "runs/a"), 1)["start_history"] is None
