@@ -336,7 +336,7 @@ def test_wheels_for_a_machine_without_internet_are_all_but_what_comes_with_torch
 # --- The release
 
 
-def test_the_release_is_trained_in_three_stages_that_start_from_each_other_and_published(tmp_path: Path) -> None:
+def test_the_release_is_trained_in_stages_that_start_from_each_other_and_published(tmp_path: Path) -> None:
     python, log = tmp_path / "python", tmp_path / "called"
     python.write_text(f'#!/bin/bash\nprintf "%s\\t" "$@" >> {log}; echo >> {log}\n')
     python.chmod(0o755)
@@ -346,7 +346,7 @@ def test_the_release_is_trained_in_three_stages_that_start_from_each_other_and_p
 
     *trainings, published = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
     options = [resolve(training[3:]) for training in trainings]
-    assert [o["run"]["folder"] for o in options] == ["out/prior", "out/fidelity", "out/finish"]
-    assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior", "out/fidelity"]
-    assert [o["run"]["total_images"] for o in options] == [64, 64, 64]
+    assert [o["run"]["folder"] for o in options] == ["out/prior_start", "out/prior", "out/fidelity", "out/finish"]
+    assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior_start", "out/prior", "out/fidelity"]
+    assert [o["run"]["total_images"] for o in options] == [64] * 4
     assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/finish"]
