@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -20,6 +21,9 @@ from studies.study import Study, read_study
 from system import command_line, machine
 from system.live_progress import live_progress
 from train.processes.strategy import OUT_OF_TIME_CODE
+
+MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images")
+"""Options that name images of a run, in a schedule that is to end with it."""
 
 
 def carry_out_study(request: Request) -> None:
@@ -54,8 +58,9 @@ def carry_out_study(request: Request) -> None:
 
 
 def with_budget(study: Study, budget: Budget) -> Study:
-    """The study with the configs and lengths of the command line."""
-    prior, restoration = study.prior, study.restoration
+    """The study with the configs and lengths of the command line; what its variants do at a certain image of stage 2
+    moves with the length."""
+    prior, restoration, variants = study.prior, study.restoration, study.variants
     if budget.prior_config:
         prior = replace(prior, configs=list(budget.prior_config))
     if budget.restoration_config:
@@ -63,8 +68,25 @@ def with_budget(study: Study, budget: Budget) -> Study:
     if budget.prior_images is not None:
         prior = replace(prior, images=budget.prior_images)
     if budget.restoration_images is not None:
-        restoration = replace(restoration, images=budget.restoration_images)
-    return replace(study, prior=prior, restoration=restoration)
+        share = budget.restoration_images / restoration.images
+        overlay = _moments_moved(restoration.overlay, share)
+        restoration = replace(restoration, images=budget.restoration_images, overlay=overlay)
+        variants = {
+            name: replace(variant, restoration=_moments_moved(variant.restoration, share))
+            for name, variant in variants.items()
+        }
+    return replace(study, prior=prior, restoration=restoration, variants=variants)
+
+
+def _moments_moved(overlay: dict[str, Any], share: float) -> dict[str, Any]:
+    """The overlay with the images at which something begins or ends multiplied."""
+    moved = dict(overlay)
+    for name, value in overlay.items():
+        if isinstance(value, dict):
+            moved[name] = _moments_moved(value, share)
+        elif name in MOMENTS and value is not None:
+            moved[name] = round(value * share) if isinstance(value, int) else [round(image * share) for image in value]
+    return moved
 
 
 def with_stored_pairs(study: Study, faces: StudyFaces) -> Study:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studies.commands.ablation import carry_out, precision_options
+from studies.commands.ablation import carry_out, precision_options, with_budget
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
-from studies.request import StudyFaces
+from studies.request import Budget, StudyFaces
 from studies.study import ROOT, Stage, Study, Variant, read_study
 from system.machine import Precision
 from train.command import resolve
@@ -173,6 +173,20 @@ def test_rhythms_fit_the_budget_unless_they_were_asked_for(study: Study, conditi
     assert rhythms(30) == [4, 5, 5] and rhythms(12) == [4, 4, 4]
     assert rhythms(30, "--run.validate_every_images", "7") == [4, 7, 5]
     assert rhythms(30, "--run.checkpoint_every_images=9") == [4, 5, 9]
+
+
+def test_schedules_of_variants_end_with_a_shorter_run() -> None:
+    study = read_study(ROOT / "configs" / "ablations" / "learning_rates.yaml")
+    shorter = with_budget(study, Budget(restoration_images=4000))
+    schedules = {
+        name: variant.restoration["model"]["init_args"]["optimization"].get("schedule")
+        for name, variant in shorter.variants.items()
+        if variant.restoration
+    }
+    assert schedules["linear"]["decay_range_images"] == [2600, 4000]
+    assert schedules["warm_up_cosine"] == {"warm_up_images": 200, "decay": "cosine", "decay_range_images": [0, 4000]}
+    assert shorter.variants["clipped"] == study.variants["clipped"]
+    assert with_budget(study, Budget(prior_images=100)).variants == study.variants
 
 
 @pytest.mark.parametrize(
