@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.decoding import conversion_of, decode, load
+from data.faces.color_profiles import conversion_of
+from data.faces.decoding import decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from data.faces import decoding
+from data.faces import color_profiles
 from data.faces.decoding import decode
 from tests.fixtures.color_profiles import display_p3, grey, srgb_by_numbers
 
@@ -92,7 +92,7 @@ def test_a_profile_that_cannot_be_used_is_passed_over_and_says_so(monkeypatch: p
         photograph = decode(_saved(image, "JPEG", icc_profile=profile))
         assert photograph.profile == said
         assert np.array_equal(np.asarray(photograph.image), np.asarray(decode(_saved(image, "JPEG")).image))
-    monkeypatch.setattr(decoding, "MAX_PROFILE_BYTES", 100)
+    monkeypatch.setattr(color_profiles, "MAX_PROFILE_BYTES", 100)
     assert decode(_saved(image, icc_profile=display_p3())).profile.endswith("(too large, ignored)")
 
 
