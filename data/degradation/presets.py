@@ -83,6 +83,10 @@ class RoundRanges:
     """Share of the compressed images that are WebP and not JPEG (encoded by libwebp on the host)."""
     webp_quality_range: tuple[int, int] = (60, 100)
     """WebP quality, as for JPEG."""
+    downscale_probability: float = 1.0
+    """Share of images that lose pixels at all; the others keep their size."""
+    noise_probability: float = 1.0
+    """Share of images with noise at all, of either kind."""
 
 
 @dataclass(frozen=True)

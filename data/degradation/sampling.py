@@ -1,6 +1,7 @@
 """From a preset to the numbers of one image: a function of (preset, seed, image index, resolution) alone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +26,11 @@ def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, re
                 f"{resolution}; take a smaller factor, for example the preset small"
             )
     random = _generator(seed, "degradation", image_index)
-    # Of a stream of its own: what presets could not say at first must not move the draws of those that do not say it.
-    more = _generator(seed, "degradation-more", image_index)
+    # Streams of their own: what presets could not say at first must not move the draws of those that do not say it.
+    more, left_out = (_generator(seed, f"degradation-{name}", image_index) for name in ("more", "left-out"))
+    streams = random, more, left_out
     noise_seed = derive_seed(seed, "degradation-noise", image_index)
-    rounds = [_sample_more(ranges.first, more, _sample_round(ranges.first, random, resolution, noise_seed))]
+    rounds = [_sample_round(ranges.first, streams, resolution, noise_seed)]
     grey, jitter, second = random.random(3)
     color = ranges.color
     factors = [random.uniform(*r) for r in (color.brightness_range, color.contrast_range, color.saturation_range)]
@@ -36,7 +38,7 @@ def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, re
         factors = [1.0, 1.0, 1.0]
     if ranges.second is not None and second < ranges.second_probability:
         noise_seed = derive_seed(seed, "degradation-noise-second", image_index)
-        rounds.append(_sample_more(ranges.second, more, _sample_round(ranges.second, random, resolution, noise_seed)))
+        rounds.append(_sample_round(ranges.second, streams, resolution, noise_seed))
     is_grey = bool(grey < color.grey_probability)
     mask = sample_mask(ranges.mask, _generator(seed, "degradation-mask", image_index), resolution)
     brightness, contrast, saturation = factors
@@ -56,9 +58,23 @@ def scale_kernel_size(kernel_size_pixels: int, resolution: int) -> int:
 
 
 def _sample_round(
+    ranges: RoundRanges, streams: Sequence[np.random.Generator], resolution: int, noise_seed: int
+) -> RoundParameters:
+    """Draws one round from the streams of the usual, of what takes its place, and of what is left out."""
+    random, more, left_out = streams
+    drawn = _sample_more(ranges, more, _sample_usual(ranges, random, resolution, noise_seed))
+    small, noisy = left_out.random(2)
+    if small >= ranges.downscale_probability:
+        drawn = replace(drawn, downscale=1.0)
+    if noisy >= ranges.noise_probability:
+        drawn = replace(drawn, noise_sigma=0.0, poisson_scale=0.0)
+    return drawn
+
+
+def _sample_usual(
     ranges: RoundRanges, random: np.random.Generator, resolution: int, noise_seed: int
 ) -> RoundParameters:
-    """Draws one round; the number of draws never depends on what was drawn."""
+    """Draws what every round has; the number of draws never depends on what was drawn."""
     blur = _sample_blur(ranges.blur, random, resolution)
     downscale, noise_sigma = random.uniform(*ranges.downscale_range), random.uniform(*ranges.noise_sigma_range)
     low, high = ranges.jpeg_quality_range

@@ -11,9 +11,10 @@ from data.degradation.parameters import DegradationParameters
 from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset, preset_names
 from data.degradation.sampling import sample_parameters, scale_kernel_size
 
-OTHERS = ("colorization", "inpainting", "super_resolution_4", "real_esrgan")
-"""Presets whose draws tests/data/degradation/test_tasks.py looks at."""
+OTHERS = ("colorization", "inpainting", "super_resolution_4", "real_esrgan", "varied")
+"""Presets whose draws other tests look at."""
 NUM_SAMPLES = 2000
+LEFT_OUT = {"downscale": 1.0, "noise_sigma": 0.0}
 
 
 def assert_uniform(values: list[float], low: float, high: float) -> None:
@@ -45,6 +46,24 @@ def test_samples_of_every_usual_preset_are_uniform_over_its_ranges(name: str) ->
             assert_uniform(lengths, *said.blur.motion_length_range)
     grey = np.mean([sample.grey for sample in samples])
     assert grey == pytest.approx(ranges.color.grey_probability, abs=0.04)
+
+
+def test_parts_that_are_left_out_leave_the_other_draws_alone() -> None:
+    ranges = load_preset("varied")
+    whole = replace(ranges, first=replace(ranges.first, downscale_probability=1.0, noise_probability=1.0))
+    drawn = [[sample_parameters(r, 0, k, 64).rounds[0] for k in range(NUM_SAMPLES)] for r in (ranges, whole)]
+    kept_size, silent = ([getattr(one, name) == value for one in drawn[0]] for name, value in LEFT_OUT.items())
+    assert np.mean(kept_size) == pytest.approx(0.3, abs=0.04) and np.mean(silent) == pytest.approx(0.2, abs=0.04)
+    assert np.mean(np.logical_and(kept_size, silent)) == pytest.approx(0.06, abs=0.03)
+    for one, other, *states in zip(*drawn, kept_size, silent, strict=True):
+        missing = {name: value for (name, value), state in zip(LEFT_OUT.items(), states, strict=True) if state}
+        assert one == replace(other, **missing)
+
+
+def test_no_noise_is_neither_gaussian_nor_poisson() -> None:
+    ranges = DegradationRanges(first=RoundRanges(poisson_probability=0.5, noise_probability=0.0))
+    rounds = [sample_parameters(ranges, 0, index, 64).rounds[0] for index in range(20)]
+    assert {(one.noise_sigma, one.poisson_scale) for one in rounds} == {(0.0, 0.0)}
 
 
 def test_both_ends_of_the_quality_range_are_drawn() -> None:

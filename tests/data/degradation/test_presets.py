@@ -8,8 +8,8 @@ from jsonargparse import ArgumentParser
 from data.degradation.presets import PRESETS_FOLDER, DegradationRanges, load_preset, preset_names
 
 
-def test_the_presets_are_those_of_the_literature_two_of_ours_and_a_task_each() -> None:
-    usual = ["codeformer", "difface", "diffbir", "paper", "real_esrgan", "released", "second_order", "small"]
+def test_the_presets_are_those_of_the_literature_three_of_ours_and_a_task_each() -> None:
+    usual = ["codeformer", "difface", "diffbir", "paper", "real_esrgan", "released", "second_order", "small", "varied"]
     assert preset_names() == sorted([*usual, "colorization", "inpainting", "super_resolution_4"])
 
 
