@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 
@@ -37,14 +37,20 @@ def match_degraded(
     """
     templates = _templates(names)
     places = [_places(faces, template) for faces, template in zip((degraded, target), templates, strict=True)]
-    if _is_alone(places, may_be_more) and not _is_alone(loose := [_loosened(one) for one in places], may_be_more):
-        places = loose
+    collisions = ""
+    if _is_alone(places, may_be_more):
+        loose = [_below_shared_folder(one) for one in places]
+        if _is_alone(loose, may_be_more):
+            collisions = "".join(_collision(*one) for one in zip((degraded, target), loose, strict=True))
+            loose = [{stem.casefold(): index for stem, index in one.items()} for one in loose]
+        if not collisions and not _is_alone(loose, may_be_more):
+            places = loose
     without_degraded = sorted(places[1].keys() - places[0].keys())
     without_target = [] if may_be_more else sorted(places[0].keys() - places[1].keys())
     if without_degraded or without_target:
         raise ValueError(
             f"degraded and target images must have the same names: without target {_some(without_target)}; without "
-            f"degraded image {_some(without_degraded)}; {_advice(degraded, target)}"
+            f"degraded image {_some(without_degraded)}; {collisions}{_advice(degraded, target)}"
         )
     return degraded.choose([places[0][stem] for stem in places[1]])
 
@@ -55,11 +61,21 @@ def _is_alone(places: Sequence[dict[str, int]], may_be_more: bool) -> bool:
     return bool(target - degraded or (degraded - target and not may_be_more))
 
 
-def _loosened(places: dict[str, int]) -> dict[str, int]:
-    """The same without the folders that all share, in small letters; as they are where two would become one."""
-    shared = os.path.commonpath([os.path.dirname(stem) for stem in places])
-    loose = {os.path.relpath(stem, shared or ".").casefold(): index for stem, index in places.items()}
-    return loose if len(loose) == len(places) else places
+def _below_shared_folder(places: dict[str, int]) -> dict[str, int]:
+    """The same without the folders that all share."""
+    shared = os.path.commonpath([os.path.dirname(stem) for stem in places]) or "."
+    return {os.path.relpath(stem, shared): index for stem, index in places.items()}
+
+
+def _collision(faces: FaceFiles, places: Mapping[str, int]) -> str:
+    """Says which two names of a set differ in case alone; empty where none do."""
+    seen: dict[str, int] = {}
+    for stem, index in places.items():
+        other = seen.setdefault(stem.casefold(), index)
+        if other != index:
+            names = f"{printable(faces.names[other])} and {printable(faces.names[index])}"
+            return f"in {faces.path} only case tells {names} apart, so it has to be equal; "
+    return ""
 
 
 def _templates(names: Sequence[str]) -> tuple[str, str]:

@@ -44,6 +44,17 @@ def test_case_and_a_folder_around_all_names_count_only_where_they_are_needed() -
         match_degraded(faces("a", "x/1.png"), faces("b", "x/1.png", "y/1.png"))
 
 
+def test_names_that_case_alone_parts_are_named_only_where_case_would_have_to_be_passed_over() -> None:
+    with pytest.raises(
+        ValueError, match=r"degraded image Face \(1\); FACE\.jpg and face\.jpg differ in case alone, so "
+    ):
+        match_degraded(faces("a", "FACE.jpg", "face.jpg"), faces("b", "Face.png"), may_be_more=True)
+    with pytest.raises(ValueError, match=r"; x/A\.png and x/a\.png differ in case alone, so that case has to be equal"):
+        match_degraded(faces("a", "1.png"), faces("b", "x/A.png", "x/a.png"))
+    archive = faces("a.tar", "lq/A.png", "lq/a.png")  # without its folder both have a face
+    assert match_degraded(archive, faces("b", "A.png", "a.png")).names == archive.names
+
+
 @pytest.mark.parametrize(
     ("templates", "degraded", "target"),
     [
