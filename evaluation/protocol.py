@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.degradation.presets import load_preset
+from data.faces.decoding import BLACK, Color
 from data.faces.files import FaceFiles, fingerprint
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import Metrics
@@ -48,6 +49,8 @@ class Protocol:
     """SHA-256 of its file."""
     num_faces: int = 0
     """How many faces were evaluated: the first ones by name."""
+    background: Color = BLACK
+    """What transparent pictures were laid over, 8-bit sRGB."""
     images_fingerprint: str = ""
     """SHA-256 over names and 8-bit pixels of all degraded and target images; set by the evaluation."""
     input: str = INPUT_DEFINITION
@@ -96,11 +99,13 @@ class FacePairs:
     def protocol(self) -> Protocol:
         """What is known of an evaluation before it: faces and degradation."""
         faces = str(self.targets.path), fingerprint(self.targets), self.resolution
+        number, background = len(self), self.targets.background
         if isinstance(self.degradation, FaceFiles):
             stored = {"stored_fingerprint": fingerprint(self.degradation), "names": list(self.names)}
-            return Protocol(*faces, f"stored images in {self.degradation.path}", stored, num_faces=len(self))
+            where = f"stored images in {self.degradation.path}"
+            return Protocol(*faces, where, stored, num_faces=number, background=background)
         values = asdict(load_preset(self.degradation))
-        return Protocol(*faces, self.degradation, values, self.seed, num_faces=len(self))
+        return Protocol(*faces, self.degradation, values, self.seed, num_faces=number, background=background)
 
 
 class FaceRow(NamedTuple):

@@ -4,14 +4,16 @@ from collections import Counter
 from pathlib import Path
 
 from data.faces.broken import CheckedFace, check_faces, same_pictures
-from data.faces.decoding import BACKGROUND
+from data.faces.decoding import Color
 from data.faces.files import fingerprint, open_faces, print_left_out
 from system import command_line
 
 MOST_LISTED = 20
 
 
-def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = False) -> int:
+def main(
+    faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = False, background_color: str = "black"
+) -> int:
     """Decodes every face of a folder or zip before a run does.
 
     Reports files that are left out, sizes, formats, modes and colour profiles, faces smaller than a resolution,
@@ -23,22 +25,23 @@ def main(faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = Fa
         resolution: Faces smaller than this are counted, in pixels.
         threads: How many files are decoded at once.
         all: List every file, not the first 20 of a kind.
+        background_color: What transparent pictures are laid over, a name or '#rrggbb'.
     """
     if threads < 1 or resolution < 1:
         raise ValueError(f"--threads and --resolution must be at least 1, got {threads} and {resolution}")
-    files = open_faces(faces)
+    files = open_faces(faces, background_color)
     print_left_out(files)
     with command_line.progress_bar("decoding", len(files)) as show:
         checked = []
         for face in check_faces(files, threads):
             checked.append(face)
             show(len(checked))
-    print_summary(checked, resolution, len(files) if all else MOST_LISTED)
+    print_summary(checked, resolution, len(files) if all else MOST_LISTED, files.background)
     print(f"fingerprint {fingerprint(files)}")
     return int(any(face.problem for face in checked))
 
 
-def print_summary(checked: list[CheckedFace], resolution: int, most_listed: int) -> None:
+def print_summary(checked: list[CheckedFace], resolution: int, most_listed: int, background: Color) -> None:
     """Prints counts, and the first `most_listed` names of each kind."""
     usable = [face for face in checked if face.problem is None]
     print(f"{len(checked)} files, {len(usable)} can be used")
@@ -51,7 +54,7 @@ def print_summary(checked: list[CheckedFace], resolution: int, most_listed: int)
         common = ", ".join(f"{value} ({number})" for value, number in values.most_common(8))
         print(f"{title}: {common or 'none'}{f' and {len(values) - 8} more' if len(values) > 8 else ''}")
     num_transparent = sum(face.is_transparent for face in usable)
-    print(f"transparent, laid over {BACKGROUND} (RGB): {num_transparent}")
+    print(f"transparent, laid over {background} (RGB): {num_transparent}")
     small = [face.name for face in usable if min(face.size_pixels) < resolution]
     print_list(f"smaller than {resolution} pixels", small, most_listed)
     print_list("there more than once", [" = ".join(names) for names in same_pictures(usable)], most_listed)

@@ -20,6 +20,7 @@ def main(
     resolution: int = 512,
     num_workers: int | None = None,
     zip: bool = False,
+    background_color: str = "black",
 ) -> int:
     """Finds the faces of photographs, aligns them as FFHQ's are, rejects the bad ones and divides the others.
 
@@ -34,6 +35,7 @@ def main(
         resolution: Width and height of the faces in pixels.
         num_workers: Processes at work; they change nothing but the time (default: one for each core).
         zip: Write the faces as train.zip and val.zip, uncompressed, instead of as files.
+        background_color: What transparent photographs are laid over, a name or '#rrggbb'.
     """
     from inference.folders import check_output_folder
     from photographs.preparation.manifest import MANIFEST_NAME, Manifest, counts, summary_lines
@@ -49,9 +51,10 @@ def main(
     check_output_folder(output, True, photos)
     if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
         raise ValueError(f"{output} holds files of something else; choose another output")
-    files = open_faces(photos)
+    files = open_faces(photos, background_color)
     print_left_out(files)
     settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split), "zip": zip}
+    settings |= {"background_color": background_color}
     manifest = Manifest(output, settings)
     preparer, begun = FacePreparer(resolution, selection, split, manifest, num_workers), time.monotonic()
     with command_line.progress_bar("preparing", len(files)) as show:

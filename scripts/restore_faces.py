@@ -16,6 +16,7 @@ def main(
     side_by_side: bool = False,
     identity_guard: Literal["mark", "blend"] | None = None,
     crop: bool = False,
+    background_color: str = "black",
     overwrite: bool = False,
 ) -> int:
     """Restores aligned faces and writes them as PNG of the model's size, sub folders and names kept.
@@ -32,12 +33,13 @@ def main(
         identity_guard: Compare each restored face with the given one by dlib's network and write OUTPUT/identity.csv;
             blend also takes back as much of a restoration as is needed for the identity to be kept.
         crop: Take the central square of pictures that are far from square, too.
+        background_color: What transparent pictures are laid over, a name or '#rrggbb'.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
     from inference.folders import SIDE_BY_SIDE, SizeChanges, check_output_folder, restore_folder
 
     check_output_folder(output, overwrite, input)
-    faces = open_faces(input)
+    faces = open_faces(input, background_color)
     print_left_out(faces)
     network = restorer.open()
     size = network.resolution

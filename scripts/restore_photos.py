@@ -11,7 +11,14 @@ from system import command_line
 
 
 def main(
-    photos: Path, /, output: Path, restorer: RestorerOptions, choice: Choice, pasting: Pasting, overwrite: bool = False
+    photos: Path,
+    /,
+    output: Path,
+    restorer: RestorerOptions,
+    choice: Choice,
+    pasting: Pasting,
+    background_color: str = "black",
+    overwrite: bool = False,
 ) -> int:
     """Finds the faces of photographs, restores them and puts them back.
 
@@ -23,6 +30,7 @@ def main(
     Args:
         photos: Photograph, folder (recursive) or uncompressed zip of photographs.
         output: Folder for the results, outside of the photographs.
+        background_color: What the network sees behind transparent pixels, which stay transparent; a name or '#rrggbb'.
         overwrite: Begin anew in a folder that holds files, replacing equal names.
     """
     from inference.folders import check_output_folder
@@ -32,12 +40,13 @@ def main(
 
     goes_on = not overwrite and (output / RECORD_NAME).is_file()
     check_output_folder(output, overwrite or goes_on, photos)
-    files = open_faces(photos)
+    files = open_faces(photos, background_color)
     print_left_out(files)
     network = restorer.open()
     if overwrite:
         (output / RECORD_NAME).unlink(missing_ok=True)
     settings = {"checkpoint": file_digest(restorer.checkpoint), **asdict(choice), **asdict(pasting)}
+    settings |= {"background_color": background_color}
     record = Record(output, {name: str(value) for name, value in settings.items()})
     with command_line.progress_bar("restoring", len(files)) as show:
         photo_restorer = PhotoRestorer(network, restorer.batch_size, choice, pasting, output, record)

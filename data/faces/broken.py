@@ -167,7 +167,7 @@ class CheckedFace(NamedTuple):
     profile: str = ""
     """What its colour profile calls itself and what became of it; empty where there is none."""
     is_transparent: bool = False
-    """Whether it was laid over the background of `data.faces.decoding`."""
+    """Whether it was laid over the set's background."""
 
 
 def check_faces(faces: FaceFiles, num_threads: int = 4) -> Iterator[CheckedFace]:
@@ -180,7 +180,7 @@ def check_faces(faces: FaceFiles, num_threads: int = 4) -> Iterator[CheckedFace]
 def _check(faces: FaceFiles, index: int) -> CheckedFace:
     name = faces.names[index]
     try:
-        photograph = decode(faces.content(index))
+        photograph = decode(faces.content(index), faces.background)
     except ValueError as error:
         return CheckedFace(name, " ".join(str(error).split()))
     image, form = photograph.image, (photograph.format, photograph.mode)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from data.faces.color_profiles import ProfileConversion, embedded_conversion
 from system.atomic_file import printable
@@ -93,8 +93,23 @@ _START_OF_SCAN, _END_OF_IMAGE, _PROGRESSIVE = 0xDA, 0xD9, (0xC2, 0xC6, 0xCA, 0xC
 STRIP_PIXELS = 2**20
 """Converted at once."""
 
-BACKGROUND = (0, 0, 0)
-"""What transparent pictures are laid over: black, sRGB."""
+Color = tuple[int, int, int]
+"""8-bit sRGB."""
+BLACK: Color = (0, 0, 0)
+"""What transparent pictures are laid over unless another colour is asked for."""
+
+
+def color_of(text: str) -> Color:
+    """Reads a colour such as #ff8000 or white; ValueError where it is none."""
+    name = text.strip().lower()
+    if name not in ImageColor.colormap and re.fullmatch("#[0-9a-f]{6}", name) is None:
+        raise ValueError(
+            f"a background must be a color as '#rrggbb' or by its name, such as white, got {printable(text)!r}; "
+            "correct it"
+        )
+    red, green, blue = ImageColor.getrgb(name)[:3]
+    return red, green, blue
+
 
 _ANIMATED_FORMATS = ("PNG", "WEBP", "AVIF", "GIF")
 
@@ -109,7 +124,7 @@ class Photograph(NamedTuple):
     mode: str
     """Before the conversion to RGB, such as CMYK, P (palette), I;16 (16-bit grey) or RGB;16."""
     is_transparent: bool = False
-    """Whether it was laid over `BACKGROUND`."""
+    """Whether it was laid over a background."""
     profile: str = ""
     """What its colour profile calls itself, and whether it was converted or passed over; empty where there is none."""
 
@@ -191,15 +206,16 @@ def _strips(image: Image.Image, most_pixels: int) -> Iterator[tuple[int, int, in
         yield 0, top, image.width, min(top + rows, image.height)
 
 
-def decode(content: bytes) -> Photograph:
+def decode(content: bytes, background: Color = BLACK) -> Photograph:
     """Decodes an image to what the networks see.
 
-    Transparent images are laid over `BACKGROUND`, 16 bits are rounded to 8. Pictures with a colour profile other than
+    Transparent images are laid over the background, 16 bits are rounded to 8. Pictures with a colour profile other than
     sRGB are converted to sRGB; CMYK without one becomes the complement. Of a JPEG, TIFF or HEIC file with several
     pictures the first is taken; animated PNG, WebP, AVIF and GIF files are refused, as they are no photographs.
 
     Args:
         content: A whole file.
+        background: Of transparent images.
 
     Returns:
         The image, turned upright as its EXIF orientation says.
@@ -214,7 +230,7 @@ def decode(content: bytes) -> Photograph:
         is_converted = profile is not None and profile.transform is not None
         colours = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
         is_transparent = image.has_transparency_data
-        rgb = _to_rgb(image, profile if is_converted else None)
+        rgb = _to_rgb(image, background, profile if is_converted else None)
         return Photograph(rgb, image.format or "unknown", mode, is_transparent, colours)
 
 
@@ -257,17 +273,17 @@ def _scans(content: bytes) -> tuple[int, bool]:
     return num_scans, is_progressive
 
 
-def _to_rgb(image: Image.Image, profile: ProfileConversion | None) -> Image.Image:
+def _to_rgb(image: Image.Image, background: Color, profile: ProfileConversion | None) -> Image.Image:
     """Any mode with a known range to 8-bit RGB, strip by strip, so that nothing is kept beside the two images."""
     if image.mode == "RGB" and not image.has_transparency_data and profile is None:
         return image
     rgb = Image.new("RGB", image.size)
     for box in _strips(image, STRIP_PIXELS):
-        rgb.paste(_strip_to_rgb(image.crop(box), profile), box[:2])
+        rgb.paste(_strip_to_rgb(image.crop(box), background, profile), box[:2])
     return rgb
 
 
-def _strip_to_rgb(image: Image.Image, profile: ProfileConversion | None) -> Image.Image:
+def _strip_to_rgb(image: Image.Image, background: Color, profile: ProfileConversion | None) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255 instead of scaling. 257 is odd: no value lies halfway.
         grey = (np.asarray(image).astype(np.uint32) + 128) // 257
@@ -278,5 +294,5 @@ def _strip_to_rgb(image: Image.Image, profile: ProfileConversion | None) -> Imag
     if profile is not None:
         opacity, coloured = coloured.getchannel("A"), profile.apply(image)
         coloured.putalpha(opacity)
-    background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-    return Image.alpha_composite(background, coloured).convert("RGB")
+    beneath = Image.new("RGBA", image.size, (*background, 255))
+    return Image.alpha_composite(beneath, coloured).convert("RGB")

@@ -11,7 +11,17 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from data.faces.decoding import MAX_PIXELS, NO_SUFFIX, SUFFIXES, decode, image_suffixes, left_out_line
+from data.faces.decoding import (
+    BLACK,
+    MAX_PIXELS,
+    NO_SUFFIX,
+    SUFFIXES,
+    Color,
+    color_of,
+    decode,
+    image_suffixes,
+    left_out_line,
+)
 from data.faces.listing import NOT_READABLE, ZIP_ERRORS, list_files
 from data.faces.stores import FolderStore, Store, TarStore
 from system.atomic_file import printable
@@ -31,6 +41,7 @@ class FaceFiles:
         sizes_bytes: Sizes of the files when they were listed, `NOT_READABLE` where there is no ordinary file.
         left_out: How many files beside them are no photographs that can be read, by suffix; hidden ones do not count.
         store: Where the bytes lie; None for the folder `path`.
+        background: What transparent pictures are laid over.
     """
 
     def __init__(
@@ -40,12 +51,14 @@ class FaceFiles:
         sizes_bytes: list[int],
         left_out: Mapping[str, int] | None = None,
         store: Store | None = None,
+        background: Color = BLACK,
     ) -> None:
         self.path = path
         self.names = names
         self.sizes_bytes = sizes_bytes
         self.left_out = dict(left_out or {})
         self.store = FolderStore(path) if store is None else store
+        self.background = background
 
     def __len__(self) -> int:
         """Number of photographs."""
@@ -58,7 +71,7 @@ class FaceFiles:
     def choose(self, positions: Sequence[int]) -> "FaceFiles":
         """The photographs at these positions, in their order."""
         names, sizes_bytes = [self.names[i] for i in positions], [self.sizes_bytes[i] for i in positions]
-        return FaceFiles(self.path, names, sizes_bytes, self.left_out, self.store)
+        return FaceFiles(self.path, names, sizes_bytes, self.left_out, self.store, self.background)
 
     def source(self, index: int) -> str:
         """Names one file in messages."""
@@ -70,7 +83,7 @@ class FaceFiles:
         or decoded."""
         content = self.content(index)
         try:
-            return decode(content).image
+            return decode(content, self.background).image
         except ValueError as error:
             raise ValueError(
                 f"cannot use {self.source(index)} as a face: {error}; repair, convert or remove the file"
@@ -99,7 +112,7 @@ class FaceFiles:
         return content
 
 
-def open_faces(path: Path | str) -> FaceFiles:
+def open_faces(path: Path | str, background: str = "black") -> FaceFiles:
     """Lists the photographs (files with a suffix of `data.faces.decoding`, in any case) below a folder or inside
     something else that holds some, sorted by their names with `/`.
 
@@ -107,13 +120,14 @@ def open_faces(path: Path | str) -> FaceFiles:
         path: Folder (searched recursively, links followed, hidden files skipped), an uncompressed zip in NVlabs'
             dataset layout (`00000/img00000000.png`) or tar, an LMDB as BasicSR writes it, a text file that lists paths,
             or one picture. `~` is the home folder.
+        background: Colour that transparent pictures are laid over, for `color_of`.
 
     Raises:
         FileNotFoundError: The path does not exist.
-        ValueError: There is no photograph, or the file is something else, is compressed, has members outside itself,
-            two of one name, or sizes that contradict each other or the file.
+        ValueError: The colour is none, there is no photograph, or the file is something else, is compressed, has
+            members outside itself, two of one name, or sizes that contradict each other or the file.
     """
-    path = Path(path).expanduser()
+    path, color = Path(path).expanduser(), color_of(background)
     if not path.exists():
         raise FileNotFoundError(f"faces must be an existing folder, archive or list, got {path}; check the path")
     suffixes, left_out = image_suffixes(), Counter[str]()
@@ -128,7 +142,7 @@ def open_faces(path: Path | str) -> FaceFiles:
     if not files:
         raise ValueError(_nothing_found(path, left_out))
     names, sizes_bytes = [name for name, _ in files], [size_bytes for _, size_bytes in files]
-    return FaceFiles(path.resolve(), names, sizes_bytes, left_out, store)
+    return FaceFiles(path.resolve(), names, sizes_bytes, left_out, store, color)
 
 
 def print_left_out(*sets: FaceFiles) -> None:

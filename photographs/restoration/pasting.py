@@ -116,7 +116,7 @@ class Backgrounds:
         index = 0 if self._is_one_file else self._by_name.get(str(PurePosixPath(name).with_suffix("")))
         if index is None:
             raise ValueError(f"there is no background for {name} in {self._files.path}; enlarge it too")
-        enlarged = read_stored(self._files.content(index))
+        enlarged = read_stored(self._files.content(index), photo.background)
         height, width = photo.pixels.shape[:2]
         vertical, horizontal = enlarged.pixels.shape[0] / height, enlarged.pixels.shape[1] / width
         if abs(vertical / horizontal - 1) > _SAME_SHAPE + 1 / min(height, width):

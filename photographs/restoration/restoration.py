@@ -88,7 +88,7 @@ class PhotoRestorer:
             return done
         try:
             content = photos.content(index)
-            photo = read_stored(content)
+            photo = read_stored(content, photos.background)
         except ValueError as error:
             return PhotoRecord(name, size_bytes, problem=" ".join(str(error).split()))
         resolution = self._restorer.resolution

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from data.faces.color_profiles import conversion_of
-from data.faces.decoding import decode, load
+from data.faces.decoding import BLACK, Color, decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
 
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000")
 """Formats in which a photograph is written again; the others become PNG."""
+_TRANSPARENT_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000")
+_PLAIN_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
+"""Whose colours are worked on and written as they are stored."""
 _COARSEST_JPEG_QUALITY = 92
 """A JPEG stored more coarsely is written at this quality: its own would undo what was restored."""
 _ORIENTATION = 0x0112
@@ -36,7 +40,7 @@ class StoredPhoto:
     """A decoded photograph with what its file says beside the pixels."""
 
     pixels: Pixels
-    """uint8 [H, W, 3], upright, in the file's own colour space; changed in place."""
+    """uint8 [H, W, 3], upright, in the file's own colour space, laid over the background; changed in place."""
     image: Image.Image
     """As it was stored, decoded; gives what is kept."""
     format: str
@@ -47,6 +51,8 @@ class StoredPhoto:
     """EXIF's, 1 for upright."""
     notes: tuple[str, ...] = ()
     """What cannot be kept, for the report."""
+    background: Color = BLACK
+    """What is seen behind transparent pixels."""
 
     @property
     def suffix(self) -> str | None:
@@ -79,15 +85,32 @@ class StoredPhoto:
 
     def write(self, path: Path) -> None:
         """Writes the photograph atomically, turned as it was stored, with its metadata."""
-        result = Image.fromarray(self.pixels)
+        is_transparent = self.image.has_transparency_data and self.format in _TRANSPARENT_FORMATS
+        result = Image.fromarray(self._stored_colors() if is_transparent else self.pixels)
         if self.orientation in _BACK:
             result = result.transpose(_BACK[self.orientation])
         if self.image.mode in ("L", "1", "LA"):
             result = result.convert("L")
-        if self.image.has_transparency_data and self.format in ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000"):
+        if is_transparent:
             result.putalpha(self.image.convert("RGBA").getchannel("A"))
         with replacing(path) as temporary:
             result.save(temporary, format=self.format, **self._options())
+
+    def laid_over_background(self, colors: Pixels) -> Pixels:
+        """How the picture is seen whose colours, [H, W, 3], are these where its opacity is left out."""
+        opacity = self.image.convert("RGBA").getchannel("A")
+        beneath = self.from_srgb(np.full((1, 1, 3), self.background, dtype=np.uint8))
+        background = Image.new("RGB", colors.shape[1::-1], tuple(beneath[0, 0].tolist()))
+        return np.array(Image.composite(Image.fromarray(colors), background, _upright(opacity, self.orientation)))
+
+    def _stored_colors(self) -> Pixels:
+        """The colours of the file, to which is added what changed in `pixels`: the background does not come into it."""
+        if self.image.mode not in _PLAIN_MODES:
+            return self.pixels
+        own = _colors(self.image, self.orientation)
+        seen = self.laid_over_background(own)
+        brighter, darker = cv2.subtract(self.pixels, seen), cv2.subtract(seen, self.pixels)  # each 0 where the other is
+        return np.asarray(cv2.subtract(cv2.add(own, brighter), darker), dtype=np.uint8)
 
     def _profile(self) -> bytes | None:
         """The embedded profile where it describes the pixels that are worked on."""
@@ -122,7 +145,7 @@ class StoredPhoto:
         return options
 
 
-def read_stored(content: bytes) -> StoredPhoto:
+def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
     """Decodes the whole file of a photograph and keeps what it says; ValueError as for `data.faces.decoding.decode`."""
     image, mode = load(content)
     format = image.format or "PNG"
@@ -133,19 +156,30 @@ def read_stored(content: bytes) -> StoredPhoto:
     if format not in KEPT_FORMATS:
         notes.append(f"{format} is written as PNG")
         format = "PNG"
-    is_plain = image.mode in ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
+    is_plain = image.mode in _PLAIN_MODES
     if not is_plain:
         notes.append(f"its {mode} pixels become 8-bit sRGB")
     elif mode != image.mode:
         notes.append(f"its {mode} pixels become 8-bit")
+    if image.has_transparency_data and format not in _TRANSPARENT_FORMATS:
+        notes.append("its transparent pixels are laid over the background")
     orientation = _orientation(image)
-    if is_plain:
-        upright = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
-        pixels = np.array(upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright)
-    else:
-        pixels = np.array(decode(content).image)
+    pixels = _colors(image, orientation) if is_plain else np.array(decode(content, background).image)
     is_lossless = format == "WEBP" and _is_lossless_webp(content)
-    return StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes))
+    photo = StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes), background)
+    if is_plain and image.has_transparency_data:
+        photo.pixels = photo.laid_over_background(pixels)
+    return photo
+
+
+def _colors(image: Image.Image, orientation: int) -> Pixels:
+    """Colours of a plain mode, upright, whatever their opacity."""
+    opaque = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
+    return np.array(_upright(opaque, orientation))
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def written_name(name: str, photo: StoredPhoto) -> str:

@@ -28,9 +28,8 @@ def options(release: Path, tmp_path: Path) -> list[object]:
 def test_the_files_hold_what_the_package_computes(
     run: Run, options: list[object], release: Path, faces_folder: Path, tmp_path: Path
 ) -> None:
-    code, out, _ = run(
-        main, *options, "--faces", faces_folder, "--degradation", "small", "--seed", 3, "--batch-size", 2
-    )
+    words = ["--faces", faces_folder, "--degradation", "small", "--seed", 3, "--batch-size", 2]
+    code, out, _ = run(main, *options, *words, "--background_color", "#FFFFFF")
     assert code == 0 and "degraded" in out and "restored" in out and "PSNR" in out
     faces = open_faces(faces_folder)
     expected = Evaluator(FacePairs(faces, 32, "small", 3), choose_metrics(["psnr", "ssim"])).evaluate(
@@ -40,6 +39,7 @@ def test_the_files_hold_what_the_package_computes(
     for state in ("degraded", "restored", "difference"):
         assert summary[state]["psnr"]["mean"] == pytest.approx(getattr(expected, state)["psnr"].mean, abs=0.01)
     assert summary["protocol"]["images_fingerprint"] == expected.protocol.images_fingerprint
+    assert summary["protocol"]["background"] == [255, 255, 255]
     assert summary["protocol"]["model_sha256"] == hashlib.sha256(release.read_bytes()).hexdigest()
     table = list(csv.DictReader((tmp_path / "out" / "per_image.csv").read_text().splitlines()))
     assert [row["name"] for row in table] == faces.names
@@ -86,7 +86,16 @@ def test_a_network_is_scored_under_every_convention_and_against_other_faces_with
 
 @pytest.mark.parametrize(
     "case",
-    ["used output", "output among the faces", "no preset", "unequal names", "unknown metric", "no faces", "no number"],
+    [
+        "used output",
+        "output among the faces",
+        "no preset",
+        "unequal names",
+        "unknown metric",
+        "no faces",
+        "no number",
+        "no color",
+    ],
 )
 def test_wrong_options_end_with_one_line_and_exit_code_two(
     run: Run, options: list[object], faces_folder: Path, tmp_path: Path, case: str
@@ -99,6 +108,7 @@ def test_wrong_options_end_with_one_line_and_exit_code_two(
         "unknown metric": ["--faces", faces_folder, "--metrics", "beauty"],
         "no faces": [],
         "no number": ["--faces", faces_folder, "--max-faces", 0],
+        "no color": ["--faces", faces_folder, "--background-color", "see-through"],
     }
     code, out, err = run(main, *options, *cases[case])
     assert code == 2 and out == "" and "Traceback" not in err

@@ -48,6 +48,12 @@ def test_what_is_done_to_pictures_of_other_sizes_is_said_and_given_faces_lie_bes
     assert "larger than the model's images: made smaller" in err
     with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
         assert picture.width > 2 * 128 and picture.getpixel((64, 90)) == (0, 255, 0)  # what was given is at the left
+    Image.new("RGBA", (512, 300), (9, 9, 9, 0)).save(faces_folder / "uneven.png")
+    words += ["--background_color", "#00f", "--overwrite"]
+    assert run(main, "--checkpoint", release, *words)[0] == 2
+    assert run(main, "--checkpoint", release, *words, "--background_color", "#0000ff")[0] == 0
+    with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
+        assert picture.getpixel((64, 90)) == (0, 0, 255)
 
 
 def test_photographs_are_left_out_with_the_command_that_takes_them(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
@@ -53,11 +54,12 @@ class Photographs:
 def open_photographs(settings: FaceSettings) -> Photographs:
     """Lists the sets of a run and pairs them; FileNotFoundError or ValueError where one is missing or cannot be
     used."""
-    faces, num_held_out, names = open_faces(settings.faces), settings.num_validation_faces, settings.names
-    real = None if settings.real_faces is None else open_faces(settings.real_faces)
+    opened = partial(open_faces, background=settings.background)
+    faces, num_held_out, names = opened(settings.faces), settings.num_validation_faces, settings.names
+    real = None if settings.real_faces is None else opened(settings.real_faces)
     degraded = None
     if settings.degraded is not None:
-        degraded = match_degraded(open_faces(settings.degraded), faces, names, may_be_more=True)
+        degraded = match_degraded(opened(settings.degraded), faces, names, may_be_more=True)
     validation_degraded = None
     if settings.validation_faces is None:
         faces, validation_faces = hold_out(faces, num_held_out)
@@ -65,9 +67,9 @@ def open_photographs(settings: FaceSettings) -> Photographs:
             number = len(faces)
             degraded, validation_degraded = degraded.take(slice(number)), degraded.take(slice(number, None))
     else:
-        validation_faces = open_faces(settings.validation_faces).take(slice(num_held_out))
+        validation_faces = opened(settings.validation_faces).take(slice(num_held_out))
         if settings.validation_degraded is not None:
-            stored = open_faces(settings.validation_degraded)
+            stored = opened(settings.validation_degraded)
             validation_degraded = match_degraded(stored, validation_faces, names, may_be_more=True)
     pairs = None if degraded is None else StoredPairs(degraded, settings.synthetic_share or 0.0)
     return Photographs(faces, validation_faces, pairs, validation_degraded, real)

@@ -111,6 +111,8 @@ class FaceSettings:
     """Processes that read photographs, per training process; 0 reads in the training process."""
     cache_mebibytes: int = 256
     """Memory for resized photographs, per worker."""
+    background: str = "black"
+    """What transparent pictures are laid over, a name or '#rrggbb'."""
     max_broken_share: float = 0.01
     """Share of the faces that may be broken files, at most 0.5: others stand in for them. 0 ends the run at the first
     one; else one is always allowed."""

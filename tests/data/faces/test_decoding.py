@@ -1,6 +1,7 @@
 """What becomes of image files of every mode and format, usable or not."""
 
 import io
+import pickle
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from data.faces import decoding
-from data.faces.decoding import decode, load, pillow_formats
+from data.faces.decoding import color_of, decode, load, pillow_formats
 from data.faces.files import open_faces
 
 
@@ -127,6 +128,29 @@ def test_transparent_images_are_laid_over_black(tmp_path: Path) -> None:
     for column, alpha in enumerate((0, 51, 255)):
         image.putpixel((column, 0), (200, 100, 50, alpha))
     assert _read_saved(tmp_path, image, "x.png").tolist() == [[[0, 0, 0], [40, 20, 10], [200, 100, 50]]]
+
+
+def test_another_background_stays_with_the_set_and_shows_where_pictures_are_transparent(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (3, 1))
+    for column, alpha in enumerate((0, 51, 255)):
+        image.putpixel((column, 0), (200, 100, 50, alpha))
+    image.save(tmp_path / "a.png")
+    image.convert("RGB").save(tmp_path / "b.png")
+    for color in ("#F0A014", " orange"):
+        beneath = np.array(color_of(color))
+        faces = pickle.loads(pickle.dumps(open_faces(tmp_path, color).take(slice(0, 2))))
+        expected = [beneath, np.rint((4 * beneath + (200, 100, 50)) / 5), [200, 100, 50]]
+        assert np.abs(np.asarray(faces.read(0), int) - np.array([expected])).max() <= 1  # Pillow's rounding
+        assert np.array_equal(np.asarray(faces.read(0))[0, [0, 2]], [beneath, [200, 100, 50]])
+        assert np.array_equal(np.asarray(faces.read(1)), np.full((1, 3, 3), (200, 100, 50)))
+
+
+@pytest.mark.parametrize("text", ["", "none", "#12345", "12345678", "#ffffff80", "rgb(300,0,0)", "#gggggg"])
+def test_what_is_no_colour_is_refused_with_what_one_looks_like(text: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"must be a color as '#rrggbb' or by its name, such as white, got '.*; correct"
+    ):
+        open_faces(tmp_path, text)
 
 
 def test_a_transparent_colour_of_an_rgb_image_becomes_black(tmp_path: Path) -> None:

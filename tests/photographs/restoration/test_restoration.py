@@ -25,10 +25,17 @@ from tests.photographs.group_picture import draw
 ALL = Choice(most_lost_levels=255)
 
 
-def restore(photos: Path, output: Path, network: Callable[[Tensor], Tensor], choice: Choice, pasting: Pasting) -> list:
+def restore(
+    photos: Path,
+    output: Path,
+    network: Callable[[Tensor], Tensor],
+    choice: Choice,
+    pasting: Pasting,
+    background: str = "black",
+) -> list:
     restorer = Restorer(64, "test", torch.device("cpu"), network, None)
     photo_restorer = PhotoRestorer(restorer, 4, choice, pasting, output, Record(output, {}))
-    return list(photo_restorer.run(open_faces(photos)))
+    return list(photo_restorer.run(open_faces(photos, background)))
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -100,6 +107,39 @@ def test_size_format_orientation_metadata_and_profile_are_kept(
             assert after.quantization == before.quantization
         changed = np.abs(np.asarray(after).astype(int) - np.asarray(before))
         assert changed.max() <= (12 if suffix == "jpg" else 0) and changed.mean() < 0.1
+
+
+@pytest.mark.parametrize(("background", "level"), [("black", -1), ("white", 1)])
+def test_transparent_places_show_the_background_to_the_network_and_stay_as_they_are(
+    group_photo: GroupPhoto, tmp_path: Path, background: str, level: float
+) -> None:
+    opacity = np.zeros(group_photo.pixels.shape[:2], dtype=np.uint8)
+    for x, y, side, _ in group_photo.places:
+        opacity[y - side // 3 : y + side // 3, x - side // 3 : x + side // 3] = 255
+    stored = np.dstack([group_photo.pixels, opacity])
+    Image.fromarray(stored).save(tmp_path / "cut.png")
+    seen: list[Tensor] = []
+
+    def network(faces: Tensor) -> Tensor:
+        seen.append(faces)
+        return faces if len(seen) <= 2 else -faces  # two batches of five faces
+
+    pasting = Pasting(side_by_side=True)
+    for output in ("same", "inverted"):
+        (record,) = restore(tmp_path / "cut.png", tmp_path / output, network, ALL, pasting, background)
+        assert len(record.faces) == 5 and record.notes == []
+    shown = torch.cat(seen[:2])[:, :, 2:6, 2:6]  # corners of faces, which are cut out more narrowly
+    assert (shown == level).float().mean() > 0.9
+    with Image.open(tmp_path / "same" / "cut.png") as image:
+        assert np.array_equal(np.asarray(image), stored)
+    with Image.open(tmp_path / "inverted" / "cut.png") as image:
+        inverted = np.asarray(image)
+    assert np.array_equal(inverted[..., 3], opacity)
+    for x, y, _, _ in group_photo.places:
+        middle = 255 - group_photo.pixels[y - 4 : y + 4, x - 4 : x + 4].astype(int).mean(axis=(0, 1))
+        assert np.abs(inverted[y - 4 : y + 4, x - 4 : x + 4, :3].mean(axis=(0, 1)) - middle).max() < 30
+    pair = pixels_of(tmp_path / "same" / "side_by_side" / "cut.png.png")
+    assert (pair[0, 0] == 127.5 * (level + 1)).all()
 
 
 def test_a_photograph_without_faces_is_copied_to_the_byte_and_a_broken_one_is_named(tmp_path: Path) -> None:

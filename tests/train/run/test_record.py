@@ -140,6 +140,7 @@ def test_machine_options_and_the_end_of_the_run_may_change(folder: Path, name: s
         ("model.init_args.betas", [0.5, 0.99], "[0.0, 0.99]"),
         ("model.class_path", "a.C", "a.B"),
         ("data.batch_size", 8, "4"),
+        ("data.background", "white", "None"),
         ("run.seed", 1, "0"),
         ("run.log_every_images", 16, "8"),
         ("run.new_option", 3, "None"),
@@ -204,7 +205,7 @@ def test_an_option_that_is_newer_than_the_record_counts_as_it_was_by_default(tmp
     optimization = {"take_discriminator": True, "schedule": {"warm_up_images": 0, "decay": None}}
     new = deepcopy(old)
     new["model"]["init_args"] |= {"start": None, "optimization": optimization}
-    new["data"] |= {"names": [], "synthetic_share": None}
+    new["data"] |= {"names": [], "synthetic_share": None, "background": "black"}
     assert find_difference(tmp_path, new, DATA) is None
     optimization["schedule"]["warm_up_images"] = 8  # type: ignore[index]
     difference, _ = find_difference(tmp_path, new, DATA) or ("", "")
