@@ -25,9 +25,9 @@ def main(
     """Finds the faces of photographs, aligns them as FFHQ's are, rejects the bad ones and divides the others.
 
     Faces lie in train/ and val/ of the output; manifest.jsonl names each face, kept or rejected and why; summary.html
-    shows what was kept and rejected, summary.json counts it, contact_sheet.png shows kept faces. The same command
-    continues where it was interrupted, also with more photographs. Exit code 0: done, photographs that cannot be read
-    are named and skipped; 1: no face was kept; 2: a wrong option, file or folder; 138: a process was lost.
+    shows them, summary.json counts them, contact_sheet.png shows kept ones. The same command continues, also with more
+    photographs. Exit code 0: done, photographs that cannot be read are named and skipped; 1: no face was kept; 2: a
+    wrong option, file or folder; 138: a process was lost.
 
     Args:
         photos: Photograph, folder (recursive), uncompressed zip or tar, or list of photographs.
