@@ -38,7 +38,7 @@ def main(
         background_color: What transparent photographs are laid over, a name or '#rrggbb'.
     """
     from inference.folders import check_output_folder
-    from photographs.preparation.manifest import MANIFEST_NAME, Manifest, counts, summary_lines
+    from photographs.preparation.manifest import Manifest, counts, summary_lines
     from photographs.preparation.page import write_summary
     from photographs.preparation.preparation import FacePreparer
 
@@ -49,8 +49,6 @@ def main(
     selection.check()
     split.check()
     check_output_folder(output, True, photos)
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
-        raise ValueError(f"{output} holds files of something else; choose another output")
     files = open_faces(photos, background_color)
     print_left_out(files)
     settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split), "zip": zip}

@@ -55,12 +55,14 @@ class Manifest:
         settings: That decide about the faces; a folder made with others is not continued.
 
     Raises:
-        ValueError: If the folder was made with other settings, or what lies there is damaged.
+        ValueError: If the folder was made with other settings or by something else, or what lies there is damaged.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.written = WrittenFaces(folder)
         self.file = folder / MANIFEST_NAME
+        if folder.is_dir() and any(folder.iterdir()) and not self.file.is_file():
+            raise ValueError(f"{folder} holds files of something else; choose another output")
         self._journal = Journal(self.file, settings)
         entries = [entry | {"faces": [FaceLine(**face) for face in entry["faces"]]} for entry in self._journal.entries]
         self.lines = {entry["source"]: PhotoLine(**entry) for entry in entries}

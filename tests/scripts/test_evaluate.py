@@ -86,8 +86,16 @@ def test_a_network_is_scored_under_every_convention_and_against_other_faces_with
 
 @pytest.mark.parametrize(
     "case",
-    ["used output", "output among the faces", "no preset", "unequal names", "unknown metric", "no faces", "no number"]
-    + ["no color"],
+    [
+        "used output",
+        "output among the faces",
+        "no preset",
+        "unequal names",
+        "unknown metric",
+        "no faces",
+        "no number",
+        "no color",
+    ],
 )
 def test_wrong_options_end_with_one_line_and_exit_code_two(
     run: Run, options: list[object], faces_folder: Path, tmp_path: Path, case: str
