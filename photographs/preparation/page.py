@@ -76,24 +76,25 @@ def _add_sizes(report: Report, lines: Sequence[PhotoLine], settings: Mapping[str
     faces = [face for line in lines for face in line.faces]
     if not faces:
         return
-    most = 4 * settings["resolution"]
-    edges = np.linspace(0, most, _SIZES + 1)
+    largest_side = 4 * settings["resolution"]
+    edges = np.linspace(0, largest_side, _SIZES + 1)
     curves = []
     for label, is_kept in (("kept", True), ("rejected", False)):
-        sides = [min(face.native_pixels, most) for face in faces if bool(face.kept_as) == is_kept]
+        sides = [min(face.native_pixels, largest_side) for face in faces if bool(face.kept_as) == is_kept]
         heights, _ = np.histogram(sides, edges)
         curves.append(Curve(label, np.repeat(edges, 2).tolist(), [0, *np.repeat(heights, 2).tolist(), 0]))
     report.add_heading("Sizes")
-    report.add_curves(
-        curves, "side of the face in its photograph, in pixels", "faces", f"Faces of {most} pixels and more count there"
-    )
+    note = f"Faces of {largest_side} pixels and more count there"
+    report.add_curves(curves, "side of the face in its photograph, in pixels", "faces", note)
 
 
 def _add_rejected(report: Report, photos: FaceFiles, lines: Sequence[PhotoLine], settings: Mapping[str, Any]) -> None:
     """How many faces were rejected for each reason, and some of them."""
     total = sum(len(line.faces) for line in lines)
     places = [(position, face) for position, line in enumerate(lines) for face in line.faces]
-    rejected = {reason: [one for one in places if one[1].rejected.partition(":")[0] == reason] for reason in OPTIONS}
+    rejected = {
+        reason: [place for place in places if place[1].rejected.partition(":")[0] == reason] for reason in OPTIONS
+    }
     report.add_heading("Rejected")
     report.add_table(
         ("reason", "faces", "share", "option"),
@@ -128,9 +129,9 @@ def _add_problems(report: Report, problems: Sequence[tuple[str, str]]) -> None:
         report.add_paragraph(f"These are the first of {len(problems)}; the manifest names all.")
 
 
-def _evenly(items: Sequence[_Item], most: int) -> list[_Item]:
+def _evenly(items: Sequence[_Item], max_items: int) -> list[_Item]:
     """At most so many of them, evenly chosen, in their order."""
-    return list(items) if len(items) <= most else [items[i * len(items) // most] for i in range(most)]
+    return list(items) if len(items) <= max_items else [items[i * len(items) // max_items] for i in range(max_items)]
 
 
 def _grid(faces: Sequence[Pixels]) -> Picture:

@@ -37,8 +37,8 @@ class _Waiting:
 
     def record(self, written: str = "", problem: str = "", notes: tuple[str, ...] = ()) -> PhotoRecord:
         faces = [
-            FaceRecord(one.face.points.round(2).tolist(), round(one.face.square.side_pixels, 1), one.reason)
-            for one in self.decisions
+            FaceRecord(face.points.round(2).tolist(), round(face.square.side_pixels, 1), reason)
+            for face, reason, _ in self.decisions
         ]
         return PhotoRecord(self.name, self.size_bytes, written, problem, faces, list(notes))
 
@@ -76,9 +76,10 @@ class PhotoRestorer:
 
     def _must_go_on(self, waiting: list[_Waiting | PhotoRecord]) -> bool:
         """Whether a batch is full or the photographs that wait take enough memory."""
-        photos = [one for one in waiting if isinstance(one, _Waiting)]
-        pixels = sum(one.photo.pixels.size // 3 for one in photos)
-        return sum(len(one.aligned) for one in photos) >= self._batch_size or pixels >= MOST_WAITING_PIXELS
+        photos = [photograph for photograph in waiting if isinstance(photograph, _Waiting)]
+        num_faces = sum(len(photograph.aligned) for photograph in photos)
+        num_pixels = sum(photograph.photo.pixels.size // 3 for photograph in photos)
+        return num_faces >= self._batch_size or num_pixels >= MOST_WAITING_PIXELS
 
     def _look_at(self, photos: FaceFiles, index: int) -> _Waiting | PhotoRecord:
         """Reads a photograph and cuts out its faces; a record where it is done or cannot be used."""
@@ -95,22 +96,22 @@ class PhotoRestorer:
         faces = self._detector.detect(photo.pixels)
         decisions = [decide(photo.pixels, face, resolution, self._choice) for face in faces]
         waiting = _Waiting(name, size_bytes, content, photo, decisions)
-        for one in decisions:
-            if not one.reason:
-                waiting.aligned.append(photo.to_srgb(align(photo.pixels, one.face.square, resolution)))
+        for decision in decisions:
+            if not decision.reason:
+                waiting.aligned.append(photo.to_srgb(align(photo.pixels, decision.face.square, resolution)))
         return waiting
 
     def _finish(self, waiting: list[_Waiting | PhotoRecord]) -> Iterator[PhotoRecord]:
         """Restores the faces that wait, writes their photographs."""
-        aligned = [face for one in waiting if isinstance(one, _Waiting) for face in one.aligned]
+        aligned = [face for photograph in waiting if isinstance(photograph, _Waiting) for face in photograph.aligned]
         restored = iter(self._restore(aligned))
-        for one in waiting:
-            if isinstance(one, _Waiting):
-                record = self._write(one, [next(restored) for _ in one.aligned])
+        for photograph in waiting:
+            if isinstance(photograph, _Waiting):
+                record = self._write(photograph, [next(restored) for _ in photograph.aligned])
                 self._record.add(record)
                 yield record
             else:
-                yield one
+                yield photograph
 
     def _restore(self, aligned: list[Pixels]) -> list[Pixels | None]:
         """Faces in batches; None where the network's result is not finite."""
@@ -122,29 +123,29 @@ class PhotoRestorer:
                 restored.append(model_to_uint8(face).permute(1, 2, 0).contiguous().numpy() if is_finite else None)
         return restored
 
-    def _write(self, one: _Waiting, restored: list[Pixels | None]) -> PhotoRecord:
+    def _write(self, photograph: _Waiting, restored: list[Pixels | None]) -> PhotoRecord:
         """Puts the faces of a photograph back and writes it; a photograph without any is copied to the byte."""
         if any(face is None for face in restored):
-            return one.record(problem=f"{one.name}: a restored face is not finite; check the checkpoint")
-        canvas, factor, notes = one.photo, 1.0, one.photo.notes
+            return photograph.record(problem=f"{photograph.name}: a restored face is not finite; check the checkpoint")
+        canvas, factor, notes = photograph.photo, 1.0, photograph.photo.notes
         if self._backgrounds is not None:
             try:
-                canvas, factor = self._backgrounds.find(one.name, one.photo)
+                canvas, factor = self._backgrounds.find(photograph.name, photograph.photo)
             except ValueError as error:
-                return one.record(problem=" ".join(str(error).split()))
+                return photograph.record(problem=" ".join(str(error).split()))
         elif not restored:
-            write_atomically(self._output / one.name, one.content)
-            return one.record(one.name)
+            write_atomically(self._output / photograph.name, photograph.content)
+            return photograph.record(photograph.name)
         before = canvas.pixels.copy() if self._pasting.side_by_side else None
-        squares = [decision.face.square.scaled(factor) for decision in one.decisions if not decision.reason]
+        squares = [decision.face.square.scaled(factor) for decision in photograph.decisions if not decision.reason]
         for square, face in zip(squares, restored, strict=True):
             assert face is not None  # looked at above
             paste(canvas.pixels, canvas.from_srgb(face), square, self._pasting.strength)
-        name = written_name(one.name, canvas)
+        name = written_name(photograph.name, canvas)
         canvas.write(self._output / name)
         if before is not None:
-            _write_side_by_side(self._output / SIDE_BY_SIDE_FOLDER / f"{one.name}.png", before, canvas)
-        return one.record(name, notes=notes)
+            _write_side_by_side(self._output / SIDE_BY_SIDE_FOLDER / f"{photograph.name}.png", before, canvas)
+        return photograph.record(name, notes=notes)
 
 
 def _write_side_by_side(path: Path, before: Pixels, after: StoredPhoto) -> None:
