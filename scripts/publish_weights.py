@@ -10,7 +10,7 @@ def main(
     restoration_run: Path,
     faces: Path,
     data: str,
-    degradations: tuple[str, ...] = ("small", "released"),
+    degradations: tuple[str, ...] = ("small", "released", "varied"),
     output: Path = Path("weights"),
     overwrite: bool = False,
 ) -> None:

@@ -20,8 +20,9 @@ fit prior_start --config configs/prior_64.yaml --run.total_images 370000 "$@"
 # A discriminator that R1 holds less tightly, once there are faces (docs/training.md).
 fit prior --config configs/prior_64.yaml --model.init_args.regularization.r1_weight 0.1 \
     --model.init_args.start "$output/prior_start" --run.total_images 256000 "$@"
-# A tenth of the images is not degraded at all: what is sharp already stays so.
-restoration=(--config configs/restoration_64.yaml --data.degraded "$faces" --data.synthetic_share 0.9)
+# A tenth of the images is not degraded at all: what is sharp already stays so. varied: noise or JPEG alone go too.
+restoration=(--config configs/restoration_64.yaml --data.degraded "$faces" --data.synthetic_share 0.9
+    --model.init_args.degradation varied)
 fit fidelity "${restoration[@]}" --config configs/recipes/fidelity.yaml \
     --model.init_args.start "$output/prior" --run.total_images 300000 "$@"
 fit finish "${restoration[@]}" --config configs/recipes/finish.yaml \

@@ -349,4 +349,5 @@ def test_the_release_is_trained_in_stages_that_start_from_each_other_and_publish
     assert [o["run"]["folder"] for o in options] == ["out/prior_start", "out/prior", "out/fidelity", "out/finish"]
     assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior_start", "out/prior", "out/fidelity"]
     assert [o["run"]["total_images"] for o in options] == [64] * 4
+    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, "varied", "varied"]
     assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/finish"]
