@@ -67,13 +67,15 @@ def image_suffixes() -> tuple[str, ...]:
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
     """Says how many files a listing passed over by their suffix in small letters (`NO_SUFFIX` for none), such as "left
-    out: 16 .heic (pip install pillow-heif reads them), 2 .mov"; empty where nothing was."""
+    out: 16 .heic, 1 .hif (pip install pillow-heif reads them), 2 .mov"; empty where nothing was."""
     if not left_out:
         return ""
-    parts = []
+    kinds: dict[str, list[str]] = {}  # what is said of each is said once
     for suffix, number in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
-        advice = f" ({ADVICE[suffix]})" if suffix in ADVICE else ""
-        parts.append(f"{number:,} {printable(suffix[:20])}{advice}")
+        kinds.setdefault(ADVICE.get(suffix, suffix), []).append(f"{number:,} {printable(suffix[:20])}")
+    parts = [
+        f"{', '.join(kind)}{f' ({advice})' if advice in ADVICE.values() else ''}" for advice, kind in kinds.items()
+    ]
     return f"left out: {', '.join(parts[:12])}{f' and {len(parts) - 12} more suffixes' if len(parts) > 12 else ''}"
 
 
@@ -158,6 +160,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
     Raises:
         ValueError: As for `decode`.
     """
+    if content[4:10] in (b"ftyphe", b"ftypmi") and not reads_heif() and b"avif" not in content[8:64]:
+        raise ValueError(f"it is a HEIC file, whatever its name; {ADVICE['.heic']}")
     with _one_kind_of_error():
         image = Image.open(io.BytesIO(content), formats=pillow_formats())
         _check_header(image, content)

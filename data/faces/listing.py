@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from data.faces.decoding import image_suffixes
+from data.faces.decoding import ADVICE, image_suffixes
 from data.faces.stores import FolderStore, LmdbStore, Store, TarStore, ZipStore
 from system.atomic_file import printable
 
@@ -43,6 +43,8 @@ def list_files(path: Path) -> tuple[Store, Listed]:
         return _members_of_tar(path.resolve())
     if head and b"\0" not in head and path.suffix.lower() in (".txt", ".lst", ".list", ".csv", ""):
         return _files_of_list(path)
+    if advice := ADVICE.get(path.suffix.lower()):
+        raise ValueError(f"files such as {path} cannot be read as they are; {advice}")
     raise ValueError(f"faces must be {KINDS}, got {path}, which is none of them (it begins with {head[:8]!r})")
 
 

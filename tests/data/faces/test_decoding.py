@@ -215,6 +215,19 @@ def test_avif_and_heic_are_read_within_what_their_compression_loses() -> None:
         assert np.abs(np.asarray(photograph.image, int) - np.asarray(smooth, int)).mean() < 1
 
 
+def test_a_heic_file_under_another_name_is_told_from_damaged_ones_where_it_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoding, "reads_heif", lambda: False)
+    for brands in (b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic", b"hevc\0\0\0\0hevc"):
+        with pytest.raises(
+            ValueError, match=r"it is a HEIC file, whatever its name; pip install pillow-heif reads them"
+        ):
+            decode(b"\0\0\0\x18ftyp" + brands + bytes(100))
+    with pytest.raises(ValueError, match="cannot identify image file"):
+        decode(b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif" + bytes(100))
+
+
 def test_formats_and_modes_are_told_as_they_are_stored() -> None:
     for mode, format, stored in (
         ("RGB", "JPEG", "RGB"),
@@ -314,6 +327,8 @@ KINDS: dict[str, tuple[str, str, dict[str, object], float]] = {
     "progressive CMYK JPEG": ("CMYK", "JPEG", {"progressive": True, "subsampling": 0}, 12),
     "transparent AVIF": ("RGBA", "AVIF", {"speed": 10, "subsampling": "4:4:4"}, 20),
     "transparent JPEG 2000": ("RGBA", "JPEG2000", {}, 30),
+    "HEIC": ("RGB", "HEIF", {"quality": -1}, 14),
+    "transparent HEIC": ("RGBA", "HEIF", {}, 14),
     "lossless WebP": ("RGBA", "WEBP", {"lossless": True, "method": 0}, 18),
 }
 
@@ -322,6 +337,8 @@ KINDS: dict[str, tuple[str, str, dict[str, object], float]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_takes_no_more_memory_than_stated(kind: str, tmp_path: Path) -> None:
     mode, format, options, bytes_per_pixel = KINDS[kind]
+    if format == "HEIF" and format not in pillow_formats():
+        pytest.skip("pillow-heif is not installed")
     options = dict(options)
     if orientation := options.pop("orientation", None):
         options["exif"] = Image.Exif()

@@ -51,6 +51,10 @@ def test_every_usual_suffix_counts_and_all_other_files_are_counted_by_theirs(tmp
     assert faces.names == pictures
     assert faces.left_out == {".mov": 2, ".jxl": 1, NO_SUFFIX: 1} == faces.take(slice(2)).left_out
     assert left_out_line(faces.left_out) == "left out: 2 .mov, 1 .jxl (convert them to PNG), 1 without suffix"
+    said = (
+        "left out: 3 .hif, 2 .heic (pip install pillow-heif reads them), 2 .tga, 1 .jxl (convert them to PNG), 1 .mov"
+    )
+    assert left_out_line({".heic": 2, ".hif": 3, ".mov": 1, ".tga": 2, ".jxl": 1}) == said
     archive = _write_zip(tmp_path / "faces.zip", [("a.png", b""), ("b.txt", b"text"), ("c/", b""), (".d.png", b"")])
     assert open_faces(archive).left_out == {".txt": 1}
 

@@ -111,6 +111,9 @@ def test_files_of_other_kinds_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"faces\.tar\.gz is a compressed tar, .* unpack it"):
         open_faces(write_tar(folder, tmp_path / "faces.tar.gz", "w:gz"))
     (tmp_path / "weights.pth").write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "face.JXL").write_bytes(b"no matter what")
+    with pytest.raises(ValueError, match=r"files such as .*face\.JXL cannot be read as they are; convert them to PNG"):
+        open_faces(tmp_path / "face.JXL")
     with pytest.raises(ValueError, match=r"must be a folder, .* got .*weights\.pth, which is none of them \(it begins"):
         open_faces(tmp_path / "weights.pth")
     os.mkfifo(tmp_path / "pipe.png")

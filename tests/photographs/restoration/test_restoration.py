@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageCms, ImageFilter
 from torch import Tensor
 
+from data.faces.decoding import pillow_formats
 from data.faces.files import open_faces
 from inference.restorers import Restorer
 from photographs.options import Choice, Pasting
@@ -19,6 +20,7 @@ from photographs.restoration.record import Record
 from photographs.restoration.restoration import PhotoRestorer
 from scripts.restore_photos import main
 from system.machine import ROOT
+from tests.fixtures.color_profiles import display_p3
 from tests.photographs.conftest import GroupPhoto
 from tests.photographs.group_picture import draw
 
@@ -81,18 +83,19 @@ def test_sharp_faces_larger_than_the_model_and_tiny_ones_are_left_alone_with_the
     assert [reasons[side] for side in sorted(reasons)] == ["too small", "too small", "", "", "better than the model"]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp", "avif", "jp2"])
 def test_size_format_orientation_metadata_and_profile_are_kept(
     group_photo: GroupPhoto, tmp_path: Path, suffix: str
 ) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"  # lies on its side
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    options = {} if suffix == "bmp" else {"exif": exif, "icc_profile": profile}
+    is_plain = suffix in ("bmp", "jp2")  # of which Pillow writes the pixels alone
+    options = {} if is_plain else {"exif": exif, "icc_profile": profile}
     if suffix == "webp":
         options["lossless"] = True
     stored = Image.fromarray(group_photo.pixels)
-    stored = stored if suffix in ("bmp", "tiff") else stored.transpose(Image.Transpose.ROTATE_90)
+    stored = stored if is_plain or suffix == "tiff" else stored.transpose(Image.Transpose.ROTATE_90)
     if suffix == "tiff":
         exif[0x0112] = 1
     stored.save(tmp_path / f"photo.{suffix}", **options, **({"quality": 95} if suffix == "jpg" else {}))
@@ -106,7 +109,25 @@ def test_size_format_orientation_metadata_and_profile_are_kept(
         if suffix == "jpg":
             assert after.quantization == before.quantization
         changed = np.abs(np.asarray(after).astype(int) - np.asarray(before))
-        assert changed.max() <= (12 if suffix == "jpg" else 0) and changed.mean() < 0.1
+        assert changed.max() <= (12 if suffix in ("jpg", "avif") else 0)
+        assert changed.mean() < (1 if suffix == "avif" else 0.1)
+
+
+def test_a_phones_heic_becomes_an_upright_png_with_its_metadata(group_photo: GroupPhoto, tmp_path: Path) -> None:
+    if "HEIF" not in pillow_formats():
+        pytest.skip("pillow-heif is not installed")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    profile = display_p3()
+    lying = Image.fromarray(group_photo.pixels).transpose(Image.Transpose.ROTATE_90)
+    lying.info["exif"] = exif.tobytes()  # where the plugin takes it from to turn the picture, as phones do
+    lying.save(tmp_path / "IMG_1.HEIC", quality=95, icc_profile=profile)
+    (record,) = restore(tmp_path / "IMG_1.HEIC", tmp_path / "out", lambda faces: faces, ALL, Pasting())
+    assert len(record.faces) == 5 and record.notes == ["HEIF is written as PNG"]
+    with Image.open(tmp_path / "out" / "IMG_1.HEIC.png") as after:
+        assert after.getexif().get(0x0112, 1) == 1 and after.getexif()[0x010F] == "a camera"
+        assert after.info["icc_profile"] == profile
+        assert np.abs(np.asarray(after).astype(int) - group_photo.pixels).mean() < 2
 
 
 @pytest.mark.parametrize(("background", "level"), [("black", -1), ("white", 1)])
