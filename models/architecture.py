@@ -71,6 +71,14 @@ class Architecture:
         if problems:
             raise ValueError("; ".join(problems))
 
+    def in_words(self) -> str:
+        """All of it in one line, as people read it."""
+        fed = {"both": "both convolutions", "first": "the first convolution", "second": "the second convolution"}
+        words = f"resolution {self.resolution}, channel multiplier {self.channel_multiplier}, narrow {self.narrow:g}, "
+        words += f"noise mode {self.noise_mode}, styles of {self.style_dim} numbers by {self.num_mapping_layers} layers"
+        words += f", the encoder's features to {fed[self.fed_convolutions]} of a resolution"
+        return words + f", encoder from {self.encoder_resolution} pixels" * (self.encoder_resolution is not None)
+
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Resolutions from 4 to the full one, in pixels."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from models import (
     read_checkpoint,
     save_release,
 )
+from models.files.release_file import in_words, without_literals
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
 from system.atomic_file import write_atomically
 from system.command_line import print_names
@@ -107,7 +108,7 @@ def publish(release: Release, overwrite: bool) -> None:
     if total > LARGEST_BYTES:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
     lines = [HEADING]
-    lines += [_card_text(files[name], cards[name]) for name in runs]
+    lines += [card_text(files[name], cards[name]) for name in runs]
     lines += [_figures(files["gpen"], release.faces, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
     restorer = load_generator(files["gpen"])
@@ -143,7 +144,7 @@ def _card(path: Path, data: str) -> dict[str, str]:
     }
 
 
-def _card_text(file: Path, card: Mapping[str, str]) -> str:
+def card_text(file: Path, card: Mapping[str, str]) -> str:
     """The model card of one file, in Markdown."""
     stored = read_checkpoint(file)
     what = "GPEN restorer" if stored.kind == "gpen" else "face prior (StyleGAN2) and its discriminator"
@@ -151,7 +152,7 @@ def _card_text(file: Path, card: Mapping[str, str]) -> str:
         f"## {file.name}",
         "",
         f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
-        f"- Architecture: {asdict(stored.architecture)}.",
+        f"- Architecture: {stored.architecture.in_words()}.",
         f"- Data: {card.get('data', 'not recorded')}",
         f"- Trained with {card.get('trained with', 'what is not recorded')}:",
         *(f"  {index}. {text}" for index, text in enumerate(_stored_history(card), 1)),
@@ -173,14 +174,14 @@ def _history(run: Path, images_seen: int) -> list[str]:
     text = f"Images seen: {images_seen:,}, batch {config['data']['batch_size']}, "
     if "degradation" in options:
         weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
-        text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights {weights}, "
+        text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights ({in_words(weights)}), "
     else:
         text += f"R1 γ {options['regularization']['r1_weight']:g}, "
-    text += f"betas {tuple(options['optimization']['betas'])}, rates {_rates(options['optimization'])}."
+    text += f"{in_words({'betas': options['optimization']['betas']})}, rates {_rates(options['optimization'])}."
     if not options.get("start"):
         return [text]
     if recorded := read_record(run)["sessions"][0].get("start_history"):
-        return [*json.loads(recorded), text]
+        return [*json.loads(without_literals(recorded)), text]
     start = find_checkpoint(options["start"])
     if (start.absolute().parents[1] / "config.yaml").is_file():
         return [*_history(start.absolute().parents[1], images_of(start)), text]
@@ -199,7 +200,7 @@ def _rates(optimization: dict[str, Any]) -> str:
     rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
     words = [f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None]
     schedule = {name: value for name, value in optimization.get("schedule", {}).items() if value}
-    return ", ".join([*words, *([f"schedule {schedule}"] if schedule else [])])
+    return ", ".join([*words, *([in_words({"schedule": schedule})] if schedule else [])])
 
 
 def _figures(path: Path, faces_path: Path, degradation: str) -> str:

@@ -3,9 +3,7 @@
 import json
 import math
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -15,7 +13,7 @@ from evaluation.reports.tables import read_rows
 from inference.restorers import is_exported, load_restorer
 from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
-from models.files.release_file import Kind
+from models.files.release_file import Kind, in_words
 from models.files.run_folder import CHECKPOINTS, find_checkpoint, read_config, read_record
 
 LICENCES = {
@@ -107,7 +105,7 @@ def _facts_of_network(kind: Kind, architecture: Architecture) -> dict[str, str]:
             noises = [torch.empty(1, *shape) for shape in network.synthesis.noise_shapes()]
             network(torch.empty(1, architecture.style_dim), noises)
     return {
-        "architecture": _words(asdict(architecture)),
+        "architecture": architecture.in_words(),
         "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
         "FLOPs": f"{counter.get_total_flops() / 1e9:.1f} G for one face",
     }
@@ -122,12 +120,12 @@ def _facts_of_run(path: Path) -> dict[str, str]:
     options = config.get("model", {}).get("init_args", {})
     recipe = {name: options[name] for name in ("degradation", "loss_weights", "optimization") if name in options}
     facts = {
-        "recipe": _words(recipe),
-        "trained with": _words({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
-        "data": _words(record["data"]),
+        "recipe": in_words(recipe),
+        "trained with": in_words({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
+        "data": in_words(record["data"]),
     }
     for images_seen, cells in list(read_rows(run / "validation.csv").items())[-1:]:
-        facts["last validation"] = _words({"images_seen": images_seen, **cells})
+        facts["last validation"] = in_words({"images_seen": images_seen, **cells})
         facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
     return facts
 
@@ -142,13 +140,3 @@ def _word_for_discriminator(stored: StoredNetworks) -> str:
 
 def _channels(judge: StoredDiscriminator) -> str:
     return ", ".join(str(judge.architecture.channels(r)) for r in judge.architecture.resolutions)
-
-
-def _words(values: dict[str, Any]) -> str:
-    """A mapping in one line; groups in it in brackets, what is null left out."""
-    parts = []
-    for name, value in values.items():
-        if value is not None:
-            text = f"({_words(value)})" if isinstance(value, dict) else str(value)
-            parts.append(f"{name.replace('_', ' ')} {text}")
-    return ", ".join(parts)

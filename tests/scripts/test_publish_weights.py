@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from models import load_discriminator, load_generator, load_prior
+from models import load_discriminator, load_generator, load_prior, read_checkpoint
+from studies.release import card_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"architecture.resolution": "64", "architecture.narrow": "0.03125", "architecture.style_dim": "16"}
@@ -30,6 +31,15 @@ def train(config: str, faces: Path, folder: Path, *more: str) -> None:
     ]
     command = ["-m", "train", "fit", "--config", f"configs/{config}.yaml", "--data.faces", str(faces)]
     subprocess.run([sys.executable, *command, "--run.folder", str(folder), *options], cwd=ROOT, check=True)
+
+
+def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_only() -> None:
+    text = (ROOT / "weights" / "README.md").read_text()
+    for name in ("prior_64", "gpen_64"):
+        file = ROOT / "weights" / f"{name}.safetensors"
+        card = card_text(file, read_checkpoint(file).card)
+        assert card in text and not set(card) & set("{}[]")
+        assert "noise mode concat" in card and "betas 0 and 0.99" in card
 
 
 @pytest.mark.slow
@@ -54,6 +64,7 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     card = (output / "README.md").read_text()
     _, metadata, _ = card.split("---\n", 2)  # what model hubs read
     assert yaml.safe_load(metadata)["pipeline_tag"] == "image-to-image"
+    assert "{" not in card and "loss weights (adversarial 0." in card
     assert (
         "Random colours." in card
         and card.count("Images seen: 32, batch ") == 3

@@ -64,7 +64,7 @@ def test_a_checkpoint_of_a_run_is_described_with_recipe_data_and_figures(
     lines = dict(line.split(": ", 1) for line in out.splitlines())
     assert code == 0 and lines["kind"] == "Lightning checkpoint" and lines["data"] == "fingerprint 0123abcd"
     assert lines["trained with"] == "seed 0, batch size 8"
-    assert lines["recipe"] == "degradation small, loss weights (l1 1.0)"
+    assert lines["recipe"] == "degradation small, loss weights (L1 1)"
     assert lines["last validation"] == "images seen 2000, validation/psnr 21.5" and "preset small" in lines["protocol"]
     (folder / "run.json").write_text("{")
     code, _, error = run(command.main, folder)
