@@ -14,7 +14,7 @@ from evaluation.protocol import Evaluation
 from evaluation.reports.charts import run_curves
 from evaluation.reports.pictures import GRID_GAP, WORST_AND_BEST, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
-from evaluation.reports.tables import summary_rows
+from evaluation.reports.tables import effect_sentences, summary_rows
 from export.bundle.contents import ExportReport
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
@@ -55,12 +55,13 @@ def _add_restoration(report: Report, evaluation: Evaluation) -> None:
     report.add_picture(
         comparison_rows(columns, STATES, captions, LARGE_PIXELS),
         f"The {len(gained)} of {len(evaluation.rows)} held-out faces that gained most, every pixel enlarged; from "
-        f"left to right {', '.join(STATES)}. The mean "
-        f"over all is {difference:+.2f} dB PSNR" + ("" if difference > 0 else ": restored is below degraded") + ".",
+        f"left to right {', '.join(STATES)}. The mean over all is {difference:+.2f} dB PSNR.",
     )
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
     report.add_table(header, rows, f"{len(evaluation.rows)} held-out faces; mean and 95 % interval over faces")
+    for sentence in effect_sentences(evaluation):
+        report.add_paragraph(sentence)
     few = replace(evaluation, worst=evaluation.worst[:NUM_LARGE], best=evaluation.best[:NUM_LARGE])
     report.add_picture(worst_and_best(few), WORST_AND_BEST)
     protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)

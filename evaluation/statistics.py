@@ -32,6 +32,11 @@ class MeanInterval:
     high: float | None
     """Upper end of the interval; None as for `low`."""
 
+    @property
+    def is_significant(self) -> bool | None:
+        """Whether the interval excludes 0, which a claim that something is better or worse needs; None without one."""
+        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
+
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
     """Mean over faces with a 95 % confidence interval from a percentile bootstrap; a single face has no interval.
@@ -81,6 +86,12 @@ class TrainingDifference:
     def widest(self) -> tuple[float, float] | None:
         """The interval that a claim has to rest on."""
         return self.over_faces_and_seeds or self.over_faces
+
+    @property
+    def is_significant(self) -> bool | None:
+        """Whether every interval excludes 0; None without one."""
+        intervals = [i for i in (self.over_faces, self.over_faces_and_seeds) if i is not None]
+        return all(low > 0 or high < 0 for low, high in intervals) if intervals else None
 
 
 def training_difference(values: Values, reference: Values, seed: int = 0) -> TrainingDifference:

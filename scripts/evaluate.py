@@ -161,15 +161,13 @@ def print_conventions(conventions: "Sequence[ConventionMeans]") -> None:
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
     """Prints the means and what is needed to read them."""
-    from evaluation.reports.tables import harm_sentence, identity_sentence, summary_rows
+    from evaluation.reports.tables import effect_sentences, identity_sentence, summary_rows
 
     protocol = evaluation.protocol
     degradation = protocol.degradation if protocol.seed is None else f"{protocol.degradation}, seed {protocol.seed}"
     title = f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}"
     command_line.print_table(title, *summary_rows(evaluation))
-    if sentence := harm_sentence(evaluation):
-        print(sentence)
-    if sentence := identity_sentence(evaluation):
+    for sentence in filter(None, [*effect_sentences(evaluation), identity_sentence(evaluation)]):
         print(sentence)
     for name, reason in evaluation.unavailable.items():
         command_line.print_names(f"{name} unavailable: {reason}")

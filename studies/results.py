@@ -163,8 +163,7 @@ class Difference:
     @property
     def is_significant(self) -> bool:
         """Whether every interval excludes 0."""
-        intervals = [i for i in (self.found.over_faces, self.found.over_faces_and_seeds) if i is not None]
-        return bool(intervals) and all(low > 0 or high < 0 for low, high in intervals)
+        return bool(self.found.is_significant)
 
     @property
     def stays_significant(self) -> bool:
@@ -182,18 +181,15 @@ class Difference:
 
     def sentence(self) -> str:
         """All of it in words, such as "add is 0.120 dB PSNR below concat …"."""
-        form = METRIC_FORMS[self.metric]
-        size, unit = f"{abs(self.found.mean):.{form.fine_digits}f}", f" {form.unit}" if form.unit else ""
-        relation, judgement = ("above", "better") if self.found.mean > 0 else ("below", "worse")
-        if not form.higher_is_better:
-            judgement = "better" if judgement == "worse" else "worse"
-        is_level = float(size) == 0 and not self.is_significant
-        if float(size) == 0 and self.is_significant:  # differs: said by the smallest figure that is shown
-            size = f"less than {10**-form.fine_digits:.{form.fine_digits}f}"
-        amount = f"{size}{unit} {form.name} {relation} {self.reference}"
-        start = f"{self.degradation}: {self.variant} is {amount} ({judgement})"
-        if is_level:
-            start = f"{self.degradation}: {self.variant} is level with {self.reference} in {form.name} ({size}{unit})"
+        form, change = METRIC_FORMS[self.metric], self.found.mean
+        start = f"{self.degradation}: {self.variant} is "
+        if not self.is_significant and round(change, form.fine_digits) == 0:
+            unit = f" {form.unit}" if form.unit else ""
+            start += f"level with {self.reference} in {form.name} ({abs(change):.{form.fine_digits}f}{unit})"
+        else:
+            start += f"{form.amount(change)} {'above' if change > 0 else 'below'} {self.reference}"
+        if self.is_significant:
+            start += " (better)" if form.is_better(change) else " (worse)"
         if self.found.widest is None:
             return f"{start}; one face allows no claim."
         return f"{start} {interval_text(self.found.widest, form.fine_digits)}: {self._meaning()}."

@@ -29,6 +29,17 @@ class MetricForm:
         arrow = "" if self.higher_is_better is None else " ↑" if self.higher_is_better else " ↓"
         return f"{self.name}{f' {self.unit}' if self.unit else ''}{arrow}"
 
+    def is_better(self, change: float) -> bool | None:
+        """Whether a change, which is not 0, is for the better; None where the direction is not known."""
+        return None if self.higher_is_better is None else (change > 0) == self.higher_is_better
+
+    def amount(self, change: float) -> str:
+        """Size and name of a change, such as "0.120 dB PSNR"; "less than 0.001 dB PSNR" where its digits show none."""
+        size = f"{abs(change):.{self.fine_digits}f}"
+        if float(size) == 0:
+            size = f"less than {10**-self.fine_digits:.{self.fine_digits}f}"
+        return f"{size}{f' {self.unit}' if self.unit else ''} {self.name}"
+
 
 METRIC_FORMS: dict[str, MetricForm] = {
     "psnr": MetricForm("PSNR", "dB", True, digits=2, fine_digits=3),

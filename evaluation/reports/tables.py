@@ -15,7 +15,7 @@ from evaluation.metrics.forms import METRIC_FORMS, MetricForm, form_of, in_order
 from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.scoring import ConventionMeans, FolderScores
-from evaluation.statistics import MeanInterval
+from evaluation.statistics import MeanInterval, TrainingDifference
 from system.atomic_file import printable, write_atomically
 
 
@@ -119,35 +119,46 @@ def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["metric", *tables], rows
 
 
-def losses_in_words(changes: Mapping[str, float]) -> str:
-    """Changes of metrics that are for the worse, such as "1.671 dB PSNR below, 0.0441 SSIM below"; empty for none.
+Change = MeanInterval | TrainingDifference
+
+
+def changes_in_words(changes: Mapping[str, Change]) -> tuple[str, str]:
+    """Metrics that changed for the worse, such as "1.671 dB PSNR below, 0.0441 SSIM below", and those whose change
+    cannot be told from none, such as "PSNR and identity"; empty for none.
+
+    A change is judged, to either side, where its intervals exclude 0; without an interval (one face, a metric of the
+    whole set, or one whose better direction is not known) it is in neither.
 
     Args:
         changes: Restored minus degraded, by the name of the metric.
     """
-    texts = []
+    worse, unsure = [], []
     for metric, change in changes.items():
         form = form_of(metric)
-        if form.higher_is_better is None:
+        if form.higher_is_better is None or change.is_significant is None:
             continue
-        if change < 0 if form.higher_is_better else change > 0:
-            unit = f" {form.unit}" if form.unit else ""
-            texts.append(f"{abs(change):.{form.fine_digits}f}{unit} {form.name} {'below' if change < 0 else 'above'}")
-    return ", ".join(texts)
+        if not change.is_significant:
+            unsure.append(form.name)
+        elif form.is_better(change.mean) is False:
+            worse.append(f"{form.amount(change.mean)} {'below' if change.mean < 0 else 'above'}")
+    return ", ".join(worse), " and ".join(filter(None, (", ".join(unsure[:-1]), *unsure[-1:])))
 
 
 def harm_sentence(evaluation: Evaluation) -> str:
-    """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none.
-
-    A difference whose interval contains 0 is none.
-    """
-    found = {name: value for name, value in evaluation.difference.items() if not _contains_zero(value)}
-    losses = losses_in_words({name: value.mean for name, value in found.items()})
-    return f"The restored faces are worse than the degraded ones: {losses} these." if losses else ""
+    """Says in which metrics the restored faces are worse than the degraded ones; empty where they are in none."""
+    worse, _ = changes_in_words(evaluation.difference)
+    return f"The restored faces are worse than the degraded ones: {worse} these." if worse else ""
 
 
-def _contains_zero(value: MeanInterval) -> bool:
-    return value.low is not None and value.high is not None and value.low <= 0 <= value.high
+def level_sentence(evaluation: Evaluation) -> str:
+    """Says in which metrics restored and degraded faces cannot be told apart; empty where they can be in all."""
+    _, unsure = changes_in_words(evaluation.difference)
+    return f"In {unsure} the restored faces cannot be told apart from the degraded ones." if unsure else ""
+
+
+def effect_sentences(evaluation: Evaluation) -> list[str]:
+    """What restoring did to the faces beside what may be chance, in words; nothing where all is better."""
+    return [sentence for sentence in (harm_sentence(evaluation), level_sentence(evaluation)) if sentence]
 
 
 def identity_verdicts(evaluation: Evaluation) -> dict[str, dict[Verdict, int]]:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, stdev
 
+import numpy as np
+
 from evaluation.metrics.forms import METRIC_FORMS
-from evaluation.reports.tables import csv_text, losses_in_words
-from evaluation.statistics import Values
+from evaluation.reports.tables import changes_in_words, csv_text
+from evaluation.statistics import Values, training_difference
 from export.static.graph import Cost
 from studies.records import StageRecord
 from studies.report.protocol_section import Findings, Records
-from studies.results import Difference, interval_text, seed_means, signed
+from studies.results import Difference, interval_text, per_face, seed_means, signed
 
 Header = list[str]
 Rows = list[list[str]]
@@ -73,17 +75,21 @@ def difference_table(differences: Sequence[Difference]) -> tuple[Header, Rows]:
 
 
 def harm_sentences(findings: Findings) -> list[str]:
-    """Says which variants make faces worse than they came, under which degradation and in which metrics."""
+    """Says under which degradation and in which metrics a variant makes faces worse than they came, and where that
+    cannot be told: for training again as well where it was trained with several seeds."""
     texts = []
     for degradation, table in findings.results.items():
         for variant, measured in table.items():
             changes = {}
             for metric in findings.metrics:
-                means, before = seed_means(measured, metric), measured[0].degraded.get(metric)
-                if means and before is not None:
-                    changes[metric] = mean(means) - float(before.mean())
-            if losses := losses_in_words(changes):
-                texts.append(f"{degradation}: {variant} makes faces worse: {losses} the degraded faces it was given.")
+                after, before = per_face(measured, metric), measured[0].degraded.get(metric)
+                if after is not None and before is not None:
+                    changes[metric] = training_difference(after, np.stack([before] * len(after)))
+            worse, unsure = changes_in_words(changes)
+            if worse:
+                texts.append(f"{degradation}: {variant} makes faces worse: {worse} the degraded faces it was given.")
+            if unsure:
+                texts.append(f"{degradation}: {variant} cannot be told apart from its degraded input in {unsure}.")
     return texts
 
 

@@ -114,8 +114,8 @@ def test_settings_that_the_card_of_an_earlier_release_has_as_literals_are_read_a
     save_release(tmp_path / "old.safetensors", gpen, card={"history": json.dumps([stored])})
     (text,) = json.loads(read_checkpoint(tmp_path / "old.safetensors").card["history"])
     assert text == (
-        "loss weights (L1 1, adversarial 0.003), betas 0 and 0.99, schedule (between images 0 and 48,000, to a share of "
-        "0.01), {'no': literal}"
+        "loss weights (L1 1, adversarial 0.003), betas 0 and 0.99, schedule (between images 0 and 48,000, to a share "
+        "of 0.01), {'no': literal}"
     )
 
 

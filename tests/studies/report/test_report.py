@@ -124,19 +124,49 @@ def test_the_page_says_in_words_who_makes_faces_worse(
         make_member("x", {"small": {"psnr": CONCAT, "lpips": [0.3] * 5}}),
         make_member("x", {"small": {"psnr": CONCAT, "lpips": [0.3] * 5}}, folder="b"),
     )
-    metrics = bad.evaluations["small"] / "per_image.csv"
-    rows = list(csv.DictReader(metrics.read_text().splitlines()))
-    for row in rows:  # the fixture's degraded faces are one less; here the restored ones are 8.5 dB below those
-        row["restored_psnr"] = str(float(row["degraded_psnr"]) - 8.5)
-    with metrics.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    # the fixture's degraded faces are one less; here the restored ones are 8.5 dB below those
+    change_rows(bad, lambda row: {"restored_psnr": float(row["degraded_psnr"]) - 8.5})
     page = write_comparison(compare(Variant("a", "", (good,)), Variant("b", "", (bad,))), tmp_path / "out").read_text()
     assert (
         "small: b makes faces worse: 8.500 dB PSNR below, 1.0000 LPIPS above the degraded faces it was given." in page
     )
     assert "small: a makes faces worse: 1.0000 LPIPS above the degraded faces it was given." in page
+
+
+def change_rows(member: Member, change: Callable[[dict[str, str]], dict[str, float]]) -> None:
+    """Writes other figures per face into the results of a member."""
+    file = member.evaluations["small"] / "per_image.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | change(row) for row in rows)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_change_that_chance_may_have_made_is_neither_better_nor_worse(
+    make_member: MakeMember, compare: Compare, tmp_path: Path, sign: int
+) -> None:
+    changes = [sign * value for value in (0.012, -0.006, 0.001, 0.004, -0.006)]  # 0.001 on average
+    pair = [make_member("x", {"small": {"identity": [0.5] * 5}}, folder=name) for name in "ab"]
+    for member, by in zip(pair, ([0.0] * 5, changes), strict=True):
+        left = iter(by)
+        change_rows(member, lambda _, left=left: {"degraded_identity": 0.5, "restored_identity": 0.5 + next(left)})
+    variants = [Variant(name, "", (member,)) for name, member in zip("ab", pair, strict=True)]
+    text = html.unescape(write_comparison(compare(*variants), tmp_path / "out").read_text())
+    assert "small: b cannot be told apart from its degraded input in identity." in text and "faces worse" not in text
+    side = "above" if sign > 0 else "below"
+    assert f"small: b is 0.0010 identity {side} a [" in text and "(worse)" not in text and "(better)" not in text
+
+
+def test_with_several_seeds_faces_are_made_worse_where_another_training_would_too(
+    make_member: MakeMember, compare: Compare, tmp_path: Path
+) -> None:
+    seeds = [make_member(f"seed {i}", {"small": {"psnr": CONCAT}}) for i in range(2)]
+    for member, by in zip(seeds, (-0.05, 0.03), strict=True):  # certain for each network, not for training again
+        change_rows(member, lambda row, by=by: {"restored_psnr": float(row["degraded_psnr"]) + by})
+    text = write_comparison(compare(Variant("a", "", tuple(seeds))), tmp_path / "out").read_text()
+    assert "small: a cannot be told apart from its degraded input in PSNR." in text and "faces worse" not in text
 
 
 def test_a_single_variant_has_a_report_without_differences(
