@@ -52,10 +52,23 @@ def conversion_of(profile: bytes, mode: str) -> ProfileConversion:
     return _read(profile, _colour_space(mode))
 
 
-def embedded_conversion(image: Image.Image) -> ProfileConversion | None:
-    """The conversion of a picture's embedded colour profile, if there is one."""
-    content = image.info.get("icc_profile")
-    return conversion_of(content, image.mode) if isinstance(content, bytes) and content else None
+def embedded_conversion(image: Image.Image, content: bytes) -> ProfileConversion | None:
+    """The conversion of the colour profile that is embedded in a picture's file, if there is one."""
+    profile = jpeg2000_profile(content) if image.format == "JPEG2000" else image.info.get("icc_profile")
+    return conversion_of(profile, image.mode) if isinstance(profile, bytes) and profile else None
+
+
+def jpeg2000_profile(content: bytes) -> bytes:
+    """The ICC profile in the boxes of a JPEG 2000 file, which Pillow passes over; empty where there is none."""
+    place = 0
+    while place + 11 <= len(content):
+        size_bytes, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        if kind == b"colr" and content[place + 8] in (2, 3):  # restricted or any ICC profile, not a number
+            return content[place + 11 : place + size_bytes]
+        if size_bytes < 8:  # the code stream up to the end
+            break
+        place += 8 if kind == b"jp2h" else size_bytes  # into the box of headers, over all others
+    return b""
 
 
 def _colour_space(mode: str) -> str:

@@ -230,7 +230,7 @@ def decode(content: bytes, background: Color = BLACK) -> Photograph:
     image, mode = load(content)
     with _one_kind_of_error():
         ImageOps.exif_transpose(image, in_place=True)
-        profile = embedded_conversion(image)
+        profile = embedded_conversion(image, content)
         is_converted = profile is not None and profile.transform is not None
         colours = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
         is_transparent = image.has_transparency_data

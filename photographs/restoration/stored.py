@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.color_profiles import conversion_of
+from data.faces.color_profiles import conversion_of, jpeg2000_profile
 from data.faces.decoding import BLACK, Color, decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
@@ -53,6 +53,8 @@ class StoredPhoto:
     """What cannot be kept, for the report."""
     background: Color = BLACK
     """What is seen behind transparent pixels."""
+    is_plain: bool = True
+    """Whether the stored colours are worked on, not colours that became 8-bit sRGB."""
 
     @property
     def suffix(self) -> str | None:
@@ -105,7 +107,7 @@ class StoredPhoto:
 
     def _stored_colors(self) -> Pixels:
         """The colours of the file, to which is added what changed in `pixels`: the background does not come into it."""
-        if self.image.mode not in _PLAIN_MODES:
+        if not self.is_plain:
             return self.pixels
         own = _colors(self.image, self.orientation)
         seen = self.laid_over_background(own)
@@ -156,7 +158,7 @@ def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
     if format not in KEPT_FORMATS:
         notes.append(f"{format} is written as PNG")
         format = "PNG"
-    is_plain = image.mode in _PLAIN_MODES
+    is_plain = image.mode in _PLAIN_MODES and not (format == "JPEG2000" and jpeg2000_profile(content))
     if not is_plain:
         notes.append(f"its {mode} pixels become 8-bit sRGB")
     elif mode != image.mode:
@@ -166,7 +168,7 @@ def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
     orientation = _orientation(image)
     pixels = _colors(image, orientation) if is_plain else np.array(decode(content, background).image)
     is_lossless = format == "WEBP" and _is_lossless_webp(content)
-    photo = StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes), background)
+    photo = StoredPhoto(pixels, image, format, is_lossless, orientation, tuple(notes), background, is_plain)
     if is_plain and image.has_transparency_data:
         photo.pixels = photo.laid_over_background(pixels)
     return photo

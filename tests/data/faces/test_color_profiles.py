@@ -1,13 +1,16 @@
 """Pictures with other colour profiles than sRGB are converted; all others keep every bit."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from data.faces import color_profiles
+from data.faces.color_profiles import jpeg2000_profile
 from data.faces.decoding import decode
+from photographs.restoration.stored import read_stored
 from tests.fixtures.color_profiles import display_p3, grey, srgb_by_numbers
 
 P3_TO_SRGB = np.array([[1.2249402, -0.2249404, 0.0], [-0.0420569, 1.0420571, 0.0], [-0.0196376, -0.0786361, 1.0982735]])
@@ -50,6 +53,29 @@ def test_srgb_by_whichever_program_keeps_every_bit(format: str) -> None:
         photograph = decode(_saved(image, format, icc_profile=profile))
         assert np.array_equal(np.asarray(photograph.image), plain)
         assert photograph.profile and "converted" not in photograph.profile
+
+
+def _jpeg2000_with_profile(image: Image.Image, profile: bytes, method: int) -> bytes:
+    """A lossless file whose colour space, a number as Pillow writes it, is replaced by a profile."""
+    content = _saved(image, "JPEG2000", irreversible=False)
+    place, header = content.index(b"colr") - 4, content.index(b"jp2h") - 4
+    box = struct.pack(">I4sBBB", 11 + len(profile), b"colr", method, 0, 0) + profile
+    content = content[:place] + box + content[place + 15 :]
+    size_bytes = struct.unpack_from(">I", content, header)[0] + len(box) - 15
+    return content[:header] + struct.pack(">I", size_bytes) + content[header + 4 :]
+
+
+@pytest.mark.parametrize("method", [2, 3])
+def test_profiles_of_jpeg_2000_count_although_pillow_passes_them_over(method: int) -> None:
+    image = Image.fromarray(_pixels())
+    expected = decode(_saved(image, icc_profile=display_p3()))
+    photograph = decode(_jpeg2000_with_profile(image, display_p3(), method))
+    assert photograph.profile == "Display P3, converted to sRGB"
+    assert np.array_equal(np.asarray(photograph.image), np.asarray(expected.image))
+    stored = read_stored(_jpeg2000_with_profile(image, display_p3(), method))
+    assert np.array_equal(stored.to_srgb(stored.pixels), np.asarray(expected.image))
+    for harmless in (b"", b"\0" * 40, b"\0\0\0\x0bcolr\2\0\0", _saved(image, "JPEG2000"), b"\xff\x4f\xff\x51" * 9):
+        assert jpeg2000_profile(harmless) == b""
 
 
 def test_a_grey_profile_changes_the_curve_of_grey_pictures() -> None:
