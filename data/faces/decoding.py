@@ -105,10 +105,7 @@ def color_of(text: str) -> Color:
     """Reads a colour such as #ff8000 or white; ValueError where it is none."""
     name = text.strip().lower()
     if name not in ImageColor.colormap and re.fullmatch("#[0-9a-f]{6}", name) is None:
-        raise ValueError(
-            f"a background must be a color as '#rrggbb' or by its name, such as white, got {printable(text)!r}; "
-            "correct it"
-        )
+        raise ValueError(f"a background must be '#rrggbb' or a color's name such as white, got {printable(text)!r}")
     red, green, blue = ImageColor.getrgb(name)[:3]
     return red, green, blue
 

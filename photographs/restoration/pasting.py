@@ -124,4 +124,5 @@ class Backgrounds:
                 f"the background of {name} must have its proportions, {width} x {height}, got "
                 f"{enlarged.pixels.shape[1]} x {enlarged.pixels.shape[0]}; enlarge the whole photograph"
             )
+        enlarged.format, enlarged.is_lossless = photo.format, photo.is_lossless  # it is written in its place
         return enlarged, (vertical + horizontal) / 2

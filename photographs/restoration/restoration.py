@@ -141,7 +141,7 @@ class PhotoRestorer:
         for square, face in zip(squares, restored, strict=True):
             assert face is not None  # looked at above
             paste(canvas.pixels, canvas.from_srgb(face), square, self._pasting.strength)
-        name = written_name(photograph.name, canvas)
+        name = written_name(photograph.name, photograph.photo)
         canvas.write(self._output / name)
         if before is not None:
             _write_side_by_side(self._output / SIDE_BY_SIDE_FOLDER / f"{photograph.name}.png", before, canvas)

@@ -77,7 +77,7 @@ def test_what_is_left_out_profiles_and_transparency_are_told(
     colored = check(monkeypatch, capsys, tmp_path, "--background_color", "#FF8000")
     assert colored[0] == 0 and "transparent, laid over (255, 128, 0) (RGB): 1" in colored[1]
     code, text = check(monkeypatch, capsys, tmp_path, "--background_color", "see-through")
-    assert code == 2 and "'#rrggbb' or by its name" in text and text.count("\n") == 1
+    assert code == 2 and "'#rrggbb' or a color's name" in text and text.count("\n") == 1
 
 
 def test_a_whole_set_ends_with_0_and_wrong_options_with_2(

@@ -186,6 +186,24 @@ def test_faces_are_put_into_the_enlarged_background(group_photo: GroupPhoto, tmp
     assert np.array_equal(written[:20], np.asarray(enlarged)[:20])
 
 
+@pytest.mark.parametrize(
+    ("name", "written", "format"),
+    [("a.jpg", "a.jpg", "JPEG"), ("a.TIF", "a.TIF", "TIFF"), ("a.bmp", "a.bmp", "BMP"), ("a.gif", "a.gif.png", "PNG")],
+)
+def test_a_photograph_keeps_its_format_whatever_the_backgrounds(
+    group_photo: GroupPhoto, tmp_path: Path, name: str, written: str, format: str
+) -> None:
+    photo = Image.fromarray(group_photo.pixels)
+    photo.save(tmp_path / name)
+    (tmp_path / "large").mkdir()
+    photo.resize((1280, 880)).convert("RGBA").save(tmp_path / "large" / "a.webp", lossless=True)
+    pasting = Pasting(background=tmp_path / "large")
+    (record,) = restore(tmp_path / name, tmp_path / "out", lambda faces: -faces, ALL, pasting)
+    assert record.written == written
+    with Image.open(tmp_path / "out" / written) as image:
+        assert image.format == format and image.size == (1280, 880)
+
+
 def test_the_command_restores_continues_and_refuses_other_settings(
     group_photo: GroupPhoto, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
 ) -> None:
