@@ -27,7 +27,6 @@ from models import Architecture
 from system import machine
 from system.atomic_file import write_atomically
 from system.live_progress import live_progress
-from system.machine import native_precisions
 from train.command import objects_of
 from train.run.data_module import FacesDataModule
 
@@ -127,7 +126,7 @@ def prepare(recipe: str, faces: Path, validation_faces: Path, folder: Path) -> t
     words += ["--data.num_validation_faces", str(NUM_FACES), "--data.batch_size", str(SIZE.batch_size)]
     objects = objects_of([*words, "--run.total_images", str(10**9), "--run.folder", str(folder)])
     module, data = objects.model.init_args, FacesDataModule(objects.data, objects.run)
-    data.trainer = trainer = attach_trainer(module, native_precisions()[-1])
+    data.trainer = trainer = attach_trainer(module, machine.native_precisions()[-1])
 
     def step(batch: FaceBatch) -> None:
         with trainer.precision_plugin.train_step_context():
@@ -234,7 +233,7 @@ def _write(comparison: Comparison, drawing: Path, output: Path | None) -> None:
         here = {
             "processor": machine.processor(),
             "threads": torch.get_num_threads(),
-            "precision": native_precisions()[-1],
+            "precision": machine.native_precisions()[-1],
         }
         content = {
             "machine": here,

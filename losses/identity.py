@@ -7,9 +7,9 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize, relu6
+from torch.nn.functional import interpolate, normalize
 
-from losses.imagenet_features import same_convolution
+from losses.imagenet_features import relu6_, same_convolution
 from losses.pixel import at_least_float32
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
@@ -80,7 +80,7 @@ class MobileNetFace(nn.Module):
         features = torch.stack((blue, green, red), 1).contiguous(memory_format=torch.channels_last)
         for convolution in self.layers.children():
             assert isinstance(convolution, nn.Conv2d)
-            features = relu6(same_convolution(convolution, features))  # [N, 1024, 4, 4] at last
+            features = relu6_(same_convolution(convolution, features))  # [N, 1024, 4, 4] at last
         return normalize(at_least_float32(features).mean((2, 3)) - self.center)
 
 

@@ -100,7 +100,7 @@ class EfficientNetLite0(nn.Module):
 
     def _hidden(self, images: Tensor) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
-        hidden = [_relu6(same_convolution(self._conv_stem, images))]
+        hidden = [relu6_(same_convolution(self._conv_stem, images))]
         for block in self._blocks:
             hidden.append(block(hidden[-1]))
         return hidden[1:]
@@ -197,8 +197,8 @@ def _padded_convolution(convolution: nn.Conv2d, images: Tensor) -> Tensor:
     return functional.conv2d(padded, convolution.weight, convolution.bias, stride, groups=convolution.groups)
 
 
-def _relu6(values: Tensor) -> Tensor:
-    """Overwrites its input where no gradient will want it: one copy less."""
+def relu6_(values: Tensor) -> Tensor:
+    """ReLU6 of features of any shape, in place where no gradient will want them: one copy less."""
     return functional.relu6(values, inplace=not torch.is_grad_enabled())
 
 
@@ -216,7 +216,7 @@ class _Block(nn.Module):
         self._is_residual = stride == 1 and in_channels == out_channels
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = _relu6(self._expand_conv(features)) if self._expands else features
-        hidden = _relu6(same_convolution(self._depthwise_conv, hidden))
+        hidden = relu6_(self._expand_conv(features)) if self._expands else features
+        hidden = relu6_(same_convolution(self._depthwise_conv, hidden))
         hidden = self._project_conv(hidden)
         return features + hidden if self._is_residual else hidden

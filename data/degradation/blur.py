@@ -26,10 +26,7 @@ def gaussian_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_siz
         angle: Radians, [N], from the column axis towards the row axis (clockwise as displayed).
         kernel_size: Odd width K in pixels.
     """
-    along, across = _turned_coordinates(angle, kernel_size)  # [N, K, K]
-    sigma_x = sigma_x.clamp_min(SMALLEST_SIGMA_PIXELS)[:, None, None]
-    sigma_y = sigma_y.clamp_min(SMALLEST_SIGMA_PIXELS)[:, None, None]
-    return _normalised(torch.exp(-0.5 * ((along / sigma_x) ** 2 + (across / sigma_y) ** 2)))
+    return _normalised(torch.exp(-0.5 * _squared_distances(sigma_x, sigma_y, angle, kernel_size)))
 
 
 def generalised_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, power: Tensor, kernel_size: int) -> Tensor:

@@ -1,8 +1,7 @@
 """What one image gets: plain numbers, drawn by sampling.py from a preset and applied by synthesis.py."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from data.degradation.presets import ResizeMode
 
@@ -99,30 +98,3 @@ class DegradationParameters:
     """Factor on the distance of each pixel from its own grey."""
     mask: MaskShapes | None = None
     """What is painted over; None: nothing."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns nested dictionaries and lists that `json.dumps` accepts."""
-        return dataclasses.asdict(self) | {"rounds": [dataclasses.asdict(stored) for stored in self.rounds]}
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "DegradationParameters":
-        """Rebuilds the parameters from `to_dict`, also after a round trip through JSON.
-
-        Raises:
-            ValueError: If a field is missing or unknown.
-        """
-        try:
-            rounds = tuple(
-                RoundParameters(**{**stored, "blur": stored["blur"] and BlurKernel(**stored["blur"])})
-                for stored in values["rounds"]
-            )
-            mask = values.get("mask") and _mask_of(values["mask"])
-            return DegradationParameters(**{**values, "rounds": rounds, "mask": mask})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"these are not stored degradation parameters: {error}") from error
-
-
-def _mask_of(values: dict[str, Any]) -> MaskShapes:
-    """Shapes from nested dictionaries and lists."""
-    strokes = tuple(Stroke(stroke["width"], tuple(map(tuple, stroke["points"]))) for stroke in values["strokes"])
-    return MaskShapes(**{**values, "strokes": strokes, "boxes": tuple(map(tuple, values["boxes"]))})

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn import functional as F
 
 WINDOW_SIZE_PIXELS = 11
@@ -153,7 +152,7 @@ def ssim_of_torchmetrics(image: Tensor, target: Tensor) -> Tensor:
     """SSIM with torchmetrics' defaults: Gaussian window, borders mirrored so that every pixel counts; float64 [N]."""
     check_pair(image, target)
     border = WINDOW_SIZE_PIXELS // 2
-    x, y = (functional.pad(images.double(), (border,) * 4, mode="reflect") for images in (image, target))
+    x, y = (F.pad(images.double(), (border,) * 4, mode="reflect") for images in (image, target))
     return structural_similarity(x, y, gaussian_window())
 
 

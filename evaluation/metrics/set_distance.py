@@ -6,8 +6,6 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from evaluation.metrics.image_metrics import check_pair
-
 Measure = Callable[[Tensor, Tensor], float]
 """Features float64 [N, F] of the images and [M, F] of the targets to their distance."""
 
@@ -23,13 +21,6 @@ class SetDistance:
         self._measures = dict(measures)
         self._images: list[Tensor] = []
         self._targets: list[Tensor] = []
-
-    def add(self, images: Tensor, targets: Tensor) -> None:
-        """Adds images uint8 [N, 3, H, W] to the one set and as many targets to the other; ValueError unless of one
-        shape."""
-        check_pair(images, targets)
-        self.add_images(images)
-        self.add_targets(targets)
 
     def add_images(self, images: Tensor) -> None:
         """Adds images uint8 [N, 3, H, W] to the one set alone."""

@@ -1,15 +1,14 @@
 """Sampling: ranges, determinism, scaling with the resolution, storage and error messages."""
 
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from data.degradation.parameters import DegradationParameters
 from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset, preset_names
 from data.degradation.sampling import sample_parameters, scale_kernel_size
+from tests.fixtures.degradations import through_json
 
 OTHERS = ("colorization", "inpainting", "super_resolution_4", "real_esrgan", "varied")
 """Presets whose draws other tests look at."""
@@ -122,15 +121,7 @@ def test_parameters_survive_json() -> None:
     )
     for index in range(50):
         parameters = sample_parameters(ranges, 0, index, 64)
-        assert DegradationParameters.from_dict(json.loads(json.dumps(parameters.to_dict()))) == parameters
-
-
-@pytest.mark.parametrize(
-    "stored", [{}, {"resolution": 64, "rounds": [{"blur": None}]}, {"resolution": 64, "rounds": 3}]
-)
-def test_a_wrong_dictionary_is_refused_in_one_line(stored: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="not stored degradation parameters"):
-        DegradationParameters.from_dict(stored)
+        assert through_json(parameters) == parameters
 
 
 def test_all_problems_of_one_config_are_reported_together() -> None:

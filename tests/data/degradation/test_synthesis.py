@@ -1,7 +1,6 @@
 """Degradation of batches: OpenCV's recorded results, replay, independence of the batch, invariants."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges,
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
+from tests.fixtures.degradations import through_json
 
 NOTHING = RoundParameters(blur=None, downscale=1.0, noise_sigma=0.0, noise_seed=1, jpeg_quality=None)
 EVERYTHING = DegradationRanges(
@@ -104,9 +104,9 @@ def test_each_image_of_a_batch_gets_bit_for_bit_what_it_gets_alone(resolution: i
 def test_parameters_that_went_through_json_replay_bit_for_bit() -> None:
     target = smooth_faces(6, 64)
     parameters = [sample_parameters(EVERYTHING, 1, index, 64) for index in range(6)]
-    stored = json.loads(json.dumps([one.to_dict() for one in parameters]))
+    stored = [through_json(one) for one in parameters]
     torch.manual_seed(123)  # the global generator has no say
-    replayed = degrade(target, [DegradationParameters.from_dict(one) for one in stored])
+    replayed = degrade(target, stored)
     assert torch.equal(replayed.degraded, degrade(target, parameters).degraded)
 
 

@@ -1,6 +1,5 @@
 """Colorization, inpainting and super-resolution as degradations; what the field's degradations draw by image index."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from data.degradation.presets import load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
+from tests.fixtures.degradations import through_json
 
 FIELD = load_preset("real_esrgan")
 
@@ -98,7 +98,7 @@ def test_every_kind_is_replayed_from_json_and_in_any_batch() -> None:
     parameters = [sample_parameters(ranges, 9, k, 64) for k in range(12)]
     assert len({one.rounds[0].blur.kind for one in parameters if one.rounds[0].blur}) >= 3
     assert {one.mask is None for one in parameters} == {True, False}
-    again = [DegradationParameters.from_dict(json.loads(json.dumps(one.to_dict()))) for one in parameters]
+    again = [through_json(one) for one in parameters]
     assert again == parameters
     together = degrade(target, parameters).degraded
     for part in (slice(0, 1), slice(3, 7), slice(11, 12)):

@@ -53,7 +53,8 @@ def test_the_frechet_distance_of_shifted_features_is_the_squared_shift_whatever_
     targets = torch.randint(0, 200, (40, 3, 8, 8), dtype=torch.uint8)
     distance = begin()
     for part in targets.split([10, 30]):
-        distance.add(part + 7, part)
+        distance.add_images(part + 7)
+        distance.add_targets(part)
     assert distance.values()["fid"] == pytest.approx(3 * 7**2, rel=1e-5)
 
 
@@ -61,7 +62,8 @@ def test_targets_of_another_distance_serve_without_being_seen_again() -> None:
     targets = torch.randint(0, 200, (40, 3, 8, 8), dtype=torch.uint8)
     first, second = begin(), begin()
     for part in targets.split(16):
-        first.add(part + 7, part)
+        first.add_images(part + 7)
+        first.add_targets(part)
         second.add_images(part + 9)
     assert second.values(first)["fid"] == pytest.approx(3 * 9**2, rel=1e-5)
     assert first.values()["fid"] == pytest.approx(3 * 7**2, rel=1e-5)
@@ -78,6 +80,7 @@ def test_another_number_of_other_faces_may_be_the_reference() -> None:
 def test_fewer_than_two_images_are_refused(number: int) -> None:
     distance = begin()
     if number:
-        distance.add(*torch.zeros(2, 1, 3, 8, 8, dtype=torch.uint8))
+        distance.add_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        distance.add_targets(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="fid need at least two images"):
         distance.values()
