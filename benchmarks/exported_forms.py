@@ -16,8 +16,9 @@ from benchmarks.contenders import Part
 from benchmarks.iterations import Precision, Size, images, record, replay
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch
-from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, ParityFaces, parity_images, write_onnx
+from export.formats.artefacts import DEFAULT_OPSET, INPUT_NAME, parity_images, write_onnx
 from export.formats.integer_engine import write_integer_onnx
+from export.formats.options import ParityFaces
 from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, quantize
 from export.static.graph import map_layers
@@ -49,7 +50,7 @@ def runner(generator: GPEN, form: Form, num_threads: int) -> Runner:
         num_threads: For PyTorch (set for the whole process) and for an onnxruntime session.
     """
     torch.set_num_threads(num_threads)
-    image = parity_images(ParityFaces(num_images=1), generator.architecture.resolution)
+    image = parity_images(ParityFaces(images=1), generator.architecture.resolution)
     if form == "eager":
         return partial(_without_gradient, generator.to(memory_format=torch.channels_last), image)
     static = StaticGPEN(generator, "pixel_shuffle" if form.endswith(("pixel shuffle", "int8")) else "transposed")
@@ -73,7 +74,7 @@ def runner(generator: GPEN, form: Form, num_threads: int) -> Runner:
 def write_quickly_quantized(path: Path, network: StaticGPEN) -> None:
     """Writes a PixelShuffle network in int8 whose speed is real and whose quality is not: calibrated on one smooth
     image."""
-    smooth = model_to_uint8(parity_images(ParityFaces(num_images=1), network.architecture.resolution))
+    smooth = model_to_uint8(parity_images(ParityFaces(images=1), network.architecture.resolution))
     faces = PairBatch(["smooth"], smooth, smooth)
     settings = QuantizationSettings("max", "onnxruntime", NO_BUDGET, equalize=False, correct_biases=False)
     quantized = quantize(network, map_layers(network), faces, settings, ignore_step)

@@ -22,7 +22,8 @@ from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import summary_rows
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport
-from export.formats.artefacts import ONNX_NAME, TORCHSCRIPT_NAME, ParityFaces
+from export.formats.artefacts import ONNX_NAME, TORCHSCRIPT_NAME
+from export.formats.options import ParityFaces
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import load_generator
 from models.files.run_folder import latest_checkpoint

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from export.formats.options import ConversionSettings
 from system import command_line
 
 
@@ -11,10 +12,7 @@ def main(
     /,
     to: Literal["public", "release", "facefusion"],
     output: Path,
-    dynamic_batch: bool = False,
-    half: bool = False,
-    unit_range: bool = False,
-    faces: Path | None = None,
+    settings: ConversionSettings,
     overwrite: bool = False,
 ) -> None:
     """Writes a restoration network in the format of another program and compares what is read back with it.
@@ -24,17 +22,11 @@ def main(
         to: The public code's state dict (.pth), a release of this project (.safetensors) or ONNX (.onnx) as facefusion
             and restoration tools take it: float32 `input` [1, 3, R, R], RGB in [-1, 1], to one output.
         output: File to write.
-        dynamic_batch: ONNX takes any number of faces at once.
-        half: ONNX computes in 16 bits, with float32 input and output.
-        unit_range: The network takes and gives [0, 1], as public Seg2face does; it is changed to [-1, 1], which all
-            commands and formats here mean.
-        faces: Clean faces to record ranges and to compare on; smooth synthetic images without.
         overwrite: Replace the file.
     """
-    from export.formats.conversion import ConversionSettings, convert_checkpoint
+    from export.formats.conversion import convert_checkpoint
 
     command_line.refuse_existing(output, overwrite)
-    settings = ConversionSettings(dynamic_batch, half, unit_range, faces)
     command_line.print_names(convert_checkpoint(checkpoint, to, output, settings))
 
 

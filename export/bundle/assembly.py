@@ -9,15 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.ranges import uint8_to_model
-from export.bundle.contents import (
-    ARTEFACTS,
-    BUNDLE_NAMES,
-    CHECKSUMS_NAME,
-    FLOAT_ARTEFACTS,
-    REPORT_NAME,
-    ExportReport,
-    ExportSettings,
-)
+from export.bundle.contents import ARTEFACTS, BUNDLE_NAMES, CHECKSUMS_NAME, FLOAT_ARTEFACTS, REPORT_NAME, ExportReport
 from export.bundle.faces import BundleFaces, choose_faces, training_record
 from export.bundle.files import write_bundle_files
 from export.bundle.precision_forms import PrecisionForms, make_forms
@@ -28,7 +20,6 @@ from export.formats.artefacts import (
     SAFETENSORS_NAME,
     TORCHSCRIPT_NAME,
     ImageDifference,
-    ParityFaces,
     check_difference,
     check_opset,
     image_difference,
@@ -36,6 +27,7 @@ from export.formats.artefacts import (
     write_onnx,
     write_torchscript,
 )
+from export.formats.options import ExportSettings, ParityFaces
 from export.static.graph import count_cost
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
@@ -68,9 +60,9 @@ def export_bundle(
     Raises:
         ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
     """
-    output, settings = Path(output), settings or ExportSettings()
-    compare_on = compare_on or ParityFaces()
-    _check_request(output, overwrite, settings.opset)
+    output, compare_on = Path(output), compare_on or ParityFaces()
+    settings = (settings or ExportSettings(("float32",))).completed(compare_on.faces is not None)
+    _check_request(output, overwrite, settings)
     read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
     read["degradation"] = Path(compare_on.degradation)
     inputs = {f"which is read (--{name})": path for name, path in read.items() if path is not None and path.exists()}
@@ -95,8 +87,9 @@ def export_bundle(
     return report
 
 
-def _check_request(output: Path, overwrite: bool, opset: int) -> None:
-    check_opset(opset)
+def _check_request(output: Path, overwrite: bool, settings: ExportSettings) -> None:
+    check_opset(settings.opset)
+    settings.quantization()  # refuses numbers out of range before anything is computed
     if output.exists() and not output.is_dir():
         raise ValueError(f"the output must be a folder, {output} is a file; name another")
     if output.is_dir() and any(output.iterdir()) and not overwrite:
@@ -124,16 +117,16 @@ def _costs(faces: BundleFaces, settings: ExportSettings, architecture: Architect
         *[("comparing", golden)] * len(FLOAT_ARTEFACTS),
         ("restoring in", evaluation),
     ]
-    if "fp16" in settings.precisions:
+    if "fp16" in settings.precision:
         steps.append(("restoring in fp16", 2 * evaluation))
     if faces.calibration is not None and faces.calibrated_on is not None:
         number, convolutions = len(faces.calibrated_on.names), 7 * len(architecture.resolutions) - 4
         prepare: list[tuple[str, float]] = [("rescaling", 2 * number), ("calibrating", 3 * number)]
         correct: list[tuple[str, float]] = [("correcting", 2 * number)]
-        if iterations := settings.quantization.rounding_iterations:
+        if iterations := settings.rounding_iterations:
             correct.insert(0, ("learning", convolutions * (iterations + 2 * number)))
-        measured = min(settings.quantization.num_sensitivity_faces, len(faces.calibration.names)) * convolutions
-        if settings.quantization.budget.largest_float_flops == 0:
+        measured = min(settings.sensitivity_faces, len(faces.calibration.names)) * convolutions
+        if settings.largest_float_flops == 0:
             measured = 0
         steps += [*prepare, ("measuring what", 1.5 * measured), *correct, ("restoring in int8, as", 2 * evaluation)]
         steps += [*prepare, *correct, ("restoring in int8 by", 2 * evaluation)]
@@ -178,7 +171,7 @@ def _report(
         card=stored.card,
         architecture=stored.architecture,
         resolution=stored.architecture.resolution,
-        precisions=settings.precisions,
+        precisions=settings.precision,
         upsampling=settings.upsampling,
         opset=settings.opset,
         flops=cost.flops,

@@ -1,26 +1,16 @@
 """What a bundle is made of: its settings, the names of its files and the report on them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
-from export.formats.artefacts import (
-    COMPILER_ONNX_NAME,
-    DEFAULT_OPSET,
-    ONNX_NAME,
-    SAFETENSORS_NAME,
-    TORCHSCRIPT_NAME,
-    ImageDifference,
-)
-from export.int8.quantization import QuantizationSettings
+from export.formats.artefacts import COMPILER_ONNX_NAME, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME, ImageDifference
+from export.formats.options import Precision
 from export.int8.simulation import Quality
 from export.static.graph import KindCost, Layer
 from export.static.half_precision import ValueRange
 from export.static.network import Upsampling
 from models import Architecture
 
-Precision = Literal["float32", "fp16", "int8"]
 INTEGER_TORCHSCRIPT_NAME = "generator_int8.torchscript.pt"
 INTEGER_ONNX_NAME = "generator_int8.onnx"
 FLOAT_ARTEFACTS = (SAFETENSORS_NAME, TORCHSCRIPT_NAME, ONNX_NAME, COMPILER_ONNX_NAME)
@@ -35,38 +25,6 @@ BUNDLE_NAMES = (
     *(README_NAME, CHECKSUMS_NAME, PATHS_SCRIPT_NAME, VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME),
 )
 """Everything that a bundle may hold at its top."""
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What a bundle holds beside the float artefacts, and how it is made."""
-
-    precisions: tuple[Precision, ...] = ("float32",)
-    """`float32` is always there; `fp16` and `int8` add what the VACC compiler needs for them, and their figures."""
-    opset: int = DEFAULT_OPSET
-    """Opset of the ONNX file for onnxruntime; the one for compilers has 11."""
-    upsampling: Upsampling = "transposed"
-    """Form of the static network."""
-    calibration: Path | None = None
-    """Folder of degraded faces to take int8 ranges from; None degrades faces for it."""
-    num_calibration: int = 100
-    """Faces to calibrate on, at most half of all."""
-    num_evaluation: int = 100
-    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
-
-    def __post_init__(self) -> None:
-        problems = []
-        if not self.precisions or len(set(self.precisions)) < len(self.precisions):
-            problems.append(f"precisions must be named once each, got {' '.join(self.precisions) or 'none'}")
-        if self.calibration is not None and "int8" not in self.precisions:
-            problems.append(f"calibration faces ({self.calibration}) serve int8 only; add int8 to the precisions")
-        if min(self.num_calibration, self.num_evaluation) < 1:
-            problems.append(
-                f"numbers of faces must be at least 1, got {self.num_calibration} to calibrate and "
-                f"{self.num_evaluation} to measure on"
-            )
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
 from data.ranges import model_to_uint8
 from evaluation.pairs import PairBatch, degraded_pairs
-from export.bundle.contents import ExportSettings, ImagesUsed
-from export.formats.artefacts import ParityFaces, parity_images
+from export.bundle.contents import ImagesUsed
+from export.formats.artefacts import parity_images
+from export.formats.options import ExportSettings, ParityFaces
 from models.files.run_folder import read_record
 
 
@@ -68,21 +69,21 @@ def choose_faces(
         FileNotFoundError: A folder or preset is missing.
         ValueError: int8 was asked for without faces, or faces are too few or unfit.
     """
-    number, seed = compare_on.num_images, compare_on.seed
+    number, seed = compare_on.images, compare_on.seed
     if compare_on.faces is None:
-        if "int8" in settings.precisions:
+        if "int8" in settings.precision:
             raise ValueError("int8 needs faces to calibrate and to measure on; add --faces FOLDER or leave int8 out")
         images = model_to_uint8(parity_images(compare_on, resolution))
         smooth = PairBatch([f"smooth_{index:03d}" for index in range(len(images))], images, images)
         used = ImagesUsed("smooth synthetic images", len(images), None, seed)
         return BundleFaces(None, None, smooth, smooth, used, "no faces", ())
-    is_integer = "int8" in settings.precisions
-    is_measured = settings.precisions != ("float32",)  # else the golden faces suffice
+    is_integer = "int8" in settings.precision
+    is_measured = settings.precision != ("float32",)  # else the golden faces suffice
     faces, ranges = open_faces(compare_on.faces), load_preset(compare_on.degradation)
     print_left_out(faces)
     num_held_out, evaluated_on = known_to_training(faces, record)
-    wanted = max(number, settings.num_evaluation) if is_measured else number
-    num_calibration = settings.num_calibration if is_integer else 0
+    wanted = max(number, settings.evaluation_faces) if is_measured else number
+    num_calibration = settings.calibration_faces if is_integer else 0
     num_evaluation = wanted if num_held_out is None else min(wanted, num_held_out)
     calibration, evaluation = split_faces(faces, ranges, seed, resolution, num_calibration, num_evaluation)
     warnings: list[str] = []

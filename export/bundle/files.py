@@ -25,7 +25,6 @@ from export.bundle.contents import (
     REPORT_NAME,
     VACC_NAME,
     ExportReport,
-    ExportSettings,
 )
 from export.bundle.faces import (
     IMAGES_NAME,
@@ -41,6 +40,7 @@ from export.bundle.page import bundle_page
 from export.bundle.precision_forms import PrecisionForms
 from export.bundle.readme import readme_text
 from export.formats.artefacts import INPUT_NAME, TORCHSCRIPT_NAME
+from export.formats.options import ExportSettings
 
 COUNTING = (
     "conv2d_index numbers the nn.conv2d calls of the graph from 0, depthwise ones included, as TVM's relay.quantize "
@@ -82,10 +82,10 @@ def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, setti
     (folder / VACC_NAME).mkdir()
     _write_text(folder / VACC_NAME / PREPROCESSING_NAME, preprocessing(report.resolution))
     name = f"gpen_{report.resolution}"
-    if "fp16" in settings.precisions:
+    if "fp16" in settings.precision:
         text = compile_settings(f"{name}_fp16", "fp16", TORCHSCRIPT_NAME, report.resolution)
         _write_text(folder / VACC_NAME / "fp16.yaml", text)
-    if "int8" in settings.precisions:
+    if "int8" in settings.precision:
         excluded = [
             entry.layer.conv2d_index
             for entry in forms.layers
@@ -96,7 +96,7 @@ def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, setti
             "int8",
             INTEGER_TORCHSCRIPT_NAME,
             report.resolution,
-            settings.quantization.calibration,
+            settings.calibration_mode,
             excluded,
             f"{CALIBRATION_NAME}/{IMAGES_NAME}",
             report.num_calibration,

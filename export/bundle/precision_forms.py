@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.ranges import uint8_to_model
-from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, ExportSettings, FormResult, LayerEntry
+from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, FormResult, LayerEntry
 from export.bundle.faces import BundleFaces
 from export.formats.artefacts import (
     ImageDifference,
@@ -20,6 +20,7 @@ from export.formats.artefacts import (
     write_torchscript,
 )
 from export.formats.integer_engine import write_integer_onnx
+from export.formats.options import ExportSettings
 from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.simulation import BATCH_SIZE, quality
@@ -63,14 +64,14 @@ def make_forms(
     ranges: Mapping[str, ValueRange] = {}
     differences: dict[str, ImageDifference] = {}
     card: QuantizedNetwork | None = None
-    if "fp16" in settings.precisions:
+    if "fp16" in settings.precision:
         golden_forms["fp16"] = "fp16, simulated"
         restored["fp16, simulated"] = restore_images(
             simulate_half(network), degraded, "restoring in fp16", on_step, BATCH_SIZE
         )
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
-    if "int8" in settings.precisions:
-        name = f"int8 ({settings.quantization.calibration})"
+    if "int8" in settings.precision:
+        name = f"int8 ({settings.calibration_mode})"
         golden_forms["int8"] = f"{name}, simulated"
         card, differences[INTEGER_TORCHSCRIPT_NAME] = _quantize_for_card(
             folder, network, layers, faces, settings, on_step
@@ -79,7 +80,7 @@ def make_forms(
         restored[f"{name}, simulated"] = card.simulate(faces.evaluation.degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
     results = _measure(restored, faces)
-    warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization), *_unreachable(layers, card)]
+    warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization()), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
 
@@ -94,7 +95,7 @@ def _quantize_for_card(
 ) -> tuple[QuantizedNetwork, ImageDifference]:
     """int8 as the card computes it, and how far the trace that it is compiled from is from what was traced."""
     assert faces.calibration is not None  # int8 without faces was refused
-    card = quantize(network, layers, faces.calibration, settings.quantization, on_step, faces.range_faces)
+    card = quantize(network, layers, faces.calibration, settings.quantization(), on_step, faces.range_faces)
     on_step("tracing what int8 is compiled from")
     write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
@@ -112,7 +113,7 @@ def _run_in_integers(
     assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")
-    chosen = replace(settings.quantization, target="onnxruntime", budget=NO_BUDGET)
+    chosen = replace(settings.quantization(), target="onnxruntime", budget=NO_BUDGET)
     engine = quantize(shuffled, map_layers(shuffled), faces.calibration, chosen, on_step, faces.range_faces)
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)

@@ -14,7 +14,7 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles, open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr
-from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME, Precision
+from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME
 from export.bundle.faces import (
     IMAGES_NAME,
     INPUT_KEY,
@@ -27,6 +27,7 @@ from export.bundle.faces import (
 )
 from export.card.fault_location import Suspect, locate_fault
 from export.formats.artefacts import SAFETENSORS_NAME
+from export.formats.options import Precision
 from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN

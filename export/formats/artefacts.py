@@ -16,6 +16,7 @@ from data.faces.files import open_faces
 from data.randomness import derive_seed
 from data.ranges import uint8_to_model
 from evaluation.pairs import degraded_pairs
+from export.formats.options import ExportSettings, ParityFaces
 from export.static.network import StaticGPEN
 from inference.restorers import METADATA_NAME, accepted_deprecations
 from models import Architecture
@@ -29,7 +30,7 @@ COMPILER_ONNX_NAME = "generator_opset11.onnx"
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 OPSET_RANGE = (11, 20)
 """Lowest and highest ONNX opset that can be asked for."""
-DEFAULT_OPSET = 20
+DEFAULT_OPSET = ExportSettings.opset
 """For onnxruntime: the highest that PyTorch's exporter writes as asked for."""
 COMPILER_OPSET = 11
 """For compilers: models of the Vastai zoo come in 10 or 11, none above 17."""
@@ -120,24 +121,6 @@ _SYNTHETIC_CELLS = 8
 
 
 @dataclass(frozen=True)
-class ParityFaces:
-    """Which images the artefacts are compared on."""
-
-    faces: Path | None = None
-    """Folder or zip of clean faces, which are degraded first; None draws smooth images, which are no faces."""
-    degradation: str = "released"
-    """Preset or YAML file; without meaning for drawn images."""
-    seed: int = 0
-    """Seed of degradation or drawing."""
-    num_images: int = 8
-    """The first ones by name."""
-
-    def __post_init__(self) -> None:
-        if self.num_images < 1:
-            raise ValueError(f"the number of images to compare on must be at least 1, got {self.num_images}")
-
-
-@dataclass(frozen=True)
 class ImageDifference:
     """Between the images of two networks, in units of [-1, 1]."""
 
@@ -152,7 +135,7 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     if settings.faces is None:
         return _smooth_images(settings, resolution)
     faces, ranges = open_faces(settings.faces), load_preset(settings.degradation)
-    pairs = degraded_pairs(faces, resolution, ranges, settings.seed, max_faces=settings.num_images)
+    pairs = degraded_pairs(faces, resolution, ranges, settings.seed, max_faces=settings.images)
     return torch.cat([uint8_to_model(pair.degraded) for pair in pairs])
 
 
@@ -186,7 +169,7 @@ def check_difference(name: str, difference: ImageDifference) -> None:
 
 def _smooth_images(settings: ParityFaces, resolution: int) -> Tensor:
     images = []
-    for index in range(settings.num_images):
+    for index in range(settings.images):
         random = torch.Generator().manual_seed(derive_seed(settings.seed, "parity image", index))
         cells = torch.randn(1, 3, _SYNTHETIC_CELLS, _SYNTHETIC_CELLS, generator=random)
         images.append(F.interpolate(cells, size=(resolution, resolution), mode="bicubic").tanh())

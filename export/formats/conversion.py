@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from export.formats.artefacts import (
     INPUT_NAME,
-    ParityFaces,
     check_difference,
     image_difference,
     parity_images,
     restore_images,
     write_onnx,
 )
+from export.formats.options import ConversionSettings, ParityFaces
 from export.static.half_precision import ValueRange, record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
@@ -34,20 +34,6 @@ FACEFUSION_OPSET = 17
 """Restoration tools bring onnxruntime from 1.16 on, which reads 19 and below."""
 LOWEST_HALF_DB = 45.0
 """How close a network in 16 bits must come to its own in 32, PSNR of images in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class ConversionSettings:
-    """What the file is like; all but the range concerns ONNX."""
-
-    dynamic_batch: bool = False
-    """It takes any number of faces; most tools give one."""
-    half: bool = False
-    """Compute in 16 bits, with float32 input and output."""
-    unit_range: bool = False
-    """The network takes and gives images in [0, 1], as public Seg2face: it becomes one between images in [-1, 1]."""
-    faces: Path | None = None
-    """Folder or zip of clean faces, degraded to record ranges and to compare; null draws smooth images instead."""
 
 
 def convert_checkpoint(

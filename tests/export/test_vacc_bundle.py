@@ -20,10 +20,10 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
 from export.bundle.absolute_paths import write_absolute_lists
 from export.bundle.assembly import export_bundle
-from export.bundle.contents import ExportReport, ExportSettings, FormResult
+from export.bundle.contents import ExportReport, FormResult
 from export.bundle.faces import choose_faces, enlarged_warnings
 from export.bundle.precision_forms import missed_budgets
-from export.formats.artefacts import ParityFaces
+from export.formats.options import ExportSettings, ParityFaces
 from export.int8.quantization import QuantizationSettings, quantize
 from export.int8.simulation import Quality
 from export.static.graph import map_layers
@@ -34,18 +34,13 @@ from system.live_progress import ignore_step
 from system.machine import processor
 
 SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "gpen_64.safetensors"
-SETTINGS = ExportSettings(
-    ("float32", "fp16", "int8"),
-    num_calibration=12,
-    num_evaluation=10,
-    quantization=QuantizationSettings(num_sensitivity_faces=2),
-)
+SETTINGS = ExportSettings(("float32", "fp16", "int8"), calibration_faces=12, evaluation_faces=10, sensitivity_faces=2)
 
 
 @pytest.fixture(scope="module")
 def bundle(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExportReport]:
     folder = tmp_path_factory.mktemp("vacc") / "bundle"
-    return folder, export_bundle(SHIPPED, folder, ParityFaces(photographs, num_images=4), SETTINGS)
+    return folder, export_bundle(SHIPPED, folder, ParityFaces(photographs, images=4), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,7 @@ def test_int8_figures_in_the_report_are_those_a_fresh_evaluation_gives(
     bundle: tuple[Path, ExportReport], photographs: Path
 ) -> None:
     folder, report = bundle
-    faces = choose_faces(ParityFaces(photographs, num_images=4), SETTINGS, 64)
+    faces = choose_faces(ParityFaces(photographs, images=4), SETTINGS, 64)
     network = StaticGPEN(load_generator(SHIPPED))
     assert faces.calibration is not None
     fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization, ignore_step)
@@ -234,7 +229,7 @@ def test_a_list_of_files_that_are_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_photograph_is_calibrated_and_measured_on(photographs: Path) -> None:
-    faces = choose_faces(ParityFaces(photographs, num_images=4), SETTINGS, 64)
+    faces = choose_faces(ParityFaces(photographs, images=4), SETTINGS, 64)
     assert faces.calibration is not None
     assert len(faces.calibration.names) == 12 and len(faces.evaluation.names) == 10
     assert not set(faces.calibration.names) & set(faces.evaluation.names)
@@ -273,8 +268,8 @@ def test_clean_calibration_faces_are_noticed_and_degraded_ones_are_not(
     folder = bundle[0]
     clean, degraded = (
         choose_faces(
-            ParityFaces(photographs, num_images=4),
-            ExportSettings(("int8",), calibration=folder / place, num_calibration=4, num_evaluation=8),
+            ParityFaces(photographs, images=4),
+            ExportSettings(("int8",), calibration=folder / place, calibration_faces=4, evaluation_faces=8),
             64,
         )
         for place in ("golden/targets", "calibration/images")

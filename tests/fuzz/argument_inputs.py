@@ -184,8 +184,7 @@ def _train(folder: Path, stage: str) -> None:
 def _export(folder: Path) -> None:
     """A bundle in float32."""
     from export.bundle.assembly import export_bundle
-    from export.bundle.contents import ExportSettings
-    from export.formats.artefacts import ParityFaces
+    from export.formats.options import ExportSettings, ParityFaces
 
-    settings = ExportSettings(precisions=("float32",))
-    export_bundle(folder / "restorer.safetensors", folder / "bundle", ParityFaces(num_images=2), settings)
+    settings = ExportSettings(("float32",))
+    export_bundle(folder / "restorer.safetensors", folder / "bundle", ParityFaces(images=2), settings)

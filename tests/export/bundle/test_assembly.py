@@ -20,15 +20,15 @@ from evaluation.pairs import degraded_pairs
 from export.__main__ import main
 from export.bundle import assembly as bundle_module
 from export.bundle.assembly import export_bundle
-from export.bundle.contents import ExportReport, ExportSettings
+from export.bundle.contents import ExportReport
 from export.formats.artefacts import (
     LARGEST_DIFFERENCE,
     ImageDifference,
-    ParityFaces,
     check_difference,
     image_difference,
     restore_images,
 )
+from export.formats.options import ExportSettings, ParityFaces
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode, load_generator, save_release
 from system import command_line
@@ -102,7 +102,7 @@ def test_weights_of_the_checkpoint_are_what_every_artefact_restores_with(
 
 
 def test_without_faces_the_report_says_that_images_were_drawn(checkpoint: Path, tmp_path: Path) -> None:
-    report = export_bundle(checkpoint, tmp_path / "bundle", ParityFaces(num_images=1, seed=4))
+    report = export_bundle(checkpoint, tmp_path / "bundle", ParityFaces(images=1, seed=4))
     used = json.loads((tmp_path / "bundle" / "report.json").read_text())["images"]
     assert used == {"kind": "smooth synthetic images", "number": 1, "degradation": None, "seed": 4}
     assert isinstance(report, ExportReport)
@@ -112,7 +112,7 @@ def test_python_in_the_readme_of_a_bundle_runs(
     checkpoint: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bundle"
-    export_bundle(checkpoint, output, ParityFaces(num_images=1))
+    export_bundle(checkpoint, output, ParityFaces(images=1))
     (faces / "0.png").rename(output / "face.png")
     monkeypatch.chdir(output)
     namespace: dict[str, object] = {}
@@ -137,9 +137,9 @@ def test_an_existing_folder_is_refused_and_replaced_only_when_asked(checkpoint: 
         export_bundle(checkpoint, output)
     assert [path.name for path in output.iterdir()] == ["notes.txt"]
     half = ExportSettings(("float32", "fp16"), opset=11)
-    export_bundle(checkpoint, output, ParityFaces(num_images=1), half, overwrite=True)
+    export_bundle(checkpoint, output, ParityFaces(images=1), half, overwrite=True)
     assert (output / "vacc" / "fp16.yaml").is_file()
-    export_bundle(checkpoint, output, ParityFaces(num_images=1), ExportSettings(opset=14), overwrite=True)
+    export_bundle(checkpoint, output, ParityFaces(images=1), ExportSettings(("float32",), opset=14), overwrite=True)
     assert not (output / "vacc" / "fp16.yaml").exists()
     assert json.loads((output / "report.json").read_text())["opset"] == 14
     assert (output / "notes.txt").read_text() == "mine"
@@ -149,7 +149,7 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "bundle"
-    export_bundle(checkpoint, output, ParityFaces(num_images=1))
+    export_bundle(checkpoint, output, ParityFaces(images=1))
     before = contents(output)
 
     def write_wrong(path: Path, generator: GPEN, card: dict[str, str], half: bool) -> None:
@@ -255,7 +255,7 @@ def test_exporting_twice_gives_equal_bytes_that_everyone_may_read(
 ) -> None:
     settings = ExportSettings(("float32", "fp16"))
     for name in ("one", "two"):
-        export_bundle(checkpoint, tmp_path / name, ParityFaces(faces, num_images=2), settings)
+        export_bundle(checkpoint, tmp_path / name, ParityFaces(faces, images=2), settings)
     one, two = (contents(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     # PyTorch numbers the classes of all traces of one process; in two processes the trace is equal as well.
@@ -283,7 +283,7 @@ def test_faces_that_training_held_out_are_the_ones_measured_on(
     (run.parent / "run.json").write_text(
         json.dumps({"data": data, "sessions": [{"num_processes": 1, "num_threads": 1, "precision": "32-true"}]})
     )
-    report = export_bundle(run / "trained.safetensors", tmp_path / "bundle", ParityFaces(faces, num_images=3))
+    report = export_bundle(run / "trained.safetensors", tmp_path / "bundle", ParityFaces(faces, images=3))
     page = (tmp_path / "bundle" / "report.html").read_text()
     if is_training:
         assert report.num_evaluation == 3

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from data.ranges import model_to_uint8, uint8_to_model
 from export.bundle.assembly import export_bundle
-from export.bundle.contents import ExportSettings
 from export.card.evaluation import evaluate_card, read_bundle, read_outputs
 from export.card.fault_location import Suspect, is_sure, locate_fault
-from export.formats.artefacts import ParityFaces
+from export.formats.options import ExportSettings, ParityFaces
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture, save_release
@@ -35,7 +34,7 @@ def generator(random_generator: Callable[[Architecture], GPEN]) -> GPEN:
 def bundle(generator: GPEN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("card")
     save_release(folder / "g.safetensors", generator, half=False)
-    export_bundle(folder / "g.safetensors", folder / "bundle", ParityFaces(num_images=12), ExportSettings(("fp16",)))
+    export_bundle(folder / "g.safetensors", folder / "bundle", ParityFaces(images=12), ExportSettings(("fp16",)))
     return folder / "bundle"
 
 

@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 
-from export.formats.conversion import ConversionSettings, convert_checkpoint, modules_beyond_half, psnr
+from export.formats.conversion import convert_checkpoint, modules_beyond_half, psnr
+from export.formats.options import ConversionSettings
 from export.static.half_precision import record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture, Discriminator, NoiseMode, load_discriminator, load_generator, save_release

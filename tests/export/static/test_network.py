@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from export.formats.artefacts import ParityFaces, parity_images
+from export.formats.artefacts import parity_images
+from export.formats.options import ParityFaces
 from export.static.network import StaticGPEN, Upsampling
 from models import GPEN, Architecture, NoiseMode
 from models.architecture import FedConvolutions
@@ -28,7 +29,7 @@ def test_static_form_restores_degraded_photographs_like_the_trained_network(
     narrow: float,
 ) -> None:
     generator = random_generator(Architecture(resolution, 1, narrow, mode, 64, 2))
-    faces = parity_images(ParityFaces(photographs, num_images=2), resolution)
+    faces = parity_images(ParityFaces(photographs, images=2), resolution)
     with torch.no_grad():
         expected = generator(faces)
         assert 0.3 < float(expected.abs().max()) < 10

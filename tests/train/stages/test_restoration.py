@@ -18,7 +18,8 @@ import train.stages.stage
 from data.dataset import FaceBatch
 from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
-from export.formats.artefacts import SAFETENSORS_NAME, ParityFaces, parity_images
+from export.formats.artefacts import SAFETENSORS_NAME, parity_images
+from export.formats.options import ParityFaces
 from losses.perceptual import gram_loss
 from models import GPEN, Architecture, Discriminator, load_generator
 from models.discriminator import ComponentDiscriminators
@@ -440,7 +441,7 @@ def test_validation_pictures_loading_and_export_show_the_average_and_not_the_tra
 ) -> None:
     first = tmp_path / "first"
     train("restoration", first, "--run.total_images", 4, *options)
-    image = parity_images(ParityFaces(num_images=2), 32)
+    image = parity_images(ParityFaces(images=2), 32)
     loaded: dict[str, Tensor] = {}
     pictures: dict[str, bytes] = {}
     figures: dict[str, list[str]] = {}
@@ -471,7 +472,7 @@ def test_the_exported_bundle_holds_the_average_and_nothing_of_the_trained_weight
         for name, tensor in read_checkpoint_file(path)["state_dict"].items()
         if name.startswith("ema.")
     }
-    report = export_bundle(path, tmp_path / "bundle", ParityFaces(num_images=2))
+    report = export_bundle(path, tmp_path / "bundle", ParityFaces(images=2))
     exported = load_generator(tmp_path / "bundle" / SAFETENSORS_NAME)
     torch.testing.assert_close(exported.state_dict(), average, rtol=0, atol=0)
     assert max(one.largest for one in report.differences.values()) < 1e-3
