@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.files.run_folder import find_checkpoint, read_config
-from studies.measurement import MeasurementSettings
+from studies.request import MeasurementSettings
 from system.atomic_file import printable
 
 

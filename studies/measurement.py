@@ -6,61 +6,24 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data.degradation.presets import PRESETS_FOLDER
-from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
+from data.faces.files import fingerprint, open_faces, print_left_out
 from evaluation.metrics.choice import Metrics, choose_metrics
-from evaluation.metrics.forms import ALL_METRICS, MetricName
-from evaluation.pairs import open_degradation
-from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.metrics.forms import ALL_METRICS
+from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
+from studies.request import MeasurementSettings
 from system.live_progress import OnStep, ignore_step
 
 MEASURING = "measuring faces"
 MOST_KEPT_BYTES = 2**30
 """Pairs that need more are read and degraded anew for every network."""
-
-
-@dataclass(frozen=True)
-class MeasurementSettings:
-    """How networks are measured, whatever the faces."""
-
-    degradations: tuple[str, ...] = ("released",)
-    """Presets, YAML files, or folders of stored degraded versions of the faces."""
-    seed: int = 0
-    """Of the degradation."""
-    metrics: tuple[MetricName, ...] = ("psnr", "ssim", "lpips", "identity")
-    """PSNR is always among them; what cannot be had here is named in the report."""
-    max_faces: int | None = None
-    """Only the first faces by name; None takes all."""
-    names: tuple[str, ...] = ()
-    """How names of stored degraded versions differ from those of faces, such as ['{}x4']."""
-
-    def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> FacePairs:
-        """The faces under one of the degradations; FileNotFoundError or ValueError where there is none such or it is
-        wrong."""
-        opened = open_degradation(degradation)
-        if isinstance(opened, str):
-            is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
-            preset = degradation if is_name else str(Path(degradation).expanduser().resolve())
-            return FacePairs(faces, resolution, preset, self.seed, max_faces=self.max_faces)
-        return FacePairs(faces, resolution, opened, max_faces=self.max_faces, names=self.names)
-
-    def preset_names(self) -> dict[str, str]:
-        """The degradations by the short names of tables and folders; ValueError where there is none, or two share a
-        name."""
-        names = {Path(degradation).stem: degradation for degradation in self.degradations}
-        if not names or len(names) < len(self.degradations):
-            raise ValueError(
-                f"degradations must be at least one, with different names, got {', '.join(self.degradations) or 'none'}"
-            )
-        return names
 
 
 def evaluate_restorer(

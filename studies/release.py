@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from models import (
 )
 from models.files.release_file import in_words, without_literals
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
+from studies.request import Release
 from system.atomic_file import write_atomically
 from system.command_line import print_names
 
@@ -76,20 +77,6 @@ Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of eac
 where it has figures. identity_128.safetensors, the recognition network of the identity loss, has a page of its own,
 identity_128.md.
 """
-
-
-@dataclass(frozen=True)
-class Release:
-    """What is published, and where."""
-
-    prior: Path
-    """Folder of a stage 1 run, or a release file, which stays as it is."""
-    restoration_run: Path
-    faces: Path
-    data: str
-    """What the training faces were and their terms, one sentence."""
-    degradations: tuple[str, ...]
-    output: Path
 
 
 def publish(release: Release, overwrite: bool) -> None:

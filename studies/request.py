@@ -1,7 +1,55 @@
-"""What a study is asked for: the options of `scripts.run_ablation`."""
+"""What studies, comparisons and releases are asked for: options, for help without PyTorch."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.degradation.presets import PRESETS_FOLDER
+from data.faces.files import FaceFiles
+from evaluation.metrics.forms import MetricName
+
+if TYPE_CHECKING:
+    from evaluation.protocol import FacePairs
+
+
+@dataclass(frozen=True)
+class MeasurementSettings:
+    """How networks are measured, whatever the faces."""
+
+    degradations: tuple[str, ...] = ("released",)
+    """Presets, YAML files, or folders of stored degraded versions of the faces."""
+    seed: int = 0
+    """Seed of the degradation."""
+    metrics: tuple[MetricName, ...] = ("psnr", "ssim", "lpips", "identity")
+    """As for scripts.evaluate; PSNR is always among them, what cannot be had here is named in the report."""
+    max_faces: int | None = None
+    """Only the first faces by name; null for all."""
+    names: tuple[str, ...] = ()
+    """How names of stored degraded versions differ from those of the faces, such as '{}x4', or of both, such as
+    '{}_lq' '{}_hq'."""
+
+    def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> "FacePairs":
+        """The faces under one of the degradations; FileNotFoundError or ValueError where there is none such or it is
+        wrong."""
+        from evaluation.pairs import open_degradation
+        from evaluation.protocol import FacePairs
+
+        opened = open_degradation(degradation)
+        if isinstance(opened, str):
+            is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
+            preset = degradation if is_name else str(Path(degradation).expanduser().resolve())
+            return FacePairs(faces, resolution, preset, self.seed, max_faces=self.max_faces)
+        return FacePairs(faces, resolution, opened, max_faces=self.max_faces, names=self.names)
+
+    def preset_names(self) -> dict[str, str]:
+        """The degradations by the short names of tables and folders; ValueError where there is none, or two share a
+        name."""
+        names = {Path(degradation).stem: degradation for degradation in self.degradations}
+        if not names or len(names) < len(self.degradations):
+            raise ValueError(
+                f"degradations must be at least one, with different names, got {', '.join(self.degradations) or 'none'}"
+            )
+        return names
 
 
 @dataclass(frozen=True)
@@ -78,3 +126,21 @@ class Request:
     report: ReportOptions
     options: tuple[str, ...] = ()
     """More arguments of `python -m train fit`."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is published, and where."""
+
+    prior: Path
+    """Folder of a stage 1 run, or a release file that stays as it is."""
+    restoration_run: Path
+    """Folder of a stage 2 run."""
+    faces: Path
+    """Folder of held-out faces for the figures."""
+    data: str
+    """What the training faces were and their terms, one sentence."""
+    degradations: tuple[str, ...] = ("small", "released", "varied")
+    """Presets to measure under."""
+    output: Path = Path("weights")
+    """Folder of the release."""

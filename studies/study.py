@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from evaluation.pairs import open_degradation
-from studies.measurement import MeasurementSettings
+from studies.request import MeasurementSettings
 from system.plain_yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]

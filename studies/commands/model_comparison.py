@@ -8,10 +8,11 @@ from pathlib import Path
 from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, Variant, file_name, read_variants
-from studies.measurement import MEASURING, MeasurementSettings, Measurer
+from studies.measurement import MEASURING, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
 from studies.report.tables import quality_table, spread_caption
+from studies.request import MeasurementSettings
 from system import command_line
 from system.live_progress import live_progress
 

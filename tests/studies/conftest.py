@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from studies.comparison import Comparison, Member, Variant
-from studies.measurement import MeasurementSettings
 from studies.report.page import write_comparison
+from studies.request import MeasurementSettings
 
 MakeMember = Callable[..., Member]
 Compare = Callable[..., Comparison]

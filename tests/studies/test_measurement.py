@@ -10,7 +10,8 @@ from PIL import Image
 
 from evaluation.metrics.image_metrics import psnr
 from studies import measurement
-from studies.measurement import MeasurementSettings, Measurer
+from studies.measurement import Measurer
+from studies.request import MeasurementSettings
 
 
 @pytest.fixture
