@@ -19,13 +19,19 @@ from data.degradation.blur import (
     generalised_kernels,
     motion_kernels,
     plateau_kernels,
+    resize,
     sinc_kernels,
 )
-from data.degradation.compression import compress_jpeg, compress_webp, round_to_8_bits
 from data.degradation.masks import draw_mask
-from data.degradation.noise import add_noise
 from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, RoundParameters
-from data.degradation.resampling import canvas_size, fill_canvas, resize
+from data.degradation.recording import (
+    add_noise,
+    canvas_size,
+    compress_jpeg,
+    compress_webp,
+    fill_canvas,
+    round_to_8_bits,
+)
 from data.ranges import model_to_unit, unit_to_model
 
 Key = TypeVar("Key", bound=Hashable)

@@ -12,13 +12,18 @@ import torch
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from data.degradation.blur import blur_and_resize, gaussian_kernels, generalised_kernels, plateau_kernels, sinc_kernels
-from data.degradation.compression import compress_webp
+from data.degradation.blur import (
+    blur_and_resize,
+    gaussian_kernels,
+    generalised_kernels,
+    plateau_kernels,
+    resize,
+    sinc_kernels,
+)
 from data.degradation.masks import draw_mask, sample_mask
-from data.degradation.noise import add_noise, draw_poisson_noise
 from data.degradation.parameters import MaskShapes, RoundParameters, Stroke
 from data.degradation.presets import MaskRanges
-from data.degradation.resampling import resize
+from data.degradation.recording import add_noise, compress_webp, draw_poisson_noise
 
 CPU = torch.device("cpu")
 NOTHING = RoundParameters(blur=None, downscale=1.0, noise_sigma=0.0, noise_seed=1, jpeg_quality=None)
