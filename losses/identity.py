@@ -95,16 +95,12 @@ def _unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 class ChannelAttention(nn.Module):
     """Squeeze and excitation (arXiv 1709.01507): each channel is scaled by a gate in (0, 1) made from all their means.
+    The layer between is 16 times narrower."""
 
-    Args:
-        channels: C.
-        reduction: How many times narrower the layer between is.
-    """
-
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+        self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, C, H, W] to the same."""

@@ -67,7 +67,7 @@ class Discriminator(nn.Module):
         self.architecture = architecture
         self.minibatch_group_size = minibatch_group_size
         self.recompute = False
-        """Keep only what lies between the blocks for the backward pass, see `models.recomputation`."""
+        """Keep only what lies between the blocks for the backward pass, see `run_block`."""
 
     def forward(self, image: Tensor, num_batches: int = 1) -> Judgement:
         """Judges images [N, 3, R, R] in [-1, 1].

@@ -56,7 +56,7 @@ class SynthesisNetwork(nn.Module):
         self.blocks = nn.ModuleList(SynthesisBlock(architecture, r) for r in architecture.resolutions)
         self.architecture = architecture
         self.recompute = False
-        """Keep only what lies between the blocks for the backward pass, see `models.recomputation`."""
+        """Keep only what lies between the blocks for the backward pass, see `run_block`."""
 
     def noise_shapes(self) -> list[tuple[int, int, int]]:
         """(C, H, W) of the noise of every layer, in the order in which `forward` takes them; empty for `none`."""

@@ -66,7 +66,7 @@ def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
 
 
 def module_name(node: NodeProto) -> str:
-    """Name of the module that a node of `export.artefacts.write_onnx` came from."""
+    """Name of the module that a node of `export.formats.artefacts.write_onnx` came from."""
     return node.name.strip("/").rpartition("/")[0].replace("/", ".")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from export.int8.simulation import ConvolutionRanges, calibration_ranges, restore_with
 from export.static.network import StaticBlock, StaticGPEN, StaticLayer, StaticToRGB, constant
-from models.quantization import BALANCE, HIGHEST_CODE, LEVELS, along, balance, lift_small
+from models.quantization import HIGHEST_CODE, LEVELS, along, balance, lift_small
 
 
 @dataclass(frozen=True)
@@ -165,18 +165,16 @@ _UNUSED = 1e-3
 """Features below this share of the largest count as that share; what is never used must not overflow fp16 one day."""
 
 
-def equalize(network: StaticGPEN, faces: Tensor, share: float = BALANCE) -> StaticGPEN:
+def equalize(network: StaticGPEN, faces: Tensor) -> StaticGPEN:
     """Rescales a copy of a network, whose function stays, so that its channels are even on degraded faces, uint8 [N, 3,
-    R, R], and its weights fill power-of-two ranges; the share is that of `models.quantization.balance`."""
-    network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), share))
+    R, R], and its weights fill power-of-two ranges."""
+    network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False)))
     ranges, features = calibration_ranges(network, faces, histograms=False), feature_factors(network, faces)
-    inputs, outputs = decoder_factors(network, ranges, share)
+    inputs, outputs = decoder_factors(network, ranges)
     return rescale(network, RescalingFactors(inputs, outputs, features))
 
 
-def encoder_factors(
-    network: StaticGPEN, ranges: dict[str, ConvolutionRanges], share: float = BALANCE
-) -> RescalingFactors:
+def encoder_factors(network: StaticGPEN, ranges: dict[str, ConvolutionRanges]) -> RescalingFactors:
     """Chooses the factors (4) of the encoder's features."""
     layers = [network.encoder.from_rgb, *cast(list[nn.Conv2d], list(network.encoder.convolutions))]
     names = ["encoder.from_rgb", *(f"encoder.convolutions.{i}" for i in range(len(layers) - 1))]
@@ -186,7 +184,7 @@ def encoder_factors(
         rows = (layer.weight.double() / before[None, :, None, None]).abs().amax(dim=(1, 2, 3))
         if index + 1 < len(layers):
             following = ranges[names[index + 1]].input.channel_largest
-            wanted = 1 / balance(following, layers[index + 1].weight, share)
+            wanted = 1 / balance(following, layers[index + 1].weight)
         else:
             wanted = 1 / lift_small(ranges[name].output.channel_largest)
         factors[index] = before = filling(rows, wanted)
@@ -211,7 +209,7 @@ def feature_factors(network: StaticGPEN, faces: Tensor) -> dict[str, Tensor]:
 
 
 def decoder_factors(
-    network: StaticGPEN, ranges: dict[str, ConvolutionRanges], share: float = BALANCE
+    network: StaticGPEN, ranges: dict[str, ConvolutionRanges]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Chooses the factors (1) and (2) of all layers with a modulation."""
     inputs, outputs = {}, {}
@@ -222,7 +220,7 @@ def decoder_factors(
         weight = convolution.weight.double()
         if isinstance(convolution, nn.ConvTranspose2d):
             weight = weight.transpose(0, 1)
-        factor = balance(range_.input.channel_largest, weight, share)
+        factor = balance(range_.input.channel_largest, weight)
         weight = weight * factor[None, :, None, None]
         if isinstance(layer, StaticLayer):
             rows = weight.reshape(layer.out_channels, -1).abs().amax(dim=1)

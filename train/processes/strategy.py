@@ -19,7 +19,7 @@ from train.processes.peer_watch import PeerWatch
 
 
 class ExplicitAveraging(DDPStrategy):
-    """Starts processes as DDP does, but leaves gradients alone: `train.optimization.update` averages them.
+    """Starts processes as DDP does, but leaves gradients alone: `train.updates.optimization.update` averages them.
 
     Lightning's DDP wraps both networks in one reducer, which fails on losses that reach only one of them
     (Lightning issue 20866) and cannot follow a gradient penalty's double backward.
