@@ -57,10 +57,8 @@ def draw_noises(
 
 
 def draw_crossovers(probability: float, num_styles: int, seed: int, image_indices: Sequence[int]) -> Tensor:
-    """Draws where style mixing switches to the second latent, with a probability of mixing at all.
-
-    Returns:
-        [N] int64 on the host: the first layer of the second latent, L where the image is not mixed.
+    """Draws where style mixing switches to the second latent, with a probability of mixing at all: [N] int64 on the
+    host, the first layer of the second latent, L where the image is not mixed.
 
     Source: StyleGAN (arXiv 1812.04948) section 3.1.
     """

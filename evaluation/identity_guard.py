@@ -91,13 +91,9 @@ class IdentityGuard:
     """
 
     def __init__(self, restore: Callable[[Tensor], Tensor], mode: Literal["mark", "blend"]) -> None:
-        """Args:
-            restore: float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape.
-            mode: `mark` changes no face; `blend` takes the largest of `STRENGTHS` that keep the identity, else 0.
-
-        Raises:
-            ModuleNotFoundError: dlib or its models are not installed.
-        """
+        """Takes what maps float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape; `mark` changes no
+        face, `blend` takes the largest of `STRENGTHS` that keep the identity, else 0. ModuleNotFoundError where dlib or
+        its models are not installed."""
         self.faces: list[GuardedFace] = []
         self._restore = restore
         self._strengths = STRENGTHS if mode == "blend" else STRENGTHS[:1]

@@ -64,17 +64,10 @@ class Restorer:
 
 
 def load_restorer(path: Path | str, device: torch.device | str = "cpu") -> Restorer:
-    """Loads whatever restores faces.
-
-    Args:
-        path: ONNX file (.onnx) or TorchScript archive written by `python -m export`, or any checkpoint that
-            `models.load_generator` reads, a run's folder among them.
-        device: Where to compute, such as `cpu` or `cuda:0`; ONNX runs on the CPU only.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is something else or damaged, or the device cannot be used.
-    """
+    """Loads whatever restores faces: an ONNX file (.onnx) or TorchScript archive written by `python -m export`, or any
+    checkpoint that `models.load_generator` reads, a run's folder among them; onto a device such as `cpu` or `cuda:0`,
+    ONNX onto the CPU only. FileNotFoundError where there is no such file, ValueError where it is something else or
+    damaged, or the device cannot be used."""
     path = _existing(Path(path))
     device = _usable_device(device)
     if is_exported(path):

@@ -47,16 +47,11 @@ def feature_matching_loss(features_restored: Sequence[Tensor], features_target: 
 
 
 def r1_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
-    """Squared norm of the discriminator's gradient at real images.
+    """Squared norm of the discriminator's gradient at real images [N, C, H, W], of its outputs for them, [N, ...];
+    `requires_grad` has to be set before the discriminator sees them, else ValueError.
 
-    Args:
-        logits_real: Discriminator outputs for `real`, one row per image, [N, ...].
-        real: The real images, [N, C, H, W], with `requires_grad` set before the discriminator saw them, else
-            ValueError.
-
-    Returns:
-        Scalar, float32: the mean over images of the squared gradient norm, WITHOUT the factor γ/2, which is the
-        weight's business (times the interval when the penalty is lazy).
+    Gives a scalar, float32: the mean over images of the squared gradient norm, WITHOUT the factor γ/2, which is the
+    weight's business (times the interval when the penalty is lazy).
 
     Source: Mescheder et al. 2018 (arXiv 1801.04406), equation 9. As in StyleGAN2, the sum of the logits is
     differentiated: through the minibatch standard deviation an image's gradient contains its influence on the others.

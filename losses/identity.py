@@ -68,14 +68,7 @@ class MobileNetFace(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, face: Tensor) -> Tensor:
-        """Embeds faces.
-
-        Args:
-            face: [N, 3, 128, 128], [-1, 1].
-
-        Returns:
-            [N, 1024], float32, of length 1.
-        """
+        """Embeds faces [N, 3, 128, 128] in [-1, 1]: [N, 1024], float32, of length 1."""
         blue, green, red = ((face[:, 2 - index] + 1) * 127.5 - mean for index, mean in enumerate(_CHANNEL_MEANS))
         features = torch.stack((blue, green, red), 1).contiguous(memory_format=torch.channels_last)
         for convolution in self.layers.children():
@@ -109,13 +102,8 @@ class ChannelAttention(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Improved residual unit: norm, convolution, PReLU, strided convolution, norm, channel attention, plus a shortcut.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-        stride: 1 or 2.
-    """
+    """Improved residual unit: norm, convolution, PReLU, convolution of stride 1 or 2, norm, channel attention, plus a
+    shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -165,14 +153,7 @@ class ArcFace(nn.Module):
         )
 
     def forward(self, face: Tensor) -> Tensor:
-        """Embeds faces.
-
-        Args:
-            face: [N, 3, 112, 112], [-1, 1].
-
-        Returns:
-            [N, 512], float32, of length 1.
-        """
+        """Embeds faces [N, 3, 112, 112] in [-1, 1]: [N, 512], float32, of length 1."""
         features = self.body(self.input_layer(face))  # [N, 512, 7, 7]
         return normalize(at_least_float32(self.output_layer(features)))
 
@@ -208,27 +189,14 @@ class IdentityLoss(nn.Module):
         return super().train(False)
 
     def embed(self, image: Tensor) -> Tensor:
-        """Identity vectors.
-
-        Args:
-            image: Aligned faces as in FFHQ, [N, 3, R, R], [-1, 1].
-
-        Returns:
-            [N, 1024] by MobileNetFace, [N, 512] by ArcFace, float32, of length 1.
-        """
+        """Identity vectors of faces [N, 3, R, R] in [-1, 1], aligned as in FFHQ: [N, 1024] by MobileNetFace, [N, 512]
+        by ArcFace, float32, of length 1."""
         vectors: Tensor = self.network(crop_face(image, self.network.crop))
         return vectors
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean of 1 − cosine over a batch.
-
-        Args:
-            restored: Aligned faces as in FFHQ, [N, 3, R, R], [-1, 1].
-            target: The same; receives no gradient.
-
-        Returns:
-            Scalar, float32, [0, 2].
-        """
+        """Mean of 1 − cosine over faces [N, 3, R, R] in [-1, 1], aligned as in FFHQ: scalar, float32, [0, 2]; the
+        target receives no gradient."""
         with torch.no_grad():
             identity_target = self.embed(target)
         return (1 - (self.embed(restored) * identity_target).sum(1)).mean()
@@ -242,15 +210,8 @@ def _load_arcface(path: Path) -> ArcFace:
 
 
 def crop_face(image: Tensor, crop: FaceCrop) -> Tensor:
-    """Cuts the inner face out of an aligned image, as a network saw faces in training.
-
-    Args:
-        image: Aligned faces as in FFHQ, [N, 3, R, R].
-        crop: Which part, and its side afterwards.
-
-    Returns:
-        [N, 3, crop.resolution, crop.resolution]: that part of the image at 256 pixels, shrunk by averaging areas.
-    """
+    """Cuts the inner face out of faces [N, 3, R, R], aligned as in FFHQ, as a network saw faces in training: [N, 3, r,
+    r], r the crop's resolution, that part of the image at 256 pixels, shrunk by averaging areas."""
     resolution = image.shape[-1]
     rows = _crop_weights(resolution, crop.top, crop, image.device).to(image.dtype)  # [crop.resolution, R]
     columns = _crop_weights(resolution, crop.left, crop, image.device).to(image.dtype)

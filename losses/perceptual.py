@@ -44,15 +44,8 @@ class LpipsLoss(nn.Module):
         return super().train(False)
 
     def distances(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Distance of each pair.
-
-        Args:
-            restored: [N, 3, H, W], [-1, 1], at least 32 pixels wide and high.
-            target: The same.
-
-        Returns:
-            [N], float32, at least 0.
-        """
+        """Distance of each pair of images [N, 3, H, W] in [-1, 1], at least 32 pixels wide and high: [N], float32, at
+        least 0."""
         scale = self.lpips.scaling_layer
         features_target = self.lpips.net(scale(target))
         features_restored = self.lpips.net(scale(restored))
@@ -64,15 +57,7 @@ class LpipsLoss(nn.Module):
         return total
 
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean distance of a batch.
-
-        Args:
-            restored: [N, 3, H, W], [-1, 1], at least 32 pixels wide and high.
-            target: The same; receives no gradient.
-
-        Returns:
-            Scalar, float32, at least 0.
-        """
+        """Mean distance of a batch of such images: scalar, float32, at least 0; the target receives no gradient."""
         return self.distances(restored, target.detach()).mean()
 
 
@@ -102,17 +87,11 @@ STABILITY = 1e-6
 
 
 def gram_loss(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the mean absolute difference of Gram matrices; no gradient reaches the target's features.
+    """Mean over layers of the mean absolute difference of Gram matrices of features, one tensor [N, C, H, W] per layer
+    in the same order: scalar, float32, at least 0; no gradient reaches the target's. A Gram matrix is the mean over
+    places of the products of channels, over C.
 
-    Args:
-        features_restored: Features of the restored images, one tensor [N, C, H, W] per layer.
-        features_target: Features of the targets, the same layers in the same order.
-
-    Returns:
-        Scalar, float32, at least 0. A Gram matrix is the mean over places of the products of channels, over C.
-
-    Source:
-        Gatys et al. 2016 (CVPR), equation 3; absolute differences as in GFPGAN (arXiv 2101.04061), equation 5.
+    Source: Gatys et al. 2016 (CVPR), equation 3; absolute differences as in GFPGAN (arXiv 2101.04061), equation 5.
     """
     distances = [
         (_gram_matrix(ours) - _gram_matrix(theirs.detach())).abs().mean()
@@ -130,17 +109,12 @@ def _gram_matrix(features: Tensor) -> Tensor:
 
 
 def structure_texture_distances(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """One less the mean similarity of texture (a channel's mean) and structure (its correlation with the target's).
+    """One less the mean similarity of texture (a channel's mean) and structure (its correlation with the target's), of
+    images and their features, one tensor [N, C, H, W] per layer in the same order: [N], float32, 0 for equal images, at
+    most 2.
 
     It is DISTS' construction with the same weight for every channel, on whatever features are given: never to be
     reported as DISTS, whose weights and VGG features are others.
-
-    Args:
-        features_restored: Images and their features, one tensor [N, C, H, W] per layer.
-        features_target: Those of the targets, the same layers in the same order.
-
-    Returns:
-        [N], float32, 0 for equal images, at most 2.
 
     Source: Ding et al. 2020 (arXiv 2004.07728), equations 4 to 6.
     """

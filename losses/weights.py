@@ -28,17 +28,10 @@ class WeightsFile:
 
 
 def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
-    """Finds a file of weights, downloading it only where nothing else is left.
-
-    Args:
-        file: Which file.
-        path: Where the user says it is; None means the folder named by the environment variable GPEN_WEIGHTS, then the
-            `checkpoints` folder of torch hub's cache, then a download into that cache.
-
-    Raises:
-        FileNotFoundError: The file is not there and cannot be downloaded; names the file, its URL and a folder.
-        ValueError: The downloaded file has another checksum.
-    """
+    """Finds a file of weights where the user says it is or, for None, in the folder named by the environment variable
+    GPEN_WEIGHTS, then in the `checkpoints` folder of torch hub's cache, and downloads it into that cache where nothing
+    else is left. FileNotFoundError where it is not there and cannot be downloaded, naming file, URL and a folder;
+    ValueError where the downloaded file has another checksum."""
     if path is not None:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file; download {file.name} from {file.url} and give its path")

@@ -13,10 +13,7 @@ HIGHEST_RESOLUTION = 2048
 
 @dataclass(frozen=True)
 class Architecture:
-    """Shape of prior, GPEN and discriminator.
-
-    Raises:
-        ValueError: A number is out of range; all problems are named together.
+    """Shape of prior, GPEN and discriminator; ValueError where numbers are out of range, all problems named together.
 
     Source: GPEN (arXiv 2105.06070) section 3, channel table of its public implementation.
     """
@@ -90,10 +87,7 @@ class Architecture:
         return 2 * len(self.resolutions)
 
     def channels(self, resolution: int) -> int:
-        """Channels of the features at a resolution.
-
-        Args:
-            resolution: In pixels, one of `resolutions`.
+        """Channels of the features at one of the `resolutions`, in pixels.
 
         Source: public implementation; 512·n up to 32 pixels, then 16384·m·n / resolution.
         """

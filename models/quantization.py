@@ -160,11 +160,8 @@ def bias_codes(bias: Tensor, step: Tensor) -> Tensor:
 
 
 def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tensor:
-    """Computes a convolution with 8-bit operands and 32-bit accumulators and biases.
-
-    Returns:
-        [N, out_channels, H', W'], as the accumulators read in units of the network, on an 8-bit grid of their own where
-        the grid has an output step.
+    """Computes a convolution with 8-bit operands and 32-bit accumulators and biases: [N, out_channels, H', W'], as the
+    accumulators read in units of the network, on an 8-bit grid of their own where the grid has an output step.
 
     Source: arXiv 1712.05877 equation 4 with zero points of 0.
     """

@@ -36,12 +36,8 @@ Results = dict[str, dict[str, list[Measured]]]
 
 
 def read_results(comparison: Comparison) -> Results:
-    """Reads every evaluation.
-
-    Raises:
-        FileNotFoundError: A member was not measured under a degradation.
-        ValueError: A result is damaged, or two were not measured on the same pairs with the same definitions.
-    """
+    """Reads every evaluation; FileNotFoundError where a member was not measured under a degradation, ValueError where a
+    result is damaged, or two were not measured on the same pairs with the same definitions."""
     results: Results = {}
     for degradation in comparison.measurement.preset_names():
         results[degradation] = {}

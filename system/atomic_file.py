@@ -11,15 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path beside the target; when the block ends well, what lies there takes the target's place.
-
-    Args:
-        path: File to write or to replace (a link is replaced, not followed). Its folder is made.
-
-    Raises:
-        OSError: The folder cannot be written to or the disk is full; names the target. The old file is untouched,
-            nothing is left behind.
-    """
+    """Yields a temporary path beside a file to write or to replace (a link is replaced, not followed), whose folder is
+    made; when the block ends well, what lies there takes the target's place. OSError, naming the target, where the
+    folder cannot be written to or the disk is full: the old file is untouched then, and nothing is left behind."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")

@@ -98,12 +98,8 @@ def conclude(action: Callable[[], int | None]) -> NoReturn:
 
 
 def print_names(*lines: str, file: TextIO | None = None) -> None:
-    """Prints lines with names of files, of which a terminal obeys nothing and which do not begin lines of their own.
-
-    Args:
-        lines: Each becomes one.
-        file: Such as standard error; None for standard output.
-    """
+    """Prints lines with names of files, of which a terminal obeys nothing and which do not begin lines of their own, to
+    a file such as standard error (None for standard output)."""
     print(*map(printable_line, lines), sep="\n", file=file, flush=True)
 
 

@@ -32,13 +32,9 @@ def read_yaml(path: Path) -> object:
 
 
 def check_yaml(text: str) -> None:
-    """Refuses what a YAML loader would accept but should not see in a file or an option.
-
-    Raises:
-        yaml.YAMLError: If the text is no YAML, is too long or nested too deeply, repeats parts by reference (a few
-            lines can stand for gigabytes), gives a key twice (the last would win in silence) or has keys that are no
-            names.
-    """
+    """Refuses what a YAML loader would accept but should not see in a file or an option, by a yaml.YAMLError: what is
+    no YAML, is too long or nested too deeply, repeats parts by reference (a few lines can stand for gigabytes), gives a
+    key twice (the last would win in silence) or has keys that are no names."""
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"it must have at most {MAX_CHARACTERS} characters, got {len(text)}")
     depth = 0

@@ -47,14 +47,8 @@ def fit(words: Sequence[str]) -> int:
 
 
 def objects_of(words: Sequence[str]) -> Namespace:
-    """What the options of a run stand for, instantiated: `run`, `data`, `trainer` and `model.init_args`.
-
-    Args:
-        words: What follows `python -m train fit`.
-
-    Raises:
-        ValueError: An option or config file is wrong.
-    """
+    """What the options of a run, which follow `python -m train fit`, stand for, instantiated: `run`, `data`, `trainer`
+    and `model.init_args`. ValueError where an option or config file is wrong."""
     parser, config = _parse(words)
     return parser.instantiate(config)
 

@@ -45,14 +45,12 @@ def plateau_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, power: Tens
 
 
 def sinc_kernels(cutoff: Tensor, kernel_size: int) -> Tensor:
-    """Circular low-pass filters without any transition, which ring as sharpened and strongly compressed pictures do.
+    """Circular low-pass filters without any transition, which ring as sharpened and strongly compressed pictures do, of
+    a cutoff ω in radians per pixel, [N], above 0 (π keeps the frequencies along the axes), and an odd width K in
+    pixels.
 
-    Args:
-        cutoff: ω, radians per pixel, [N], above 0; π keeps the frequencies along the axes.
-        kernel_size: Odd width K in pixels.
-
-    Returns:
-        [N, K, K], with negative values, each kernel sums to 1: ω J1(ω r) / (2π r) at distance r, ω² / 4π in the middle.
+    Gives [N, K, K], with negative values, each kernel sums to 1: ω J1(ω r) / (2π r) at distance r, ω² / 4π in the
+    middle.
 
     Source: Real-ESRGAN (arXiv 2107.10833), equation 5.
     """

@@ -235,16 +235,10 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_path: str) -> DegradationRanges:
-    """Reads a degradation preset.
-
-    Args:
-        name_or_path: A name such as "released" (a file of configs/degradations), or the path of a YAML file with the
-            same keys; keys that are left out keep the defaults of `DegradationRanges`.
-
-    Raises:
-        FileNotFoundError: There is neither such a preset nor such a file.
-        ValueError: The file is not YAML, has unknown keys, wrong types or ranges that contradict each other.
-    """
+    """Reads a degradation preset: a name such as "released" (a file of configs/degradations), or the path of a YAML
+    file with the same keys; keys that are left out keep the defaults of `DegradationRanges`. FileNotFoundError where
+    there is neither, ValueError where the file is not YAML, has unknown keys, wrong types or ranges that contradict
+    each other."""
     path = PRESETS_FOLDER / f"{name_or_path}.yaml"
     if not path.is_file():
         path = Path(name_or_path).expanduser()

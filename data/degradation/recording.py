@@ -24,11 +24,9 @@ def draw_noise(seed: int, size: int, device: torch.device, num_channels: int = 3
 
 
 def draw_poisson_noise(image: Tensor, seed: int, is_grey: bool) -> Tensor:
-    """Draws how counted photons differ from what they would be on average in an image [1, 3, S, S] in [0, 1].
-
-    Returns:
-        [1, 3, S, S], or [1, 1, S, S] where the photons of the luma are counted, for all channels alike: photons / 256
-        minus the image, whose variance is image / 256. A GPU draws other numbers from the seed than a CPU.
+    """Draws how counted photons differ from what they would be on average in an image [1, 3, S, S] in [0, 1]: photons /
+    256 minus the image, whose variance is image / 256, [1, 3, S, S], or [1, 1, S, S] where the photons of the luma are
+    counted, for all channels alike. A GPU draws other numbers from the seed than a CPU.
 
     Source: BasicSR's random_add_poisson_noise (Real-ESRGAN, arXiv 2107.10833), whose number of photons depends on how
     many levels a picture has; here it is the same for all.

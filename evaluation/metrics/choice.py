@@ -128,12 +128,8 @@ def choose_metrics(
 
 
 def niqe_metric(path: Path | None) -> FaceMetric:
-    """NIQE by its published model.
-
-    Raises:
-        FileNotFoundError: No file is given.
-        ValueError: It holds something else.
-    """
+    """NIQE by its published model; FileNotFoundError where no file is given, ValueError where it holds something
+    else."""
     if path is None:
         raise FileNotFoundError(
             "give NIQE's model, modelparameters.mat of its release or BasicSR's niqe_pris_params.npz"
@@ -144,19 +140,9 @@ def niqe_metric(path: Path | None) -> FaceMetric:
 
 
 def pyiqa_metric(name: str, device: torch.device | str = "cpu") -> FaceMetric:
-    """A metric of the package pyiqa, with or without reference, where the user has installed it.
-
-    Its licence is not for commercial use, so that it is no dependency.
-
-    Args:
-        name: `pyiqa:NAME`, such as `pyiqa:musiq`.
-        device: Where it runs.
-
-    Raises:
-        ModuleNotFoundError: pyiqa is not installed.
-        ValueError: It knows no such metric.
-        OSError: Its weights cannot be had.
-    """
+    """A metric of the package pyiqa, such as `pyiqa:musiq`, with or without reference, where the user has installed it;
+    its licence is not for commercial use, so that it is no dependency. ModuleNotFoundError where it is not installed,
+    ValueError where it knows no such metric, OSError where its weights cannot be had."""
     if find_spec("pyiqa") is None:
         raise ModuleNotFoundError("the package pyiqa is not installed; its licence is yours to accept")
     pyiqa = import_module("pyiqa")

@@ -140,8 +140,7 @@ class FaceEmbedding:
     """
 
     def __init__(self) -> None:
-        """Raises:
-        ModuleNotFoundError: If one of the two optional packages is missing."""
+        """Reads the networks; ModuleNotFoundError where one of the two optional packages is missing."""
         self._landmarks = FaceLandmarks(5)
         self._network = RecognitionNetwork(_models_folder() / "dlib_face_recognition_resnet_model_v1.dat")
         self._known: dict[tuple[bytes, bytes], np.ndarray] = {}
@@ -174,12 +173,8 @@ class FaceLandmarks:
     """dlib's landmarks of aligned faces, found inside a fixed box of the image at 256 pixels."""
 
     def __init__(self, number: Literal[5, 68]) -> None:
-        """Args:
-            number: Of landmarks.
-
-        Raises:
-            ModuleNotFoundError: If one of the two optional packages is missing.
-        """
+        """Reads the predictor of so many landmarks; ModuleNotFoundError where one of the two optional packages is
+        missing."""
         try:
             import dlib
         except ImportError as error:
@@ -206,8 +201,7 @@ class LandmarkDistance:
     """How far facial landmarks move."""
 
     def __init__(self) -> None:
-        """Raises:
-        ModuleNotFoundError: If one of the two optional packages is missing."""
+        """Reads the predictor; ModuleNotFoundError where one of the two optional packages is missing."""
         self._landmarks = FaceLandmarks(68)
 
     def distance(self, image: Tensor, target: Tensor) -> Tensor:

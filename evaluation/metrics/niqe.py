@@ -50,14 +50,8 @@ class NaturalModel(NamedTuple):
 
 
 def read_natural_model(path: Path) -> NaturalModel:
-    """Reads the published model.
-
-    Args:
-        path: `modelparameters.mat` of the authors' release, or `niqe_pris_params.npz` as BasicSR has it.
-
-    Raises:
-        ValueError: The file holds something else.
-    """
+    """Reads the published model, `modelparameters.mat` of the authors' release or `niqe_pris_params.npz` as BasicSR has
+    it; ValueError where the file holds something else."""
     try:
         content = np.load(path, allow_pickle=False) if path.suffix == ".npz" else loadmat(path)
         arrays = {name.replace("_", ""): np.asarray(content[name]) for name in content if "param" in name}
@@ -79,17 +73,9 @@ def read_natural_model(path: Path) -> NaturalModel:
 
 
 def niqe(images: Tensor, model: NaturalModel) -> Tensor:
-    """Distance of each image from undistorted photographs.
-
-    Args:
-        images: uint8 [N, 3, H, W], RGB; at least two blocks of 96 × 96 pixels must fit.
-        model: Of undistorted photographs.
-
-    Returns:
-        float64 [N], at least 0; lower is better.
-
-    Raises:
-        ValueError: An image is too small, or all but one of its blocks are flat.
+    """Distance of each image uint8 [N, 3, H, W], RGB, into which at least two blocks of 96 × 96 pixels fit, from
+    undistorted photographs: float64 [N], at least 0; lower is better. ValueError where an image is too small, or all
+    but one of its blocks are flat.
 
     Source: Mittal, Soundararajan and Bovik 2013 (IEEE Signal Processing Letters 20), equations 1 to 10.
     """
@@ -140,14 +126,9 @@ def _normalized(image: Tensor) -> Tensor:
 
 
 def fit_asymmetric_gaussian(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fits generalised Gaussian distributions with a scale for each side of 0, by moments.
-
-    Args:
-        samples: float64 [..., S].
-
-    Returns:
-        Shape in [0.2, 10] (2 for a Gaussian) and scales β below and above 0, each [...]; not a number without samples
-        on both sides.
+    """Fits generalised Gaussian distributions with a scale for each side of 0 to samples float64 [..., S], by moments:
+    shape in [0.2, 10] (2 for a Gaussian) and scales β below and above 0, each [...]; not a number without samples on
+    both sides.
 
     Source: Mittal et al. 2013, equations 4 to 8; the moments' quotient is inverted on the release's grid.
     """

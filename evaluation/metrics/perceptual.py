@@ -22,14 +22,8 @@ class LpipsDistance:
     """LPIPS with the AlexNet backbone, the one that papers report."""
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
-        """Args:
-            weights: Torchvision's AlexNet file; None searches as `losses.weights.find_weights` says.
-            device: Where the network runs.
-
-        Raises:
-            FileNotFoundError: If the weights cannot be had.
-            ValueError: If the file holds something else.
-        """
+        """Loads the network onto a device, by torchvision's AlexNet file or, for None, as `losses.weights.find_weights`
+        searches. FileNotFoundError where the weights cannot be had, ValueError where the file holds something else."""
         self._device = torch.device(device)
         self._network = LpipsLoss("alex", weights).to(self._device)
 
@@ -62,12 +56,7 @@ class Lite0:
     """The network behind all of them, loaded once."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        """Args:
-            device: Where the network runs.
-
-        Raises:
-            ModuleNotFoundError: The package with the weights is missing.
-        """
+        """Loads the network onto a device; ModuleNotFoundError where the package with the weights is missing."""
         self._device = torch.device(device)
         self._loss = PerceptualLoss().to(self._device)
 
@@ -101,12 +90,9 @@ INCEPTION_WEIGHTS = WeightsFile(
 
 def load_inception(weights: Path | None = None) -> nn.Module:
     """Loads the Inception network that FID is defined by, uint8 [N, 3, H, W] to float32 [N, 2048], on the CPU in
-    evaluation mode; weights None searches as `losses.weights.find_weights` says.
-
-    Raises:
-        ModuleNotFoundError, FileNotFoundError: The package torch-fidelity or the weights cannot be had.
-        ValueError: The file is not the one that defines FID.
-    """
+    evaluation mode; weights None searches as `losses.weights.find_weights` says. ModuleNotFoundError or
+    FileNotFoundError where the package torch-fidelity or the weights cannot be had, ValueError where the file is not
+    the one that defines FID."""
     if find_spec("torch_fidelity") is None:
         raise ModuleNotFoundError("the package torch-fidelity is not installed; pip install torch-fidelity")
     file = find_weights(INCEPTION_WEIGHTS, weights)

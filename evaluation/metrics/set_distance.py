@@ -31,14 +31,9 @@ class SetDistance:
         self._targets.append(self._features(targets))
 
     def values(self, targets_of: "SetDistance | None" = None) -> dict[str, float]:
-        """The distances of all images to all targets added so far in all processes, which call it together.
-
-        Args:
-            targets_of: Another such distance with the targets, which go through the network once so; None for its own.
-
-        Raises:
-            ValueError: There are fewer than two images or targets.
-        """
+        """The distances of all images to all targets added so far in all processes, which call it together; another
+        such distance may have the targets, which go through the network once so. ValueError where there are fewer than
+        two images or targets."""
         images, targets = (_of_all_processes(part) for part in (self._images, (targets_of or self)._targets))
         if min(len(images), len(targets)) < 2:
             raise ValueError(f"{' and '.join(self._measures)} need at least two images; leave the metric out")

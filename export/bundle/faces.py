@@ -151,20 +151,10 @@ def split_faces(
 
 
 def read_calibration(folder: Path, resolution: int, expected: PairBatch) -> tuple[Tensor, tuple[str, ...]]:
-    """Reads calibration faces that are degraded already, as they are.
-
-    Args:
-        folder: Folder or zip of degraded faces of exactly R×R pixels.
-        resolution: R in pixels.
-        expected: Degraded faces as they should look, and clean ones as they should not.
-
-    Returns:
-        The faces, uint8 [N, 3, R, R], and a warning if they look clean.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It is empty, a face cannot be read or has another size.
-    """
+    """Reads a folder or zip of calibration faces of exactly R×R pixels that are degraded already, as they are: uint8
+    [N, 3, R, R], and a warning if they look clean beside degraded faces as expected and their clean ones.
+    FileNotFoundError where there is no such folder, ValueError where it is empty, or a face cannot be read or has
+    another size."""
     faces = open_faces(folder)
     wrong = sorted({faces.read(index).size for index in range(len(faces))} - {(resolution, resolution)})
     if wrong:
@@ -217,11 +207,8 @@ def sharpness(images: Tensor) -> Tensor:
 
 def write_inputs(bundle: Path, name: str, faces: PairBatch) -> list[str]:
     """Writes degraded faces into a folder of the bundle as PNG, as npz for vamp (uint8 RGB [3, R, R]) and the list of
-    the latter.
-
-    Returns:
-        Stem of each file, in order: the face's name without folders and suffix, numbered where two are equal.
-    """
+    the latter; gives the stem of each file, in order: the face's name without folders and suffix, numbered where two
+    are equal."""
     stems = unique_stems(faces.names)
     write_images(bundle / name / IMAGES_NAME, stems, faces.degraded)
     for stem, pixels in zip(stems, faces.degraded, strict=True):

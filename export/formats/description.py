@@ -28,11 +28,7 @@ LICENCES = {
 def describe_checkpoint(path: Path) -> dict[str, str]:
     """Says what a file that `models.read_checkpoint` or `inference.restorers.load_restorer` knows, or a run's folder,
     is: name of a property to its value, of one line or several, in the order in which they are to be read.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is none that this project knows, or damaged.
-    """
+    FileNotFoundError where there is no such file, ValueError where it is none that this project knows, or damaged."""
     path = find_checkpoint(path)
     if is_exported(path):
         return _describe_exported(path)

@@ -33,17 +33,9 @@ OPSET = 17
 
 
 def write_integer_onnx(path: Path, network: StaticGPEN, grids: Grids) -> None:
-    """Writes a network whose convolutions onnxruntime computes in integers.
-
-    Args:
-        path: Target.
-        network: Static form with `pixel_shuffle`, on the CPU.
-        grids: Steps of the convolutions that become integer, outputs included.
-
-    Raises:
-        ValueError: The network upsamples by transposed convolutions, a grid has no step for its output, or its codes
-            could overflow 16 bits.
-    """
+    """Writes a network on the CPU, the static form with `pixel_shuffle`, whose convolutions onnxruntime computes in
+    integers where they have steps in `grids`, outputs included. ValueError where the network upsamples by transposed
+    convolutions, a grid has no step for its output, or its codes could overflow 16 bits."""
     if network.upsampling != "pixel_shuffle":
         raise ValueError(
             "the network must upsample by PixelShuffle, got transposed convolutions, for which onnxruntime has no "

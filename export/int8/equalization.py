@@ -233,16 +233,12 @@ def decoder_factors(
 
 
 def filling(rows: Tensor, wanted: Tensor) -> Tensor:
-    """Factors on the output channels of a weight after which its largest values are 127/128 of powers of two.
+    """Factors on the output channels of a weight after which its largest values are 127/128 of powers of two, so that
+    each row uses all of its 8-bit codes, although steps are powers of two.
 
-    Such a row uses all of its 8-bit codes, although steps are powers of two.
-
-    Args:
-        rows: Largest absolute weight of each output channel, [C].
-        wanted: Factors that would make the output's channels even, up to a common factor, [C].
-
-    Returns:
-        float64 [C], within √2 of the wanted ones times a common power of two that keeps the weights' magnitude.
+    Of the largest absolute weight of each output channel and the factors that would make the output's channels even, up
+    to a common factor, both [C], it gives float64 [C], within √2 of the wanted ones times a common power of two that
+    keeps the weights' magnitude.
     """
     rows = lift_small(rows)
     exponent = (rows * wanted).log2()

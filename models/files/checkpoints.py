@@ -73,18 +73,9 @@ class StoredNetworks:
 
 
 def load_generator(path: Path | str) -> GPEN:
-    """Loads a restoration network for evaluation.
-
-    Args:
-        path: Any file or run that `read_checkpoint` knows and that holds a GPEN.
-
-    Returns:
-        GPEN on the CPU in float32 and evaluation mode, with the EMA weights; its architecture is read from the file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is something else, damaged, or holds a prior only.
-    """
+    """Loads a restoration network for evaluation from any file or run that `read_checkpoint` knows and that holds a
+    GPEN: on the CPU in float32 and evaluation mode, with the EMA weights. FileNotFoundError where there is no such
+    file, ValueError where it is something else, damaged, or holds a prior only."""
     return build_generator(read_checkpoint(path))
 
 
@@ -142,16 +133,10 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str, assign: bool
 
 
 def read_checkpoint(path: Path | str) -> StoredNetworks:
-    """Reads the generator of a checkpoint of any known format; nothing in the file is executed.
-
-    Args:
-        path: Release file (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or in any wrapper),
-            StyleGAN2 checkpoint in rosinality's format or NVIDIA's, a run's folder, or `best` or `last` in it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is something else or damaged.
-    """
+    """Reads the generator of a checkpoint of any known format, of which nothing is executed: release file
+    (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or in any wrapper), StyleGAN2 checkpoint in
+    rosinality's format or NVIDIA's, a run's folder, or `best` or `last` in it. FileNotFoundError where there is no such
+    file, ValueError where it is something else or damaged."""
     path = find_checkpoint(path)
     content = _open(path)
     if content.entry is not None:

@@ -81,12 +81,8 @@ def on_meta(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copy_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Reads the tensors of a state dict as contiguous float32.
-
-    Raises:
-        ValueError: An entry is no ordinary floating tensor, or the tensors are larger than the file: a few bytes
-            repeated to gigabytes.
-    """
+    """Reads the tensors of a state dict as contiguous float32; ValueError where an entry is no ordinary floating
+    tensor, or the tensors are larger than the file: a few bytes repeated to gigabytes."""
     for name, tensor in state.items():
         if not isinstance(tensor, StoredTensor) or not tensor.dtype.is_floating_point:
             raise ValueError(f"{path} is damaged: {name[:100]} is no ordinary tensor of floating-point numbers")

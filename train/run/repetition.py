@@ -26,12 +26,8 @@ TABLES = ("train.csv", "validation.csv")
 
 def verify(run: Path, num_images: int | None = None) -> bool:
     """Repeats the first images of a run (None: up to the first row of train.csv) in a temporary folder and prints what
-    is equal and what differs; returns whether all is equal bit for bit.
-
-    Raises:
-        FileNotFoundError: The folder holds no run.
-        ValueError: The run cannot be repeated, or nothing of it can be compared.
-    """
+    is equal and what differs; returns whether all is equal bit for bit. FileNotFoundError where the folder holds no
+    run, ValueError where it cannot be repeated or nothing of it can be compared."""
     config, record = read_config(run), read_record(run)
     batch_size, total_images = config["data"]["batch_size"], config["run"]["total_images"]
     wanted = (num_images or min(config["run"]["log_every_images"], total_images)) // batch_size * batch_size
@@ -94,14 +90,8 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
 
 def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads: int, *options: object) -> str:
     """Trains in a folder up to an image, in processes of its own with so many threads, as sums depend on these; a
-    checkpoint in the folder is continued.
-
-    Returns:
-        Why training ended with another exit code than 0; empty after success, whatever it printed.
-
-    Raises:
-        SystemExit: This process got a signal, which training got as well.
-    """
+    checkpoint in the folder is continued. Gives why training ended with another exit code than 0, empty after success,
+    whatever it printed; SystemExit where this process got a signal, which training got as well."""
     copy = json.loads(json.dumps(config))
     copy["run"] |= {"folder": str(folder), "total_images": total_images, "max_minutes": None}
     copy["run"] |= {"wandb": "off", "tensorboard": False}
