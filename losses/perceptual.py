@@ -20,16 +20,10 @@ class LpipsLoss(nn.Module):
     """Learned perceptual distance of Zhang et al. 2018 (arXiv 1801.03924), version 0.1 of the package `lpips`.
 
     Frozen: its parameters never require a gradient and it never leaves evaluation mode. Linear heads come with the
-    package, the backbone is torchvision's ImageNet network. Under autocast the backbone runs in half precision and the
-    distances in float32, which is why the package's own forward pass is not called.
-
-    Args:
-        network: Backbone: "alex" is the metric that papers report, "vgg" the usual training loss.
-        weights: Torchvision's file of the backbone; None searches as `losses.weights.find_weights` says.
-
-    Raises:
-        FileNotFoundError: If the backbone's weights are not to be had.
-        ValueError: If the file holds something else.
+    package, the backbone is torchvision's ImageNet network: "alex" is the metric that papers report, "vgg" the usual
+    training loss; weights None searches its file as `losses.weights.find_weights` says. Under autocast the backbone
+    runs in half precision and the distances in float32, which is why the package's own forward pass is not called.
+    FileNotFoundError where the backbone's weights are not to be had, ValueError where the file holds something else.
     """
 
     def __init__(self, network: Literal["alex", "vgg"] = "alex", weights: Path | None = None) -> None:

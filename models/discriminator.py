@@ -41,12 +41,10 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Real or generated?
+    """Real or generated? Resolution and channels are the architecture's, whose noise mode plays no role.
 
-    Args:
-        architecture: Resolution and channels; the noise mode plays no role.
-        minibatch_group_size: Images whose standard deviation is compared, neighbours in the batch; None takes the whole
-            batch of a call, as GPEN's public code does. StyleGAN2 uses 4.
+    In a minibatch group, of neighbours in the batch, the standard deviation is compared; None takes the whole batch of
+    a call, as GPEN's public code does. StyleGAN2 uses 4.
 
     Source: StyleGAN2 (arXiv 1912.04958) figure 7c; minibatch standard deviation: arXiv 1710.10196 section 3.
     """

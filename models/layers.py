@@ -19,10 +19,8 @@ EPSILON = 1e-8
 class EqualizedLinear(nn.Module):
     """Linear layer whose weight is scaled at run time to the variance of He initialisation.
 
-    Args:
-        bias_init: First value of every bias.
-        learning_rate_multiplier: Factor on the speed at which weight and bias learn.
-        activate: Append a leaky ReLU (slope 0.2) with gain √2.
+    All biases begin at `bias_init`, the multiplier is on the speed at which weight and bias learn, and `activate`
+    appends a leaky ReLU (slope 0.2) with gain √2.
 
     Source: Progressive GAN (arXiv 1710.10196) section 4.1; StyleGAN2 (arXiv 1912.04958).
     """
@@ -53,10 +51,8 @@ class EqualizedLinear(nn.Module):
 class EqualizedConvolution(nn.Module):
     """Convolution with an equalised learning rate; kernel size, stride and padding with zeros in pixels.
 
-    Args:
-        activate: Add a bias and append a leaky ReLU (slope 0.2) with gain √2; else neither, as in the residual branches
-            of StyleGAN2.
-        gain: Factor on the output.
+    `activate` adds a bias and appends a leaky ReLU (slope 0.2) with gain √2; else there is neither, as in the residual
+    branches of StyleGAN2. The gain is a further factor on the output.
 
     Source: Progressive GAN (arXiv 1710.10196) section 4.1; StyleGAN2 (arXiv 1912.04958).
     """

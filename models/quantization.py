@@ -184,15 +184,11 @@ SMALLEST = 1e-6
 
 
 def balance(largest: Tensor, weight: Tensor, share: float = BALANCE) -> Tensor:
-    """Factors on the input channels of a weight that even out the channels of the input.
+    """Factors on the input channels of a weight [out_channels, in_channels, K, K] that even out the channels of the
+    input, by the largest absolute value of each, [in_channels]; a share of 1 makes the input channels equal, of 0 the
+    columns of the weight.
 
-    Args:
-        largest: Largest absolute value of every input channel, [in_channels].
-        weight: [out_channels, in_channels, K, K].
-        share: 1 makes the input channels equal, 0 the columns of the weight.
-
-    Returns:
-        float64 [in_channels] with a geometric mean of 1; what the weight is multiplied and the input divided by.
+    Gives float64 [in_channels] with a geometric mean of 1; what the weight is multiplied and the input divided by.
 
     Source: SmoothQuant (arXiv 2211.10438) equation 4, with each row of the weight taken relative to what it adds up to,
     so that a network and its rescaled copies are balanced alike.
@@ -234,12 +230,9 @@ def histogram(x: Tensor, largest: Tensor) -> Tensor:
 def threshold(counts: Tensor, largest: Tensor, calibration: Calibration) -> Tensor:
     """Chooses the end of a range: a scalar in (0, largest], 1 if all values are 0.
 
-    Args:
-        counts: From `histogram`, summed over images.
-        largest: Upper end of its last bin, scalar.
-        calibration: `max` takes the largest value; `mse` the threshold of least mean squared error; `percentile` the
-            one within which 99.99 % of the values lie; `kl` that of least Kullback-Leibler divergence between the
-            clipped histogram and its 8-bit version.
+    Of counts from `histogram`, summed over images, up to `largest`, a scalar, `max` takes the largest value; `mse` the
+    threshold of least mean squared error; `percentile` the one within which 99.99 % of the values lie; `kl` that of
+    least Kullback-Leibler divergence between the clipped histogram and its 8-bit version.
     """
     counts = counts.cpu()  # thousands of numbers that are looked at one by one, wherever they were counted
     if float(largest) <= 0:

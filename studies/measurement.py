@@ -74,18 +74,13 @@ class Measurer:
         self._num_done, self._num_expected = 0, len(missing) * self._num_faces
 
     def measure(self, checkpoint: Path, folder: Path) -> dict[str, Path]:
-        """Evaluates a network under each degradation, unless its complete results are there already.
+        """Evaluates a network under each degradation, unless its complete results are there already; gives the short
+        name of each degradation to the folder of its results, in the folder that was given.
 
         Results count as complete if they are of the same file, faces (names and sizes), values of the degradation,
         seed, metrics and number of faces. A metric that was unavailable then is not tried again; remove the folder for
-        that. SIGTERM ends as Ctrl-C does: locks and unfinished files go, what is complete stays.
-
-        Returns:
-            Short name of the degradation to the folder of its results, in the folder that was given.
-
-        Raises:
-            FileNotFoundError: There is no such checkpoint.
-            ValueError: It cannot be measured; says why.
+        that. SIGTERM ends as Ctrl-C does: locks and unfinished files go, what is complete stays. FileNotFoundError
+        where there is no such checkpoint, ValueError where it cannot be measured.
         """
         restorer: Restorer | None = None
         folders = {name: folder / name for name in self.settings.preset_names()}

@@ -72,16 +72,9 @@ LENGTH = "run.total_images"
 
 
 def run_fingerprint(config: Mapping[str, Any], data: Mapping[str, str], start: str | None) -> str:
-    """Identifies a run whatever the machine, the folders and the tracking.
-
-    Args:
-        config: Resolved: all options of `python -m train fit`.
-        data: Fingerprints of the photographs.
-        start: Fingerprint of what stage 2 starts from; None for nothing and in stage 1.
-
-    Returns:
-        Hexadecimal SHA-256; equal runs have equal ones. Precision counts, number of processes and threads do not.
-    """
+    """Identifies a run whatever the machine, the folders and the tracking, by its resolved options, the fingerprints of
+    its photographs, and that of what stage 2 starts from (None for nothing and in stage 1): hexadecimal SHA-256, equal
+    for equal runs. Precision counts, number of processes and threads do not."""
     options = flat_settings(dict(config))
     decides = {name: value for name, value in options.items() if not name.startswith((*MAY_CHANGE, *DECIDED_ELSEWHERE))}
     decides |= {name: options[name] for name in (LENGTH, "trainer.precision")}

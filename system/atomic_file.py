@@ -104,17 +104,9 @@ def remove(path: Path) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Mapping[str, Path], command: str) -> None:
-    """Refuses to remove or replace what is read.
-
-    Args:
-        outputs: Files and folders that would be removed or replaced.
-        inputs: What is read, by words such as `which the run starts from`; a folder stands for all that it reaches,
-            also through links.
-        command: What would remove them, such as `--overwrite`.
-
-    Raises:
-        ValueError: An input is one of the outputs or lies below one.
-    """
+    """Refuses, by a ValueError, to remove or replace what is read: files and folders that a command such as
+    `--overwrite` would remove or replace against inputs by words such as `which the run starts from`, none of which may
+    be one of the outputs or lie below one; a folder stands for all that it reaches, also through links."""
     removed = {path.resolve() for path in outputs if os.path.lexists(path)}
     for words, path in inputs.items() if removed else ():
         is_around = any(path.resolve() in output.parents for output in removed)

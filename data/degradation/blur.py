@@ -17,14 +17,9 @@ LARGEST_DIRECT_KERNEL_PIXELS = 15
 
 
 def gaussian_kernels(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_size: int) -> Tensor:
-    """Samples Gaussian densities whose axes are turned by an angle: [N, K, K], non-negative, each kernel sums to 1.
-
-    Args:
-        sigma_x: Standard deviations along the angle in pixels, [N], from 0 (a single pixel).
-        sigma_y: Standard deviations across it, [N].
-        angle: Radians, [N], from the column axis towards the row axis (clockwise as displayed).
-        kernel_size: Odd width K in pixels.
-    """
+    """Samples Gaussian densities of standard deviations in pixels along an angle and across it, from 0 (a single
+    pixel), each [N]: [N, K, K], non-negative, each kernel sums to 1; K is odd. Angles are radians, from the column axis
+    towards the row axis (clockwise as displayed)."""
     return _normalised(torch.exp(-0.5 * _squared_distances(sigma_x, sigma_y, angle, kernel_size)))
 
 

@@ -134,9 +134,8 @@ class FaceEmbedding:
     Measured on 200 random pairs each of aligned LFW faces, mean and standard deviation: two photographs of one person
     lie 0.433 (0.075) apart at 128 pixels and 0.439 (0.076) at 64, of different people 0.819 (0.091) and 0.811 (0.093).
 
-    Source:
-        dlib's `dlib_face_recognition_resnet_model_v1` (CC0), as packaged by `face_recognition_models`; there a distance
-        below 0.6 is taken for the same person.
+    Source: dlib's `dlib_face_recognition_resnet_model_v1` (CC0), as packaged by `face_recognition_models`; there a
+    distance below 0.6 is taken for the same person.
     """
 
     def __init__(self) -> None:

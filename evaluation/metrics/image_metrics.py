@@ -53,15 +53,8 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
 
 def structural_similarity(x: Tensor, y: Tensor, window: Tensor, moment_factor: float = 1.0) -> Tensor:
     """Mean of the similarity of all windows that lie inside images x and y, float64 [N, C, H, W], [0, 255]: [N], [-1,
-    1].
-
-    Args:
-        window: Weights along one side, float64 [K], sum 1.
-        moment_factor: Of variances and covariance: 1 for those of a population, K²/(K² - 1) for unbiased ones.
-
-    Raises:
-        ValueError: The images are smaller than the window.
-    """
+    1]. The window has weights along one side, float64 [K], sum 1; the factor of variances and covariance is 1 for those
+    of a population, K²/(K² - 1) for unbiased ones. ValueError where the images are smaller than the window."""
     if min(x.shape[-2:]) < len(window):
         raise ValueError(f"SSIM needs images at least {len(window)} pixels wide and high, got {tuple(x.shape)}")
     mean_x, mean_y = _windowed(x, window), _windowed(y, window)  # [N, C, H - K + 1, W - K + 1]

@@ -115,16 +115,9 @@ _KERNELS = (
 def from_public(
     public: Mapping[str, AnyTensor], shapes: Mapping[str, torch.Size], rename: Rename
 ) -> dict[str, AnyTensor]:
-    """Renames and reshapes the tensors of a public state dict.
-
-    Args:
-        public: Name to tensor, public names.
-        shapes: Our name to our shape; public shapes differ in dimensions of size 1 only.
-        rename: Our name to the public name.
-
-    Raises:
-        ValueError: A tensor is missing, has another shape, is left over, or a FIR kernel is not [1, 3, 3, 1].
-    """
+    """Renames and reshapes the tensors of a public state dict to our shapes by our names, from which these differ in
+    dimensions of size 1 only; `rename` makes the public name of ours. ValueError where a tensor is missing, has another
+    shape, is left over, or a FIR kernel is not [1, 3, 3, 1]."""
     public_names = {name: rename(name) for name in shapes}
     missing = [theirs for theirs in public_names.values() if theirs not in public]
     left_over = [n for n in public if n not in set(public_names.values()) and not NOT_LOADED.search(n)]

@@ -30,10 +30,8 @@ class WandbRun:
 
     Its axis is images seen, also as W&B's own step, so that offline segments of a run fit together. A run that was
     killed goes back to its last checkpoint and computes the same rows again; W&B, which cannot take rows back, gets
-    only those that it has not got: `wandb/last_row` names the last one that was handed over whole.
-
-    Raises:
-        ConnectionError: W&B cannot be reached, or does not know the user.
+    only those that it has not got: `wandb/last_row` names the last one that was handed over whole. ConnectionError
+    where W&B cannot be reached, or does not know the user.
     """
 
     def __init__(self, settings: RunSettings, config: Mapping[str, Any]) -> None:

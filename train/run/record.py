@@ -167,10 +167,7 @@ def only_command(folder: Path) -> Iterator[None]:
     The lock is the kernel's (flock on `run.lock`): it ends with the process, however that ends, and the processes it
     starts do not inherit it. It holds between the machines of NFS from Linux 2.6.12 on; where a file system has no
     flock, filelock says so and keeps a file with the process's number instead, which it removes if that is gone.
-
-    Raises:
-        BlockingIOError: Another command is inside.
-        OSError: The folder cannot be written to.
+    BlockingIOError where another command is inside, OSError where the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -191,10 +188,8 @@ def kept_formulations(settings: RunSettings, strategy: Strategy) -> Iterator[Non
     """Inside, convolutions are computed in the formulations of the run's record, which grows by what is measured.
 
     The first process of a run decides for all, so that all sum in the same order. A continued run keeps to its record,
-    also on another machine: it stays the same run, bit for bit. The folder's record is written already.
-
-    Raises:
-        ValueError: `convolutions` names a file that is no record of a run.
+    also on another machine: it stays the same run, bit for bit. The folder's record is written already. ValueError
+    where `convolutions` names a file that is no record of a run.
     """
     if settings.convolutions == WHOLE:
         yield

@@ -58,16 +58,10 @@ def verify(run: Path, num_images: int | None = None) -> bool:
 
 
 def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
-    """Trains one iteration from a dumped state, or from the checkpoint before up to it, and prints what happens.
-
-    Args:
-        dump: Folder below non_finite/ of a run.
-        exact: Train again from the checkpoint before it, bit for bit, however long.
-        anomaly: Stop at the operation whose gradient is not finite, and name it.
-
-    Raises:
-        FileNotFoundError, ValueError: The folder is no dump of an update, or the record of its run is damaged.
-    """
+    """Trains one iteration from a dumped state, a folder below non_finite/ of a run, or, if `exact`, again from the
+    checkpoint before it, bit for bit, however long, and prints what happens; `anomaly` stops at the operation whose
+    gradient is not finite, and names it. FileNotFoundError or ValueError where the folder is no dump of an update, or
+    the record of its run is damaged."""
     path = dump / REPORT
     if not path.is_file():
         raise FileNotFoundError(f"{dump} is no dump of a skipped update: there is no {REPORT}")

@@ -93,16 +93,12 @@ def draw_augmentations(seed: int, purpose: str, image_indices: Sequence[int]) ->
 
 
 def augment(images: Tensor, drawn: Tensor, probability: Tensor) -> Tensor:
-    """Mirrors, turns, shifts and scales images, and changes brightness, contrast and saturation.
+    """Mirrors, turns, shifts and scales images [N, 3, R, R], about [-1, 1], and changes brightness, contrast and
+    saturation, as drawn by `draw_augmentations`, [N, 17] on their device; the probability, a scalar, is that of each
+    operation by itself.
 
-    Args:
-        images: [N, 3, R, R], about [-1, 1].
-        drawn: [N, 17] from `draw_augmentations`, on the images' device.
-        probability: Scalar in [0, 1], of each operation by itself.
-
-    Returns:
-        float32 [N, 3, R, R], differentiable once in the images; those of probability 0 are the given ones but for
-        rounding.
+    Gives float32 [N, 3, R, R], differentiable once in the images; those of probability 0 are the given ones but for
+    rounding.
 
     Source: Karras et al. 2020 (arXiv 2006.06676), appendix B: pixel blitting, geometry and colour, without anisotropic
     scaling, fractional shifts, luma flip and hue; bilinear instead of band-limited.
