@@ -20,8 +20,8 @@ from evaluation.metrics.perceptual import (
     LPIPS_DEFINITION,
     PERCEPTUAL_DEFINITION,
     Lite0,
-    LpipsDistance,
     load_inception,
+    lpips_distance,
 )
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 
@@ -83,7 +83,7 @@ def choose_metrics(
     Args:
         names: Of `ALL_METRICS`, or `pyiqa:NAME` of that package. PSNR is always among them, for it ranks the faces.
         device: Where the networks run.
-        lpips_weights: As in `evaluation.metrics.perceptual.LpipsDistance`.
+        lpips_weights: As in `evaluation.metrics.perceptual.lpips_distance`.
         inception_weights: As in `evaluation.metrics.perceptual.load_inception`.
         niqe_model: As in `evaluation.metrics.niqe.read_natural_model`.
 
@@ -107,7 +107,7 @@ def choose_metrics(
         "psnr": lambda: FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr),
         "ssim": lambda: FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim),
         "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, lite0().distance),
-        "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, LpipsDistance(lpips_weights, device).distance),
+        "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, lpips_distance(lpips_weights, device)),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
         "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
         "niqe": lambda: niqe_metric(niqe_model),

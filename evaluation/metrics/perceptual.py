@@ -1,6 +1,7 @@
 """Metrics by frozen networks: LPIPS, the perceptual distance of EfficientNet-Lite0, and features for set distances."""
 
 import hashlib
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch.nn import functional
 from torchmetrics.image.fid import NoTrainInceptionV3
 
 from data.ranges import uint8_to_model
-from evaluation.metrics.image_metrics import check_pair
+from evaluation.metrics.image_metrics import Measure, check_pair
 from losses.imagenet_features import PerceptualLoss
 from losses.perceptual import LpipsLoss
 from losses.weights import WeightsFile, find_weights, load_tensors
@@ -18,22 +19,21 @@ from losses.weights import WeightsFile, find_weights, load_tensors
 LPIPS_DEFINITION = "LPIPS 0.1 with AlexNet (package lpips), 8-bit RGB mapped to [-1, 1], no resizing, per image"
 
 
-class LpipsDistance:
-    """LPIPS with the AlexNet backbone, the one that papers report."""
+def lpips_distance(weights: Path | None = None, device: torch.device | str = "cpu") -> Measure:
+    """Loads LPIPS with the AlexNet backbone, the one that papers report, onto a device, by torchvision's AlexNet file
+    or, for None, as `losses.weights.find_weights` searches: at least 0, and 0 for equal images, R at least 32.
+    FileNotFoundError where the weights cannot be had, ValueError where the file holds something else."""
+    return partial(distances_by, LpipsLoss("alex", weights).to(torch.device(device)))
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
-        """Loads the network onto a device, by torchvision's AlexNet file or, for None, as `losses.weights.find_weights`
-        searches. FileNotFoundError where the weights cannot be had, ValueError where the file holds something else."""
-        self._device = torch.device(device)
-        self._network = LpipsLoss("alex", weights).to(self._device)
 
-    @torch.no_grad()
-    def distance(self, image: Tensor, target: Tensor) -> Tensor:
-        """Distance of each uint8 [N, 3, R, R], R at least 32, to its target: float32 [N] on the CPU, at least 0; 0 for
-        equal images. ValueError unless they are uint8 RGB of one shape."""
-        check_pair(image, target)
-        restored, clean = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
-        return self._network.distances(restored, clean).cpu()
+@torch.no_grad()
+def distances_by(network: LpipsLoss | PerceptualLoss, image: Tensor, target: Tensor) -> Tensor:
+    """Distance of each uint8 [N, 3, R, R] to its target for a network, wherever that is: float32 [N] on the CPU.
+    ValueError unless the images are uint8 RGB of one shape."""
+    check_pair(image, target)
+    device = next(network.parameters()).device
+    restored, clean = (uint8_to_model(pixels.to(device)) for pixels in (image, target))
+    return network.distances(restored, clean).cpu()
 
 
 PERCEPTUAL_DEFINITION = (
@@ -60,12 +60,9 @@ class Lite0:
         self._device = torch.device(device)
         self._loss = PerceptualLoss().to(self._device)
 
-    @torch.no_grad()
     def distance(self, image: Tensor, target: Tensor) -> Tensor:
         """Perceptual distance of each image uint8 [N, 3, R, R] to its target, float32 [N] on the CPU, in [0, 4]."""
-        check_pair(image, target)
-        restored, clean = (uint8_to_model(pixels.to(self._device)) for pixels in (image, target))
-        return self._loss.distances(restored, clean).cpu()
+        return distances_by(self._loss, image, target)
 
     @torch.no_grad()
     def pooled(self, images: Tensor) -> Tensor:

@@ -113,9 +113,9 @@ def test_stage_2_asks_the_device_for_nothing_but_rows_and_restored_faces(
         ("copy", "train/stages/restoration_validation.py:RestorationValidation._restore"): 2,
         ("read", "evaluation/protocol.py:_restore"): 4,
         # LPIPS: its network at the start; pairs of degraded faces once, of restored ones twice.
-        ("copy", "evaluation/metrics/perceptual.py:LpipsDistance.__init__"): 17,
-        ("copy", "evaluation/metrics/perceptual.py:LpipsDistance.distance"): 6,
-        ("read", "evaluation/metrics/perceptual.py:LpipsDistance.distance"): 3,
+        ("copy", "evaluation/metrics/perceptual.py:lpips_distance"): 17,
+        ("copy", "evaluation/metrics/perceptual.py:distances_by"): 6,
+        ("read", "evaluation/metrics/perceptual.py:distances_by"): 3,
     }
 
 
