@@ -78,7 +78,7 @@ def test_int8_figures_in_the_report_are_those_a_fresh_evaluation_gives(
     faces = choose_faces(ParityFaces(photographs, images=4), SETTINGS, 64)
     network = StaticGPEN(load_generator(SHIPPED))
     assert faces.calibration is not None
-    fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization, ignore_step)
+    fresh = quantize(network, map_layers(network), faces.calibration, SETTINGS.quantization(), ignore_step)
     stored = {result.form: result for result in report.results}
     with torch.no_grad():
         exact = model_to_uint8(network(uint8_to_model(faces.evaluation.degraded)))
