@@ -4,7 +4,6 @@ The settings follow the public model zoo Vastai/VastModelZOO (cv/super_resolutio
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,27 +80,10 @@ def _write_golden(folder: Path, faces: BundleFaces, forms: PrecisionForms) -> No
 def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, settings: ExportSettings) -> None:
     (folder / VACC_NAME).mkdir()
     _write_text(folder / VACC_NAME / PREPROCESSING_NAME, preprocessing(report.resolution))
-    name = f"gpen_{report.resolution}"
-    if "fp16" in settings.precision:
-        text = compile_settings(f"{name}_fp16", "fp16", TORCHSCRIPT_NAME, report.resolution)
-        _write_text(folder / VACC_NAME / "fp16.yaml", text)
-    if "int8" in settings.precision:
-        excluded = [
-            entry.layer.conv2d_index
-            for entry in forms.layers
-            if entry.precision != "int8" and entry.layer.conv2d_index is not None
-        ]
-        text = compile_settings(
-            f"{name}_int8",
-            "int8",
-            INTEGER_TORCHSCRIPT_NAME,
-            report.resolution,
-            settings.calibration_mode,
-            excluded,
-            f"{CALIBRATION_NAME}/{IMAGES_NAME}",
-            report.num_calibration,
-        )
-        _write_text(folder / VACC_NAME / "int8.yaml", text)
+    for precision, checkpoint in (("fp16", TORCHSCRIPT_NAME), ("int8", INTEGER_TORCHSCRIPT_NAME)):
+        if precision in settings.precision:
+            content = _compile_settings(precision, checkpoint, report, forms, settings)
+            _write_text(folder / VACC_NAME / f"{precision}.yaml", _explained(content, precision))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -134,46 +116,45 @@ CALIBRATION_NAMES = {"max": "max", "mse": "mse", "percentile": "percentile", "kl
 """Our words for ways to choose a range, to vamc's."""
 
 
-def compile_settings(
-    name: str,
-    precision: str,
-    checkpoint: str,
-    resolution: int,
-    calibration: str = "mse",
-    excluded: Sequence[int] = (),
-    images_folder: str | None = None,
-    num_images: int = 0,
-) -> str:
-    """Writes the settings of `vamc compile`, to be run in the bundle's folder, as YAML.
-
-    Args:
-        name: Of the compiled model.
-        precision: `fp16` or `int8`.
-        checkpoint: TorchScript file, relative to the bundle.
-        resolution: R in pixels.
-        calibration: How int8 ranges are chosen, a key of `CALIBRATION_NAMES`.
-        excluded: Numbers of the convolutions that stay in fp16, see `export.static.graph`.
-        images_folder: PNG files to calibrate on, relative to the bundle; needed for int8.
-        num_images: How many they are.
-    """
-    shape = [1, 3, resolution, resolution]
-    settings: dict[str, Any] = {
-        "name": name,
-        "frontend": {"type": "pytorch", "checkpoint": checkpoint, "dtype": "fp32", "shape": {INPUT_NAME: shape}},
-        "backend": {"type": "tvm_vacc", "dtype": precision, "compile": dict(COMPILE_OPTIONS)},
+def _compile_settings(
+    precision: str, checkpoint: str, report: ExportReport, forms: PrecisionForms, settings: ExportSettings
+) -> dict[str, Any]:
+    """Settings of `vamc compile`, to be run in the bundle's folder, for a trace in it."""
+    resolution = report.resolution
+    frontend = {"type": "pytorch", "checkpoint": checkpoint, "dtype": "fp32"}
+    backend: dict[str, Any] = {"type": "tvm_vacc", "dtype": precision, "compile": dict(COMPILE_OPTIONS)}
+    content: dict[str, Any] = {
+        "name": f"gpen_{resolution}_{precision}",
+        "frontend": {**frontend, "shape": {INPUT_NAME: [1, 3, resolution, resolution]}},
+        "backend": backend,
     }
     if precision == "int8":
-        settings["backend"]["quantize"] = {
-            "calibrate_mode": CALIBRATION_NAMES[calibration],
+        in_float = [entry.layer.conv2d_index for entry in forms.layers if entry.precision != "int8"]
+        backend["quantize"] = {
+            "calibrate_mode": CALIBRATION_NAMES[settings.calibration_mode],
             "quantize_per_channel": True,
             "weight_scale": "power2",
             "output_ddr": [-1],
-            "exclude_layers": list(excluded),
+            "exclude_layers": [number for number in in_float if number is not None],
             "quantize_mode": "manual",
         }
-        settings["dataset"] = _dataset(images_folder, num_images, resolution)
-    settings["workspace"] = {"path": "./deploy_weights/"}
-    lines = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100).splitlines()
+        content["dataset"] = {
+            "type": "tvm",
+            "path": f"{CALIBRATION_NAME}/{IMAGES_NAME}",
+            "sampler": {"suffix": "png", "get_data_num": report.num_calibration},
+            "process_ops": [
+                {"type": "DecodeImage"},
+                {"type": "Resize", "size": [resolution, resolution]},
+                {"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3},
+                {"type": "ToTensor"},
+            ],
+        }
+    return {**content, "workspace": {"path": "./deploy_weights/"}}
+
+
+def _explained(content: dict[str, Any], precision: str) -> str:
+    """Settings as YAML, with a comment above each line that has one."""
+    lines = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100).splitlines()
     comments = dict(_COMMENTS) | {"checkpoint": _TRACES[precision]}
     explained = ["# For vamc compile, run in the folder of the bundle; keys as in the zoo's settings for GPEN."]
     for line in lines:
@@ -199,19 +180,3 @@ def preprocessing(resolution: int) -> str:
         "ResizeType": "BILINEAR_CV",
     }
     return json.dumps({"OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR", "OpConfig": config}, indent=4) + "\n"
-
-
-def _dataset(folder: str | None, num_images: int, resolution: int) -> dict[str, Any]:
-    if folder is None or num_images < 1:
-        raise ValueError(f"int8 needs a folder with calibration faces, got {folder} with {num_images}")
-    return {
-        "type": "tvm",
-        "path": folder,
-        "sampler": {"suffix": "png", "get_data_num": num_images},
-        "process_ops": [
-            {"type": "DecodeImage"},
-            {"type": "Resize", "size": [resolution, resolution]},
-            {"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3},
-            {"type": "ToTensor"},
-        ],
-    }
