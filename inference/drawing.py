@@ -30,7 +30,6 @@ def sample(
     seed: int,
     indices: range,
     purpose: str = "samples",
-    batch_size: int = 32,
     truncation: float = 1.0,
     mean: Tensor | None = None,
 ) -> Tensor:
@@ -39,7 +38,6 @@ def sample(
     Args:
         prior: In evaluation mode.
         indices: One per face.
-        batch_size: Faces drawn at once.
         truncation: Factor ψ on the distance of each style from the mean style, in [0, 1], else ValueError: fewer odd
             faces, and faces more alike (StyleGAN, arXiv 1812.04948, appendix B).
         mean: What `mean_style` returns, for those who draw several times; None computes it where it is needed.
@@ -54,8 +52,8 @@ def sample(
     if truncation < 1 and mean is None:
         mean = mean_style(prior)
     drawn = []
-    for first in range(0, len(indices), batch_size):
-        some = list(indices[first : first + batch_size])
+    for first in range(0, len(indices), BATCH_SIZE):
+        some = list(indices[first : first + BATCH_SIZE])
         styles = prior.mapping(draw_normal((dim,), seed, purpose, some, device))
         styles = mean + truncation * (styles - mean) if mean is not None else styles
         noises = draw_noises(prior.synthesis.noise_shapes(), seed, f"{purpose} noise", some, device)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from dataclasses import astuple
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -95,17 +96,7 @@ def _kernels(blurs: dict[int, BlurKernel], device: torch.device) -> dict[int, Te
     kernels: dict[int, Tensor] = {}
     groups = _groups({i: (blur.kind, blur.kernel_size_pixels) for i, blur in blurs.items()})
     for (kind, size), indices in groups.items():
-        numbers = [
-            (
-                blur.sigma_x_pixels,
-                blur.sigma_y_pixels,
-                blur.length_pixels,
-                blur.angle_radians,
-                blur.power,
-                blur.cutoff_radians,
-            )
-            for blur in (blurs[i] for i in indices)
-        ]
+        numbers = [astuple(blurs[i])[2:] for i in indices]  # what stands behind kind and size
         flat = to_device([value for row in numbers for value in row], device, torch.float32)
         kernels |= dict(zip(indices, _kernels_of_kind(kind, flat.view(-1, 6), size), strict=True))
     return kernels
