@@ -19,11 +19,13 @@ from evaluation.metrics.perceptual import (
     KID_LITE0_DEFINITION,
     LPIPS_DEFINITION,
     PERCEPTUAL_DEFINITION,
-    Lite0,
+    distances_by,
     load_inception,
     lpips_distance,
+    pooled_by,
 )
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
+from losses.imagenet_features import PerceptualLoss
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ def choose_metrics(
     if unknown:
         known = f"{', '.join(ALL_METRICS)} or {PYIQA}NAME"
         raise ValueError(f"metrics must be among {known}, got {', '.join(unknown)}")
-    lite0 = cache(partial(Lite0, device))  # one network for two metrics
+    lite0 = cache(lambda: PerceptualLoss().to(torch.device(device)))  # one network for two metrics
     load: dict[str, Callable[[], FaceMetric | SetMetric]] = {
         "psnr": lambda: FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr),
         "ssim": lambda: FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim),
-        "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, lite0().distance),
+        "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, partial(distances_by, lite0())),
         "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, lpips_distance(lpips_weights, device)),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
         "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
@@ -164,16 +166,16 @@ def pyiqa_metric(name: str, device: torch.device | str = "cpu") -> FaceMetric:
 
 def fid_metric(inception: nn.Module) -> SetMetric:
     """FID by a network uint8 [N, 3, H, W] to [N, F], from `evaluation.metrics.perceptual.load_inception`."""
-    return SetMetric({"fid": FID_DEFINITION}, partial(SetDistance, inception_features(inception), FID))
-
-
-def inception_features(inception: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Features of images on any device, by a network that has its own."""
     weights = next(inception.parameters(), None)
-    return lambda images: inception(images if weights is None else images.to(weights.device))
+
+    def features(images: Tensor) -> Tensor:
+        found: Tensor = inception(images if weights is None else images.to(weights.device))
+        return found
+
+    return SetMetric({"fid": FID_DEFINITION}, partial(SetDistance, features, FID))
 
 
-def lite0_metric(network: Lite0) -> SetMetric:
+def lite0_metric(network: PerceptualLoss) -> SetMetric:
     """Fréchet and kernel distance of EfficientNet-Lite0's features."""
     definitions = {"fd_lite0": FD_LITE0_DEFINITION, "kid_lite0": KID_LITE0_DEFINITION}
-    return SetMetric(definitions, partial(SetDistance, network.pooled, LITE0))
+    return SetMetric(definitions, partial(SetDistance, partial(pooled_by, network), LITE0))

@@ -52,24 +52,12 @@ KID_LITE0_DEFINITION = (
 _SIDE_PIXELS = 224  # what the network was trained at
 
 
-class Lite0:
-    """The network behind all of them, loaded once."""
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        """Loads the network onto a device; ModuleNotFoundError where the package with the weights is missing."""
-        self._device = torch.device(device)
-        self._loss = PerceptualLoss().to(self._device)
-
-    def distance(self, image: Tensor, target: Tensor) -> Tensor:
-        """Perceptual distance of each image uint8 [N, 3, R, R] to its target, float32 [N] on the CPU, in [0, 4]."""
-        return distances_by(self._loss, image, target)
-
-    @torch.no_grad()
-    def pooled(self, images: Tensor) -> Tensor:
-        """Features float64 [N, 1280] on the CPU of images uint8 [N, 3, H, W]."""
-        size = (_SIDE_PIXELS, _SIDE_PIXELS)
-        large = functional.interpolate(uint8_to_model(images.to(self._device)), size, mode="bilinear", antialias=True)
-        return self._loss.network.pooled(large).double().cpu()
+@torch.no_grad()
+def pooled_by(network: PerceptualLoss, images: Tensor) -> Tensor:
+    """The network's pooled features, float64 [N, 1280] on the CPU, of images uint8 [N, 3, H, W]."""
+    pixels = uint8_to_model(images.to(next(network.parameters()).device))
+    large = functional.interpolate(pixels, (_SIDE_PIXELS, _SIDE_PIXELS), mode="bilinear", antialias=True)
+    return network.network.pooled(large).double().cpu()
 
 
 FID_DEFINITION = (

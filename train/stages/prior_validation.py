@@ -8,10 +8,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from data.ranges import model_to_uint8
 from evaluation.metrics.choice import SetMetric, fid_metric, lite0_metric
-from evaluation.metrics.perceptual import Lite0, load_inception
+from evaluation.metrics.perceptual import load_inception
 from evaluation.metrics.set_distance import SetDistance
 from evaluation.reports.pictures import picture_grid, write_png
 from inference.drawing import sample
+from losses.imagenet_features import PerceptualLoss
 from system.live_progress import ignore_step, live_progress
 from train.processes.strategy import average_over_processes, rank_and_count, wait_for_processes
 from train.reporting.console import Reporting
@@ -68,7 +69,7 @@ class PriorPictures(Callback):
             assert inception is not None
             return fid_metric(inception)
         try:
-            metric = lite0_metric(Lite0(device))
+            metric = lite0_metric(PerceptualLoss().to(device))
         except (ImportError, OSError) as error:
             print(f"FID and {FALLBACK} are off: {reason}; {error}", flush=True)
             return None

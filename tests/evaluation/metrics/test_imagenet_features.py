@@ -15,13 +15,14 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import choose_metrics, lite0_metric
 from evaluation.metrics.image_metrics import psnr
-from evaluation.metrics.perceptual import Lite0
+from evaluation.metrics.perceptual import distances_by
 from evaluation.protocol import Evaluator, FacePairs
+from losses.imagenet_features import PerceptualLoss
 
 
 @pytest.fixture(scope="module")
-def network() -> Lite0:
-    return Lite0()
+def network() -> PerceptualLoss:
+    return PerceptualLoss()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def mismatched(target: Tensor, share: float) -> Tensor:
     ],
 )
 def test_more_damage_to_a_hundred_faces_is_further_away_by_every_measure(
-    network: Lite0, hundred: Tensor, damage: Callable[[Tensor, float], Tensor], levels: tuple[float, ...]
+    network: PerceptualLoss, hundred: Tensor, damage: Callable[[Tensor, float], Tensor], levels: tuple[float, ...]
 ) -> None:
     both = lite0_metric(network).begin()
     both.add_targets(hundred)
@@ -80,13 +81,13 @@ def test_more_damage_to_a_hundred_faces_is_further_away_by_every_measure(
     for level in levels:
         images, of_images = damage(hundred, level), lite0_metric(network).begin()
         of_images.add_images(images)
-        distances.append((float(network.distance(images, hundred).mean()), *of_images.values(both).values()))
+        distances.append((float(distances_by(network, images, hundred).mean()), *of_images.values(both).values()))
     for values in zip(*distances, strict=True):
         assert all(less < more for less, more in pairwise(values))
 
 
 @pytest.mark.slow
-def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: Lite0, hundred: Tensor) -> None:
+def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: PerceptualLoss, hundred: Tensor) -> None:
     shifted = torch.cat([hundred[..., :1], hundred[..., :-1]], dim=3)  # a pixel, which nobody sees
     low, high = 0.3, 8.0
     for _ in range(12):
@@ -95,7 +96,7 @@ def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: Lite0, hu
         low, high = (middle, high) if is_sharper else (low, middle)
     blurry = blurred(hundred, low)
     assert float(psnr(blurry, hundred).mean()) == pytest.approx(float(psnr(shifted, hundred).mean()), abs=0.1)
-    is_right = network.distance(shifted, hundred) < network.distance(blurry, hundred)
+    is_right = distances_by(network, shifted, hundred) < distances_by(network, blurry, hundred)
     assert is_right.float().mean() > 0.9
     found = []
     for images in (shifted, blurry):
