@@ -20,7 +20,6 @@ class PairBatch(NamedTuple):
     """Faces to restore and what they should become."""
 
     names: list[str]
-    """Name of each of the N faces."""
     degraded: Tensor
     """uint8 [N, 3, R, R]."""
     target: Tensor

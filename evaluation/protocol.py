@@ -58,7 +58,6 @@ class Protocol:
     metrics: dict[str, str] = field(default_factory=dict)
     """Definition of every metric; set by the evaluation."""
     interval: str = INTERVAL_DEFINITION
-    """How the confidence intervals are computed."""
     versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
     """Versions of the libraries that numbers may depend on."""
 
@@ -112,7 +111,6 @@ class FaceRow(NamedTuple):
     """How one face did."""
 
     name: str
-    """Name of the face."""
     degraded: dict[str, float]
     """Metric values of the degraded image against the target."""
     restored: dict[str, float]
@@ -136,7 +134,6 @@ class Evaluation:
     protocol: Protocol
     """Under which the numbers hold."""
     rows: list[FaceRow]
-    """One for each face."""
     degraded: dict[str, MeanInterval]
     """Mean of every metric over the degraded images."""
     restored: dict[str, MeanInterval]

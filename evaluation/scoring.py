@@ -21,9 +21,7 @@ class ConventionMeans:
     """PSNR and SSIM of all faces under one convention."""
 
     name: str
-    """Name of the convention, as in tables."""
     used_by: str
-    """Toolkits and papers."""
     psnr: MeanInterval
     """dB."""
     ssim: MeanInterval

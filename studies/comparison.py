@@ -50,7 +50,6 @@ class Comparison:
     faces: Path
     """Folder or zip of clean aligned faces that no variant was trained on."""
     measurement: MeasurementSettings
-    """How every network was measured on them."""
     missing: Mapping[str, str]
     commands: str
     notes: str = ""

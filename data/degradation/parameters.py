@@ -71,7 +71,6 @@ class MaskShapes:
     """What is painted over in one image."""
 
     strokes: tuple[Stroke, ...]
-    """Brush strokes."""
     boxes: tuple[tuple[int, int, int, int], ...]
     """First column, first row, and the columns and rows behind the last."""
     fill: float

@@ -80,9 +80,7 @@ class ExportReport:
     resolution: int
     """R in pixels; every artefact maps [1, 3, R, R] to [1, 3, R, R]."""
     precisions: tuple[Precision, ...]
-    """Those asked for."""
     upsampling: Upsampling
-    """Form of the static network."""
     opset: int
     """Opset of the ONNX file for onnxruntime."""
     flops: int
@@ -90,7 +88,6 @@ class ExportReport:
     parameters: int
     """Trained values."""
     cost_by_kind: tuple[KindCost, ...]
-    """FLOPs and parameters by kind of layer."""
     images: ImagesUsed
     """Which images the differences hold for."""
     differences: Mapping[str, ImageDifference]
