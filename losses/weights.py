@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import socket
 import urllib.error
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +88,21 @@ def _download(file: WeightsFile, cache: Path, folder: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(file.url, str(cache / file.name), hash_prefix=file.sha256, progress=False)
-    except urllib.error.URLError as error:
-        raise FileNotFoundError(f"{missing} (the attempt failed: {error.reason})") from error
     except OSError as error:
-        raise FileNotFoundError(f"{missing} (the attempt failed: {error})") from error
+        raise FileNotFoundError(f"{missing} (the attempt failed: {_reason(error, file.url)})") from error
     except RuntimeError as error:
         raise ValueError(f"{file.url} has another checksum than {file.sha256}: {error}; try again") from error
     return cache / file.name
+
+
+def _reason(error: OSError, url: str) -> str:
+    """Why a download failed, in words: numbers of errors help nobody."""
+    host = urllib.parse.urlsplit(url).netloc
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{host} answered {error.code}, {error.reason}"
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, socket.gaierror):
+        return f"no network, or no host of the name {host}"
+    text = cause.strerror or str(cause) if isinstance(cause, OSError) else str(cause)
+    is_connection = isinstance(error, urllib.error.URLError) or isinstance(cause, ConnectionError | TimeoutError)
+    return f"{host} cannot be reached: {text}" if is_connection else text

@@ -1,5 +1,8 @@
 import hashlib
+import socket
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
 import torch
@@ -61,6 +64,28 @@ def test_offline_the_error_names_file_url_and_folder(cache: Path) -> None:
         find_weights(WeightsFile("x.pth", UNREACHABLE, "12345678"))
     assert f"x.pth is needed and not on this machine; download {UNREACHABLE} into {cache}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (URLError(socket.gaierror(-2, "Name or service not known")), "no network, or no host of the name x.org"),
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "x.org cannot be reached: Connection refused"),
+        (TimeoutError("timed out"), "x.org cannot be reached: timed out"),
+        (HTTPError("https://x.org/x.pth", 404, "Not Found", Message(), None), "x.org answered 404, Not Found"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_why_a_download_failed_is_said_in_words(
+    failure: OSError, reason: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(FileNotFoundError) as error:
+        find_weights(WeightsFile("x.pth", "https://x.org/x.pth", "12345678"))
+    assert str(error.value).endswith(f" (the attempt failed: {reason})")
 
 
 def test_the_error_names_the_folder_of_the_environment_where_one_is_set(
