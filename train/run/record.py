@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
-from models.files.checkpoints import read_checkpoint
+from models.files.release_file import FORMAT, read_safetensors
 from models.files.run_folder import latest_checkpoint, read_config, read_record, recorded
 from models.operators.formulations import Formulation, choosing, fastest
 from system import atomic_file, machine
@@ -89,9 +89,10 @@ def describe_session(images_seen: int, config: dict[str, Any], num_processes: in
 def _start_history(config: dict[str, Any]) -> str | None:
     """The trainings that a release file says led to it: later the file may be another one of the same name."""
     start = config["model"]["init_args"].get("start")
-    if not start or Path(start).suffix != ".safetensors":
+    if not start or Path(start).suffix != ".safetensors" or not Path(start).is_file():
         return None
-    return read_checkpoint(Path(start)).card.get("history")
+    metadata = read_safetensors(Path(start)).metadata  # its tensors stay in the file
+    return metadata.get("history") if metadata.get("format") == FORMAT else None
 
 
 def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 import json
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -224,10 +224,20 @@ def test_defaults_are_those_that_the_command_line_resolves(stage: str) -> None:
     assert found | of_the_run == {name: value for group in groups for name, value in group.items()}
 
 
-def test_the_first_session_keeps_what_led_to_a_release_file_that_may_be_replaced_later() -> None:
+def test_the_first_session_keeps_what_led_to_a_release_file_that_may_be_replaced_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, name: str) -> NoReturn:
+        raise AssertionError(f"{name} of {path} is read a second time")
+
+    monkeypatch.setattr("models.files.release_file._read", refuse)
     release = Path(__file__).resolve().parents[3] / "weights" / "prior_64.safetensors"
     config = changed("model.init_args.start", str(release))
     history = json.loads(describe_session(0, config, 1)["start_history"])
     assert len(history) > 1 and all(step.startswith("Images seen: ") for step in history)
     assert describe_session(8, config, 1)["start_history"] is None
     assert describe_session(0, changed("model.init_args.start", "runs/a"), 1)["start_history"] is None
+    cut_off = tmp_path / "cut_off.safetensors"
+    cut_off.write_bytes(release.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut_off\.safetensors is a damaged release file"):
+        describe_session(0, changed("model.init_args.start", str(cut_off)), 1)
