@@ -7,11 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,9 @@ from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.request import Budget, StudyFaces
 from studies.study import ROOT, Stage, Study, Variant, read_study
+from system.child_processes import ENDING_SIGNALS
 from system.machine import Precision
+from tests.fixtures.noting_child import NOTING_CHILD, noted, wait_for
 from train.command import resolve
 
 STUDIES = sorted((ROOT / "configs" / "ablations").glob("*.yaml"))
@@ -263,43 +266,33 @@ def test_a_study_whose_runs_are_out_of_their_minutes_begins_no_more_and_says_by_
     assert said.count("begins") == 1 and "run.max_minutes are over" in said and "failed" not in said
 
 
-TRAINING = """
-import os, pathlib, signal, sys, time
-note = pathlib.Path(sys.argv[1])
-def end(number, frame):
-    note.with_suffix(".ended").write_text(str(number))
-    sys.exit(128 + number)
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, end)
-note.with_suffix(".new").write_text(str(os.getpid()))
-note.with_suffix(".new").rename(note)
-time.sleep(60)
-"""
-"""Stands for a training: notes its number, then the signal that ended it."""
+def carry_out_as_a_command(members: list[Any]) -> None:
+    """What the process of a study does; tests under nohup have SIGHUP ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    carry_out(members, share_machine(1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_study_passes_signals_on_and_leaves_no_training_behind(
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
+@pytest.mark.parametrize("number", [*ENDING_SIGNALS, signal.SIGKILL])
+def test_a_study_passes_signals_on_and_leaves_no_training_behind_even_where_it_is_killed(
     number: signal.Signals, study: Study, conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members, note = plan_members(study, replace(conditions, seeds=(0,))), tmp_path / "training"
-    monkeypatch.setattr(PlannedRun, "command", lambda run: ["-c", TRAINING, str(note)])
-
-    def stop() -> None:
-        deadline = time.monotonic() + 30
-        while not note.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), number)
-
-    stopper = threading.Thread(target=stop)
-    stopper.start()
-    with pytest.raises(SystemExit) as ended:
-        carry_out(members, share_machine(1))
-    stopper.join()
-    assert ended.value.code == 128 + number
-    assert note.with_suffix(".ended").read_text() == str(int(number))
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(note.read_text()), 0)
+    monkeypatch.setattr(PlannedRun, "command", lambda run: [NOTING_CHILD, str(note)])
+    process = get_context("fork").Process(target=carry_out_as_a_command, args=(members,))
+    process.start()
+    wait_for(lambda: noted(note).isdigit())
+    training = int(noted(note))
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    if number == signal.SIGKILL:
+        assert process.exitcode == -number
+        wait_for(lambda: noted(note) == f"ended by {int(signal.SIGTERM)}", 5)
+    else:
+        assert process.exitcode == 128 + number
+        assert noted(note) == f"ended by {int(number)}"
+        with pytest.raises(ProcessLookupError):
+            os.kill(training, 0)
 
 
 @pytest.mark.slow

@@ -5,32 +5,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from system.child_processes import ENDING_SIGNALS, PARENT, Children
+from tests.fixtures.noting_child import ENDED_CODE, NOTING_CHILD, noted, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = """
-import signal, sys, time
-from pathlib import Path
-from system import command_line
-
-def main():
-    def end(number, frame):
-        Path(sys.argv[1]).write_text(f"ended by {number}")
-        sys.exit(7)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, end)
-    Path(sys.argv[1]).write_text("ready")
-    while True:
-        time.sleep(0.05)
-
-command_line.conclude(main)
-"""
 WRAPPER = """
 import signal, sys
 from system.child_processes import Children
@@ -41,27 +23,18 @@ with Children() as children:
 """
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def wrapper(tmp_path: Path) -> "subprocess.Popen[bytes]":
     """A process that has started another one, which notes in `child.txt` what became of it."""
-    (tmp_path / "child.py").write_text(CHILD)
     (tmp_path / "wrapper.py").write_text(WRAPPER)
-    command = [sys.executable, str(tmp_path / "wrapper.py"), str(tmp_path / "child.py"), str(tmp_path / "child.txt")]
+    command = [sys.executable, str(tmp_path / "wrapper.py"), NOTING_CHILD, str(tmp_path / "child.txt")]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    wait_for(lambda: note(tmp_path) == "ready")
+    wait_for(lambda: note(tmp_path).isdigit())
     return process
 
 
 def note(folder: Path) -> str:
-    path = folder / "child.txt"
-    return path.read_text() if path.is_file() else ""
+    return noted(folder / "child.txt")
 
 
 @pytest.mark.parametrize("number", list(ENDING_SIGNALS))
@@ -82,20 +55,18 @@ def test_a_child_is_told_to_end_when_the_wrapper_is_killed(wrapper: "subprocess.
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
 def test_a_child_whose_wrapper_is_gone_before_it_begins_ends_at_once(tmp_path: Path) -> None:
-    (tmp_path / "child.py").write_text(CHILD)
-    command = [sys.executable, str(tmp_path / "child.py"), str(tmp_path / "child.txt")]
+    command = [sys.executable, NOTING_CHILD, str(tmp_path / "child.txt")]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT), PARENT: "1"}, timeout=60)
     assert done.returncode == 128 + signal.SIGTERM
     assert note(tmp_path) == ""
 
 
 def test_an_error_of_the_wrapper_ends_what_it_started(tmp_path: Path) -> None:
-    (tmp_path / "child.py").write_text(CHILD)
     with pytest.raises(ValueError, match="something else went wrong"), Children() as children:
-        child = children.start([str(tmp_path / "child.py"), str(tmp_path / "child.txt")])
-        wait_for(lambda: note(tmp_path) == "ready")
+        child = children.start([NOTING_CHILD, str(tmp_path / "child.txt")])
+        wait_for(lambda: note(tmp_path).isdigit())
         raise ValueError("something else went wrong")
-    assert child.returncode == 7 and note(tmp_path) == f"ended by {int(signal.SIGTERM)}"
+    assert child.returncode == ENDED_CODE and note(tmp_path) == f"ended by {int(signal.SIGTERM)}"
 
 
 def test_signals_mean_again_what_they_meant_before() -> None:
