@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from benchmarks.iterations import Size, Stage
 from models import Architecture
 from system import machine
 from system.atomic_file import write_atomically
+from system.child_processes import end_with
 
 Step = Literal["iterations", "loader", "compiled", "training"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -161,7 +163,7 @@ def in_another_process(
     deadline = time.perf_counter() + seconds
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_send_figures, args=(theirs, card, stage, size, of_forms, effort))
+    process = context.Process(target=_send_figures, args=(theirs, os.getpid(), card, stage, size, of_forms, effort))
     process.start()
     theirs.close()
     done, problem = 0, ""
@@ -183,8 +185,9 @@ def in_another_process(
 
 
 def _send_figures(
-    pipe: Connection, card: Card, stage: Stage, size: Size, of_forms: Sequence[Form], effort: Effort
+    pipe: Connection, parent: int, card: Card, stage: Stage, size: Size, of_forms: Sequence[Form], effort: Effort
 ) -> None:
+    end_with(parent)
     for figures in measure_forms(card, stage, size, of_forms, effort):
         pipe.send(figures)
 

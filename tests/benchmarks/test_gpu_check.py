@@ -1,7 +1,11 @@
 """The check of the first hour on a GPU, tried with the CPU in the place of one."""
 
 import json
+import signal
+import sys
+import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from benchmarks.gpu.page import BEGIN, END, write_table
 from benchmarks.iterations import Size
 from models import Architecture
 from scripts.check_gpu import main
+from tests.fixtures.noting_child import wait_for
 
 CPU = Card(torch.device("cpu"))
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=1), 4)
@@ -53,6 +58,34 @@ def test_forms_whose_time_is_over_are_named() -> None:
     assert [(f.form, f.seconds, f.problem) for f in found] == [
         (form.name, None, "not done within 0 s") for form in plain
     ]
+
+
+def measuring(parent: int) -> list[int]:
+    """Processes at work that another one has started to measure."""
+    found = []
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            found.append(int(child))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process that its parent is gone")
+def test_a_check_that_is_stopped_leaves_no_measurement_behind() -> None:
+    endless = replace(SHORT, seconds=3600.0)
+    check = get_context("fork").Process(
+        target=lambda: list(in_another_process(CPU, 1, TINY, forms(CPU)[0], endless, seconds=3600.0))
+    )
+    check.start()
+    wait_for(lambda: measuring(check.pid or 0) != [])
+    (measurement,) = measuring(check.pid or 0)
+    time.sleep(15)  # it has begun
+    command_line = Path(f"/proc/{measurement}/cmdline")
+    assert command_line.read_bytes()
+    check.terminate()
+    check.join(60)
+    assert check.exitcode == -signal.SIGTERM
+    wait_for(lambda: not command_line.is_file() or not command_line.read_bytes(), 120)
 
 
 def row(form: str, **measured: object) -> dict[str, object]:
