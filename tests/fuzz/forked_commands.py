@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
@@ -25,6 +26,7 @@ import torch
 from system import command_line
 from system.child_processes import Children, end_with
 from tests.fuzz.argument_inputs import ROOT, main_of
+from tests.fuzz.confinement import confine
 
 BEGUN = 99
 """Exit code in the place of a run, a study or a soak that a command line would begin."""
@@ -48,7 +50,7 @@ class Outcome:
     mebibytes: float = 0.0
 
 
-def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float) -> Outcome:
+def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float, within: Path | None = None) -> Outcome:
     """Carries something out in a forked process, so that the imports of this one are there already.
 
     Args:
@@ -56,6 +58,7 @@ def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float) 
         folder: Its working directory.
         log: File for what it prints.
         seconds: It is ended after so much processor time, or ten times as long.
+        within: It can change nothing outside of this folder; None sets no bounds.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -63,6 +66,8 @@ def in_fork(action: Callable[[], Any], folder: Path, log: Path, seconds: float) 
     process = os.fork()
     if process == 0:
         _become(folder, log, seconds)
+        if within is not None:
+            confine(within)
         _carry_out(action)
     code, usage = _wait(process, time.monotonic() + 10 * seconds)
     used = usage.ru_utime + usage.ru_stime
@@ -118,14 +123,15 @@ def _wait(process: int, deadline: float) -> tuple[int | None, Any]:
     return (os.waitstatus_to_exitcode(status) if has_time else None), usage
 
 
-def in_process(module: str, words: Sequence[str], folder: Path, seconds: float) -> Outcome:
-    """Starts a command as its users do; one that is still at work is asked to end and must leave no process behind."""
+def in_process(module: str, words: Sequence[str], folder: Path, seconds: float, within: Path) -> Outcome:
+    """Starts a command as its users do, but that it can change nothing outside of a folder; one that is still at work
+    is asked to end and must leave no process behind."""
     start, mark = time.monotonic(), secrets.token_hex(16)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), MARK: mark}
     with (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", module, *words]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=log, start_new_session=True)  # fmt: skip
+                                   stderr=log, start_new_session=True, preexec_fn=partial(confine, within))  # fmt: skip
         code: int | None
         try:
             code = process.wait(seconds)
@@ -152,6 +158,10 @@ def call(module: str, words: Sequence[str]) -> None:
         import benchmarks.rows
 
         benchmarks.rows.time_in_turns = begin
+    if module == "scripts.check_gpu":
+        import benchmarks.gpu.check
+
+        benchmarks.gpu.check.in_another_process = benchmarks.gpu.check.measure_reading = begin
     if module == "scripts.run_demo":
         import demo.steps
         from demo.budget import Speed
@@ -165,6 +175,7 @@ def import_what_it_needs(action: Callable[[], Any], folder: Path, seconds: float
     names = folder / "modules"
 
     def act_and_tell() -> None:
+        signal.signal(signal.SIGXCPU, lambda *_: sys.exit())  # it has imported what it needs by then
         try:
             action()
         finally:
@@ -172,7 +183,7 @@ def import_what_it_needs(action: Callable[[], Any], folder: Path, seconds: float
 
     scratch = folder / "first"
     scratch.mkdir()
-    in_fork(act_and_tell, scratch, folder / "log", seconds)
+    in_fork(act_and_tell, scratch, folder / "log", seconds, folder)
     for name in names.read_text().splitlines():
         importlib.import_module(name)
     shutil.rmtree(scratch)

@@ -1,14 +1,16 @@
 """Thousands of wrong command lines: `python -m tests.fuzz.mutated_arguments --mutations 300`."""
 
+import math
 import os
 import random
 import shlex
 import shutil
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from system import command_line
@@ -17,6 +19,8 @@ from tests.fuzz.forked_commands import BEGUN, Outcome, call, import_what_it_need
 
 EXIT_CODES = {0: "done", 1: "ended with 1", 2: "refused in one line", 75: "out of time", BEGUN: "would begin a run"}
 LONGEST_MESSAGE = 2000
+SECONDS_TO_START = 60.0
+"""A process of its own has at least so long, since it imports everything itself."""
 STRANGE = (
     *("", "0", "-1", "1", "2", "3", "7", "500", "99999999", "-99999999999999999999", "1e999", "nan", "0.5", "-0.1"),
     *("null", "none", "true", "[]", "[1", "{}", "{a: b}", "*", "&a", "!!python/name:os.system", "..", ".", "/", "1_0"),
@@ -29,10 +33,23 @@ STRANGE = (
 KINDS = ("value", "value", "value", "value", "drop", "repeat", "option", "option", "misspell", "swap", "insert")
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Which of a command's mutations are tried in one go."""
+
+    first: int
+    last: int
+    seconds: float
+    """Processor time of each."""
+    deadline: float
+    """Of `time.monotonic`; none is begun after it."""
+
+
 @dataclass
 class Tally:
     """How all tried command lines of a command ended."""
 
+    tried: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -92,23 +109,26 @@ def problems_of(outcome: Outcome) -> list[str]:
     return problems
 
 
-def try_command(
-    module: str, inputs: Mapping[str, str], folder: Path, mutations: int, numbers: random.Random, seconds: float
-) -> Tally:
+def try_command(module: str, inputs: Mapping[str, str], folder: Path, wanted: Slice, numbers: random.Random) -> Tally:
     """Carries out mutated command lines of one command, every fiftieth in a process of its own."""
-    tally, words, options = Tally(), words_of(module), options_of_command(module)
+    tally, words, options, seconds = Tally(), words_of(module), options_of_command(module), wanted.seconds
     import_what_it_needs(lambda: call(module, filled(words, {**inputs, "out": "out"})), folder, 10 * seconds)
-    for index in range(mutations + 1):
+    for index in range(wanted.last + 1):
+        typed = mutated(words, options, numbers) if index else words
+        if index < wanted.first:
+            continue
+        if time.monotonic() > wanted.deadline:
+            break
+        tally.tried += 1
         place = folder / f"{module}_{index}"
         place.mkdir()
         places = {**inputs, "out": str(place / "out"), "folder": str(place)}
-        tried = filled(mutated(words, options, numbers) if index else words, places)
-        tried = [word.replace("\0", "") for word in tried]
+        tried = [word.replace("\0", "") for word in filled(typed, places)]
         if index % 50 == 25:
-            outcome = in_process(module, tried, place, 6 * seconds)
+            outcome = in_process(module, tried, place, max(6 * seconds, SECONDS_TO_START), folder)
         else:
             limit = seconds if index else 30 * seconds  # the correct line has to end
-            outcome = in_fork(lambda tried=tried: call(module, tried), place, place / "log", limit)  # type: ignore[misc]
+            outcome = in_fork(lambda tried=tried: call(module, tried), place, place / "log", limit, folder)  # type: ignore[misc]
             tally.seconds = max(tally.seconds, outcome.seconds)
             tally.mebibytes = max(tally.mebibytes, outcome.mebibytes)
         name = "still at work" if outcome.code is None else EXIT_CODES.get(outcome.code, f"exit code {outcome.code}")
@@ -142,28 +162,40 @@ def options_of_command(module: str) -> list[str]:
     return [f"--{name}" for name in (*names, *(f"trainer.{name}" for name in REFUSED))]
 
 
-def main(commands: tuple[str, ...] = (), /, mutations: int = 300, seed: int = 0, seconds: float = 10.0) -> int:
+def main(
+    commands: tuple[str, ...] = (),
+    /,
+    mutations: int = 300,
+    first: int = 0,
+    seed: int = 0,
+    seconds: float = 10.0,
+    minutes: float = math.inf,
+) -> int:
     """Changes correct command lines of every command at random and counts how the commands end.
 
     A command may do what it is asked or refuse it in one line with exit code 2; a traceback, another exit code or
     anything in its output that a terminal would obey is a problem, and told with the command line. The commands run in
-    forked processes; every fiftieth line is typed to a process of its own. Exit code 1 where there are problems.
+    forked processes; every fiftieth line is typed to a process of its own. None of them can change anything outside of
+    a temporary folder. Exit code 1 where there are problems.
 
     Args:
         commands: Modules such as scripts.evaluate; none for all.
         mutations: Of each command.
+        first: Number of the mutation to begin with, where those before it have been tried; 0 is the correct line.
         seed: Of the changes.
         seconds: A command that is still at work after so much processor time is ended; it was accepted.
+        minutes: No command line is begun after so many; the number of the next one is told.
     """
     import torch
 
+    deadline = time.monotonic() + 60 * minutes
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     unknown = set(commands) - set(all_commands())
     if unknown:
         raise ValueError(f"commands must be some of {', '.join(all_commands())}, got {', '.join(sorted(unknown))}")
     has_problems = False
-    with TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 
         def by_itself(action: Callable[[], Any]) -> None:
@@ -171,14 +203,22 @@ def main(commands: tuple[str, ...] = (), /, mutations: int = 300, seed: int = 0,
             if outcome.code not in (0, 2):
                 raise ValueError(f"the inputs cannot be made: {outcome.output.decode(errors='replace')}")
 
+        for variable in ("HOME", "TMPDIR"):
+            os.environ[variable] = temporary
+        tempfile.tempdir = temporary
         inputs = make_inputs(folder / "inputs", by_itself)
-        print("command, command lines: how they ended; most processor time, most memory beside the imports", flush=True)
+        print("command, its lines: how they ended; most processor time, most memory beside the imports", flush=True)
         for module in commands or all_commands():
             main_of(module)  # imported once for all
-            tally = try_command(module, inputs, folder, mutations, random.Random(f"{seed} {module}"), seconds)
+            numbers = random.Random(f"{seed} {module}")
+            wanted = Slice(first, mutations, seconds, deadline)
+            tally = try_command(module, inputs, folder, wanted, numbers)
+            end = first + tally.tried
             counts = ", ".join(f"{number} {name}" for name, number in sorted(tally.outcomes.items()))
-            print(f"{module}, {mutations + 1}: {counts}; {tally.seconds:.1f} s, {tally.mebibytes:,.0f} MiB; "
+            print(f"{module}, {first} to {end - 1}: {counts}; {tally.seconds:.1f} s, {tally.mebibytes:,.0f} MiB; "
                   f"{len(tally.problems)} problems", flush=True)  # fmt: skip
+            if end <= mutations:
+                print(f"{minutes:g} minutes are over: continue {module} with --first {end}", flush=True)
             print("\n".join(tally.problems), end="\n" if tally.problems else "", flush=True)
             has_problems = has_problems or bool(tally.problems)
     return int(has_problems)

@@ -1,15 +1,19 @@
 """The search for tracebacks sees them, changes command lines repeatably, and knows every command."""
 
+import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz import mutated_arguments
 from tests.fuzz.argument_inputs import ROOT, all_commands, words_of
+from tests.fuzz.confinement import can_confine
 from tests.fuzz.forked_commands import Outcome, in_fork
-from tests.fuzz.mutated_arguments import filled, mutated, problems_of
+from tests.fuzz.mutated_arguments import Slice, Tally, filled, mutated, problems_of, try_command
 
 
 @pytest.mark.parametrize(
@@ -61,7 +65,46 @@ def test_a_forked_command_that_works_for_ever_is_ended_and_one_that_fails_is_see
     assert failed.code == 1 and problems_of(failed) == ["a traceback"]
 
 
+@pytest.mark.skipif(not can_confine(), reason="the kernel has no Landlock")
+def test_a_forked_command_can_change_its_folder_and_nothing_outside_of_it(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "kept"
+    inside.mkdir()
+    outside.write_text("kept")
+    (inside / "moved").write_text("moved")
+    changes: list[Callable[[], object]] = [
+        lambda: outside.write_text("lost"),
+        outside.unlink,
+        lambda: outside.rename(inside / "taken"),
+        lambda: (inside / "moved").rename(tmp_path / "moved"),
+        (tmp_path / "made").mkdir,
+        lambda: subprocess.run([sys.executable, "-c", f"open({str(outside)!r}, 'w')"], check=True),
+    ]
+    for change in changes:
+        ended = in_fork(change, inside, inside / "log", 20, inside)
+        assert ended.code == 1 and b"Permission denied" in ended.output
+    assert in_fork(lambda: (inside / "moved").rename(inside / "new"), inside, inside / "log", 20, inside).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "kept"] and outside.read_text() == "kept"
+
+
+def test_a_slice_of_the_mutations_is_that_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[list[str]] = []
+    monkeypatch.setattr(mutated_arguments, "import_what_it_needs", lambda *_: None)
+    monkeypatch.setattr(mutated_arguments, "call", lambda module, words: tried.append(words))
+    monkeypatch.setattr(mutated_arguments, "in_fork", lambda action, *_: action() or Outcome(0, b"", 0.0))
+
+    def carry_out(first: int, deadline: float = math.inf) -> Tally:
+        tried.clear()
+        wanted = Slice(first, 20, 1.0, deadline)
+        return try_command("scripts.check_faces", {"faces": "faces"}, tmp_path, wanted, random.Random(0))
+
+    assert carry_out(0).tried == 21
+    whole = list(tried)
+    assert carry_out(12).tried == 9 and tried == whole[12:]
+    assert carry_out(12, deadline=0.0).tried == 0
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not can_confine(), reason="the kernel has no Landlock")
 def test_wrong_command_lines_of_some_commands_end_in_one_line() -> None:
     """In a process of its own: one in which autograd has started threads cannot be forked to train."""
     commands = ("scripts.check_faces", "scripts.describe_checkpoint", "scripts.verify_run")
