@@ -37,6 +37,9 @@ MARK = "GPEN_MUTATED"
 LEFT_PROCESSES = 98
 """Exit code in the place of a command that has ended but left processes behind."""
 
+SECONDS_TO_FOLLOW = 10.0
+"""Processes that a command has started may end so much later than it does."""
+
 
 @dataclass
 class Outcome:
@@ -139,6 +142,9 @@ def in_process(module: str, words: Sequence[str], folder: Path, seconds: float, 
             process.terminate()
             code = process.wait(120)
             code = None if code in (-signal.SIGTERM, 128 + signal.SIGTERM) else code
+        deadline = time.monotonic() + SECONDS_TO_FOLLOW
+        while processes_with(mark) and time.monotonic() < deadline:
+            time.sleep(0.05)
         code = LEFT_PROCESSES if processes_with(mark) else code
     return Outcome(code, (folder / "log").read_bytes(), time.monotonic() - start)
 
