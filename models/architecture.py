@@ -69,11 +69,11 @@ class Architecture:
             raise ValueError("; ".join(problems))
 
     def in_words(self) -> str:
-        """All of it in one line, as people read it."""
-        fed = {"both": "both convolutions", "first": "the first convolution", "second": "the second convolution"}
+        """All of it in one line, as people read it; of the encoder only what differs from GPEN's."""
         words = f"resolution {self.resolution}, channel multiplier {self.channel_multiplier}, narrow {self.narrow:g}, "
         words += f"noise mode {self.noise_mode}, styles of {self.style_dim} numbers by {self.num_mapping_layers} layers"
-        words += f", the encoder's features to {fed[self.fed_convolutions]} of a resolution"
+        if self.fed_convolutions != "both":
+            words += f", the encoder's features to the {self.fed_convolutions} convolution of a resolution only"
         return words + f", encoder from {self.encoder_resolution} pixels" * (self.encoder_resolution is not None)
 
     @property

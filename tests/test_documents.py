@@ -150,3 +150,91 @@ def test_converting_and_checking_run_as_the_other_documents_have_them(
         code, out, err = run(importlib.import_module(line.words[2]).main, *words)
         assert code == 0 and out and "error" not in err, line
     assert output.is_file()
+
+
+EXPORTS = ("docs/deployment.md", "docs/export.md", "docs/quantization.md")
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, release: Path, draw_faces: Callable[[Path], Path], make_run: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:  # fmt: skip
+    """The working folder: all that the documents name lies in it under that name, small."""
+    for name in ("FACES", "TRAIN", "VAL", "A", "B"):
+        draw_faces(tmp_path / name)
+    for name in ("a", "concat", "concat_0", "concat_1", "add_0", "add_1", "inpainting"):
+        make_run(name, seed=int(name.endswith("1")))
+    make_run("quantized_64", at_images=(6400,))
+    (tmp_path / "X").symlink_to(tmp_path / "runs" / "a")
+    for name in ("weights/gpen_64.safetensors", "bundle/gpen.onnx"):
+        (tmp_path / name).parent.mkdir()
+    (tmp_path / "weights" / "gpen_64.safetensors").write_bytes(release.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_line(run: Callable[..., tuple[int, str, str]], line: Line, *more: str) -> None:
+    """Runs a command line as it stands, but for options that make it short."""
+    module = "export.__main__" if line.words[2] == "export" else line.words[2]
+    code, out, err = run(importlib.import_module(module).main, *line.words[3:], *more)
+    assert code == 0 and out and "error" not in err, (line, err)
+
+
+def lines_to_run(*modules: str) -> list[Line]:
+    """Whole command lines of README and docs, each once."""
+    lines = {line.words: line for line in reversed(ALL_LINES) if line.is_whole and {*line.words[2:3]} & {*modules}}
+    return list(lines.values())[::-1]
+
+
+@pytest.mark.parametrize("line", lines_to_run("scripts.evaluate"), ids=identifier)
+def test_evaluation_runs_as_the_documents_have_it(
+    line: Line, run: Callable[..., tuple[int, str, str]], place: Path, release: Path
+) -> None:
+    save_public(release, place / "GPEN-BFR-512.pth", run)
+    if "--names" in line.words:
+        for folder, ending in (("A", "lq"), ("B", "hq")):
+            for path in sorted((place / folder).rglob("*.png")):
+                path.rename(path.with_stem(f"{path.stem}_{ending}"))
+    run_line(run, line, "--metrics", "psnr")
+    assert (place / "results" / "metrics.json").is_file()
+
+
+def save_public(release: Path, path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    """A checkpoint as public GPEN's are."""
+    convert = importlib.import_module("scripts.convert_checkpoint").main
+    assert run(convert, release, "--to", "public", "--output", path)[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", lines_to_run("scripts.compare_runs"), ids=identifier)
+def test_comparison_runs_as_the_documents_have_it(
+    line: Line, run: Callable[..., tuple[int, str, str]], place: Path, release: Path
+) -> None:
+    convert = importlib.import_module("scripts.convert_checkpoint").main
+    assert run(convert, release, "--to", "facefusion", "--output", place / "bundle" / "gpen.onnx")[0] == 0
+    run_line(run, line, "--metrics", "psnr", "--max_faces", "2")
+    assert (place / "comparison" / "report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", EXPORTS)
+def test_export_and_what_follows_it_run_as_the_documents_have_them(
+    document: str, run: Callable[..., tuple[int, str, str]], place: Path, release: Path
+) -> None:
+    save_public(release, place / "GPEN-BFR-512.pth", run)
+    (place / "bundle").rmdir()
+    modules = ("export", "scripts.evaluate_bundle", "scripts.compare_quantization")
+    lines = [
+        line for line in ALL_LINES if line.document == document and line.is_whole and {*line.words[2:3]} & {*modules}
+    ]
+    assert len(lines) == 3
+    for line in lines:
+        if line.words[2] == "scripts.compare_quantization":
+            run_line(run, line, "--num_calibration", "2", "--num_faces", "2", "--imbalance", "0")
+        elif line.words[2] == "export":
+            run_line(run, line, "--images", "2", "--calibration_faces", "2", "--evaluation_faces", "2", "--overwrite")
+        else:
+            precision = line.words[line.words.index("--precision") + 1]
+            (place / "FOLDER").symlink_to(place / line.words[3] / "golden" / "outputs" / precision)
+            run_line(run, line)

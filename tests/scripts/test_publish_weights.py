@@ -1,5 +1,8 @@
 """Release files from finished runs."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +92,14 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
         and again.stderr == f"error: {output} holds files already; choose another output or add --overwrite\n"
     )
     assert (output / "README.md").read_text() == card
+
+    line = re.search(r"`(python -m scripts\.publish_weights --prior[^`]+)`", (ROOT / "README.md").read_text())
+    assert line is not None
+    for name, target in (("A", "prior"), ("B", "gpen"), ("VALIDATION", "faces")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    (tmp_path / "weights" / "README.md").unlink()  # --overwrite replaces what is left of the release
+    words = [sys.executable, *shlex.split(line[1].replace("\n", " "))[1:]]
+    done = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0
+    again_card = (output / "README.md").read_text()
+    assert "- Data: what they are" in again_card and "gpen_64.safetensors under `varied`" in again_card
