@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from models.files.run_folder import find_checkpoint
 from train.run.checkpoints import RunCheckpoints
 
 Train = Callable[..., None]
@@ -206,15 +207,17 @@ def test_the_last_checkpoints_and_the_best_by_validation_are_kept_also_over_a_re
     assert kept(44) == [40, 44]
 
 
+@pytest.mark.parametrize("at_start", [10.0, 40.0])  # what a run starts from may be better than all that it writes
 def test_a_best_figure_between_two_checkpoints_is_written_at_once(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_start: float
 ) -> None:
-    figures = {0: 10.0, 8: 30.0, 16: 20.0, 20: 25.0}
+    figures = {0: at_start, 8: 30.0, 16: 20.0, 20: 25.0}
     offer = RunCheckpoints.offer_best
     monkeypatch.setattr(RunCheckpoints, "offer_best", lambda self, _, images: offer(self, figures[images], images))
     train("restoration", tmp_path, "--run.total_images", 20, "--run.validate_every_images", 8)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["images_000000000008.ckpt", "images_000000000020.ckpt"]
+    assert find_checkpoint(tmp_path / "best").name == names[0]
 
 
 def test_without_a_validation_figure_the_last_checkpoints_are_kept(train: Train, tmp_path: Path) -> None:

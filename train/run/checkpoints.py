@@ -34,8 +34,11 @@ class RunCheckpoints(Callback):
         self.best = self._best_on_rhythm = state_dict.get("best_on_rhythm", state_dict["best"])
 
     def offer_best(self, figure: float, images_seen: int) -> None:
-        """Says how good the network is at this moment (higher is better); validation calls it before the checkpoint."""
-        if self.best is None or figure > self.best[0]:
+        """Says how good the network is at this moment (higher is better); validation calls it before the checkpoint.
+
+        What a run starts from does not count: no checkpoint of the run holds it.
+        """
+        if images_seen > 0 and (self.best is None or figure > self.best[0]):
             self.best = (figure, images_seen)
             if last_kept_row(images_seen, self.progress.batch_size, self.settings.validate_every_images) == images_seen:
                 self._best_on_rhythm = self.best
