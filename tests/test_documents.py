@@ -183,8 +183,11 @@ def run_line(run: Callable[..., tuple[int, str, str]], line: Line, *more: str) -
 
 def lines_to_run(*modules: str) -> list[Line]:
     """Whole command lines of README and docs, each once."""
-    lines = {line.words: line for line in reversed(ALL_LINES) if line.is_whole and {*line.words[2:3]} & {*modules}}
-    return list(lines.values())[::-1]
+    lines: dict[tuple[str, ...], Line] = {}
+    for line in ALL_LINES:
+        if line.is_whole and {*line.words[2:3]} & {*modules}:
+            lines.setdefault(line.words, line)
+    return list(lines.values())
 
 
 @pytest.mark.parametrize("line", lines_to_run("scripts.evaluate"), ids=identifier)

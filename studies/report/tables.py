@@ -79,6 +79,7 @@ def harm_sentences(findings: Findings) -> list[str]:
     cannot be told: for training again as well where it was trained with several seeds."""
     texts = []
     for degradation, table in findings.results.items():
+        alike: dict[str, list[str]] = {}
         for variant, measured in table.items():
             changes = {}
             for metric in findings.metrics:
@@ -89,7 +90,11 @@ def harm_sentences(findings: Findings) -> list[str]:
             if worse:
                 texts.append(f"{degradation}: {variant} makes faces worse: {worse} the degraded faces it was given.")
             if unsure:
-                texts.append(f"{degradation}: {variant} cannot be told apart from its degraded input in {unsure}.")
+                alike.setdefault(unsure, []).append(variant)
+        texts += [
+            f"{degradation}: cannot be told apart from the degraded input in {unsure}: {', '.join(variants)}."
+            for unsure, variants in alike.items()
+        ]
     return texts
 
 
