@@ -52,8 +52,9 @@ class Speed:
     restoration_seconds: float
     """Per image of stage 2."""
 
-    def slower(self, factor: float) -> "Speed":
-        """The same machine if everything takes `factor` times as long."""
+    def after_prior(self, images_per_second: float) -> "Speed":
+        """The same machine as stage 1 met it; what slows that one slows stage 2 as much, up to twice."""
+        factor = min(max(1 / (images_per_second * self.prior_seconds), 1.0), 2.0)
         return Speed(self.prior_seconds * factor, self.restoration_seconds * factor)
 
 
@@ -78,9 +79,10 @@ def images_of_prior(seconds_left: float, speed: Speed) -> int:
     return _rounded(SHARE_OF_PRIOR * free / speed.prior_seconds, LONGEST_PRIOR)
 
 
-def images_of_restoration(seconds_left: float, speed: Speed) -> int:
-    """Images of stage 2 that fit into what is left after stage 1."""
-    free = seconds_left - (RESERVED_SECONDS - START_SECONDS) - RESERVED_IMAGES * speed.restoration_seconds
+def images_of_restoration(seconds_left: float, speed: Speed, start_seconds: float = START_SECONDS) -> int:
+    """Images of stage 2 that fit into what is left after stage 1, whose start took so long beside its images."""
+    reserved = RESERVED_SECONDS - 2 * START_SECONDS + max(start_seconds, START_SECONDS)
+    free = seconds_left - reserved - RESERVED_IMAGES * speed.restoration_seconds
     return _rounded(free / speed.restoration_seconds, LONGEST_RESTORATION)
 
 

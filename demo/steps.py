@@ -4,11 +4,11 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from data.faces.files import FaceFiles, hold_out, open_faces
 from demo.budget import (
     SHARE_OF_FIDELITY,
-    START_SECONDS,
     Lengths,
     decide,
     images_of_prior,
@@ -32,6 +32,7 @@ from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
 from system.live_progress import live_progress
+from train.reporting.tracking import read_table
 from train.training import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,11 +84,12 @@ class Demo:
             "that become heads; hours show faces)")  # fmt: skip
         begun = time.perf_counter()
         self._train("prior", faces, lengths.prior_images, {"fid_num_images": "0"})
-        # What else the machine does slows everything down alike; a stage that was continued tells nothing.
-        seconds = time.perf_counter() - begun - START_SECONDS
-        slowdown = seconds / (lengths.prior_images * speed.prior_seconds)
-        speed = speed.slower(min(max(slowdown, 1.0), 2.0))
-        fitting = images_of_restoration(self._seconds_left(), speed)
+        # What else the machine does slows images and start alike, but a start is no reason to train on fewer images.
+        elapsed = time.perf_counter() - begun
+        rows = read_table(self.output / "prior" / "train.csv").values()
+        rate = median(row["speed/images_per_second"] for row in rows)
+        speed = speed.after_prior(rate)
+        fitting = images_of_restoration(self._seconds_left(), speed, elapsed - lengths.prior_images / rate)
         lengths = decide(lengths, lengths_file, restoration_images=fitting)
         assert lengths.restoration_images is not None
         print_heading(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to "

@@ -31,6 +31,23 @@ def test_a_machine_that_is_too_slow_for_the_minutes_still_trains_a_little() -> N
     assert images_of_prior(60, Speed(1.0, 1.0)) == images_of_restoration(-30, Speed(1.0, 1.0)) == 320
 
 
+def test_a_slow_start_of_stage_1_takes_its_own_time_from_stage_2_and_no_more() -> None:
+    # Stage 1 as expected, 480 images at 4.2 a second, but 75 s until its first iteration; 1,090 s are left.
+    speed = Speed(0.24, 0.22)
+    assert speed.after_prior(1 / 0.24) == speed
+    on_time, late = (images_of_restoration(1090, speed, start) for start in (15, 75))
+    assert on_time - 480 < late < on_time  # 60 s are 272 images, rounded to 160
+    assert late > 3_600
+
+
+def test_images_that_are_slower_than_measured_count_as_such_up_to_twice() -> None:
+    speed = Speed(0.25, 0.2)
+    slower = speed.after_prior(2.5)
+    assert (slower.prior_seconds, slower.restoration_seconds) == pytest.approx((0.4, 0.32))
+    assert speed.after_prior(0.1) == Speed(0.5, 0.4)
+    assert speed.after_prior(100.0) == speed
+
+
 def test_numbers_that_were_decided_stay_when_the_demo_is_continued(tmp_path: Path) -> None:
     path, asked = tmp_path / "demo.json", Lengths(12.0, "faces")
     assert read_lengths(path, asked) == asked
