@@ -101,7 +101,8 @@ def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: Perceptua
     found = []
     for images in (shifted, blurry):
         both = lite0_metric(network).begin()
-        both.add(images, hundred)
+        both.add_images(images)
+        both.add_targets(hundred)
         found.append(both.values())
     assert all(found[0][name] < found[1][name] for name in ("fd_lite0", "kid_lite0"))
 
