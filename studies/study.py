@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from evaluation.pairs import open_degradation
 from studies.request import MeasurementSettings
@@ -98,7 +98,6 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"there is no study {path}; the ones that come along are in configs/ablations")
     content = read_yaml(path)
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--study", type=Study)
     try:

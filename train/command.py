@@ -2,7 +2,8 @@
 
 import sys
 from argparse import SUPPRESS
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,11 +69,9 @@ def as_dict(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
 def _parse(words: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
     """Reads options and config files; a ValueError names a wrong one as it is written in YAML."""
     guard_options()
-    groups: dict[str, type] = {"run": RunSettings, "data": FaceSettings, "trainer": TrainerOptions}
     stage = _stage(words)
-    if stage is not None:
-        groups["model.init_args"] = stage
-    parser = _parser(groups)
+    groups = _groups(stage)
+    parser = _parser(stage, is_help=bool({"-h", "--help"} & set(words)))
     try:
         config = parser.parse_args(list(words))
     except ArgumentError as error:
@@ -92,9 +91,18 @@ def _parse(words: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
     return parser, config
 
 
-def _parser(groups: Mapping[str, type]) -> ArgumentParser:
-    """The parser of the options that classes stand for, by the name of their group."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # --help describes the fields of dataclasses
+def _groups(stage: type | None) -> dict[str, type]:
+    """Classes whose arguments are options, by the name of their group."""
+    groups: dict[str, type] = {"run": RunSettings, "data": FaceSettings, "trainer": TrainerOptions}
+    return groups if stage is None else groups | {"model.init_args": stage}
+
+
+@cache
+def _parser(stage: type | None, is_help: bool) -> ArgumentParser:
+    """The parser of a stage's options. Only --help describes the fields of dataclasses: to read them takes longer than
+    all else here, and a study parses the options of each of its runs."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=is_help)
+    groups = _groups(stage)
     parser = ArgumentParser(
         "python -m train fit", USAGE, description=DESCRIPTION, exit_on_error=False, allow_abbrev=False
     )
