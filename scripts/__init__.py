@@ -1,5 +1,5 @@
 """One thin command per file: `python -m scripts.NAME --help`."""
 
-from system.child_processes import end_interrupted_in_one_line
+from system.interruption import end_interrupted_in_one_line
 
 end_interrupted_in_one_line()

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import IO, Any
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -126,27 +126,6 @@ def take_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
     is_under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     taken = (number for number in ENDING_SIGNALS if number != signal.SIGHUP or not is_under_nohup)
     return {number: signal.signal(number, receive) for number in taken}
-
-
-def end_interrupted_in_one_line() -> None:
-    """Lets Ctrl-C end a command in one line also while its modules are imported, before anything can catch it."""
-    before = sys.excepthook
-
-    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not is_interruption(error):
-            before(kind, error, trace)
-            return
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(128 + signal.SIGINT)
-
-    sys.excepthook = tell
-
-
-def is_interruption(error: BaseException | None) -> bool:
-    """Whether an error comes from Ctrl-C, which libraries in C turn into an ImportError while they are loaded."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _leave_terminal() -> None:

@@ -18,11 +18,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
 from system.atomic_file import printable, printable_line
-from system.child_processes import end_with_parent, is_interruption
+from system.child_processes import end_with_parent
+from system.interruption import INTERRUPTED_CODE, is_interruption
 from system.live_progress import live_progress
 
 EXPECTED_ERRORS = (ValueError, OSError)
-WRONG_INPUT_CODE, INTERRUPTED_CODE = 2, 130
+WRONG_INPUT_CODE = 2
 LOST_PROCESS_CODE = 138
 """A process that the command needs was lost, or a scheduler gave notice (128 + SIGUSR1): the same command goes on."""
 KINDS = {

@@ -1,5 +1,5 @@
 """The only place where models, data and losses meet: Lightning modules, callbacks and the command line."""
 
-from system.child_processes import end_interrupted_in_one_line
+from system.interruption import end_interrupted_in_one_line
 
 end_interrupted_in_one_line()

@@ -21,10 +21,11 @@ h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .6rem; }
 h2 { border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .frame { overflow-x: auto; margin: 1rem 0; }
+figure .frame { margin: 0; }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; break-inside: avoid; }
-figure img { max-width: 100%; height: auto; }
+figure img { max-width: max(100%, 38rem); height: auto; }  /* a telephone scrolls charts, whose words stay legible */
 figcaption { color: #444; }
 summary { cursor: pointer; }
 pre { background: #f4f4f4; padding: .7rem 1rem; overflow-x: auto; white-space: pre-wrap; }
@@ -32,6 +33,7 @@ pre { background: #f4f4f4; padding: .7rem 1rem; overflow-x: auto; white-space: p
   body { margin: 0; max-width: none; font-size: 11pt; }
   pre { border: 1px solid #ccc; }
   .frame { overflow-x: visible; }
+  figure img { max-width: 100%; }
   h2, h3 { break-after: avoid; }
 }
 """
@@ -141,7 +143,7 @@ class Report:
         source = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
         text = escape(printable(caption))
         image = f'<img src="{source}" width="{width_pixels}" alt="{text}">'
-        html = f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+        html = f'<figure><div class="frame">{image}</div><figcaption>{text}</figcaption></figure>'
         self._blocks.append(_Block(f"![{_label(caption)}]({file})\n\n*{_plain(caption)}*", html, file, content))
 
 
