@@ -1,17 +1,20 @@
 """`python -m train fit`: the command line of both stages, from YAML files and options to a run."""
 
+import os
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from system import machine
 from system.child_processes import ROOT
-from system.command_line import options_of, plain_error, underscored
+from system.command_line import options_of, plain_error, print_names, underscored
 from system.live_progress import live_progress
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.options import REFUSED, TrainerOptions, check_refused
@@ -31,7 +34,7 @@ it was interrupted. After 75, 129, 130, 138 and 143 the same command goes on."""
 def main() -> int:
     """Carries the command line of this process out and returns its exit code."""
     words = underscored(sys.argv[1:])
-    if not {"-h", "--help"} & set(words) and words[:1] != ["fit"]:
+    if not _asks_for_help(words) and words[:1] != ["fit"]:
         raise ValueError(f"`python -m train` has one command, fit, got {' '.join(words[:1]) or 'none'}; add it")
     return fit(words[1:] if words[:1] == ["fit"] else words)
 
@@ -40,6 +43,8 @@ def fit(words: Sequence[str]) -> int:
     """Begins or continues a run, given what follows `python -m train fit`; returns 0 where it is complete, else the
     exit code that says why not. Raises ValueError where an option, file or folder is wrong."""
     with live_progress("starting", as_lines=True):
+        if not _asks_for_help(words):
+            _say_what_starts(words)
         parser, config = _parse(words)
         from train.training import Training
 
@@ -66,12 +71,29 @@ def as_dict(parser: ArgumentParser, config: Namespace) -> dict[str, Any]:
     return {name: values[name] for name in GROUPS}
 
 
-def _parse(words: Sequence[str]) -> tuple[ArgumentParser, Namespace]:
-    """Reads options and config files; a ValueError names a wrong one as it is written in YAML."""
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(words))
+
+
+def _say_what_starts(words: Sequence[str]) -> None:
+    """Prints the first line of a run, or raises what is wrong with its options, but for those of the model: before
+    PyTorch and Lightning, which take seconds to load. Only the first process of a run prints."""
+    _, config = _parse(words, with_model=False)
+    if all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        run = config.run
+        print_names(
+            f"starting: {run.folder}, {run.total_images:,} images of {config.data.faces}, on {machine.processor()}"
+        )
+
+
+def _parse(words: Sequence[str], with_model: bool = True) -> tuple[ArgumentParser, Namespace]:
+    """Reads options and config files, those of the model as they stand unless it is asked for; a ValueError names a
+    wrong one as it is written in YAML."""
     guard_options()
-    stage = _stage(words)
+    module, _, name = (_stage(words) or "").rpartition(".")
+    stage = getattr(import_module(module), name) if name and with_model else None
     groups = _groups(stage)
-    parser = _parser(stage, is_help=bool({"-h", "--help"} & set(words)))
+    parser = _parser(stage, is_help=_asks_for_help(words))
     try:
         config = parser.parse_args(list(words))
     except ArgumentError as error:
@@ -114,6 +136,8 @@ def _parser(stage: type | None, is_help: bool) -> ArgumentParser:
         parser.add_class_arguments(groups["model.init_args"], "model.init_args")
         for name in ("seed", "num_parts"):
             parser.link_arguments(f"run.{name}", f"model.init_args.computation.{name}")
+    else:
+        parser.add_argument("--model.init_args", nargs="?", type=dict[str, Any] | Any, default=SUPPRESS, help=SUPPRESS)
     parser.add_class_arguments(groups["trainer"], "trainer")
     for name in REFUSED:
         parser.add_argument(f"--trainer.{name}", type=Any, default=SUPPRESS, help=SUPPRESS)
@@ -126,8 +150,8 @@ def _elsewhere(name: str) -> str:
     return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}" if has_it else "; check the path"
 
 
-def _stage(words: Sequence[str]) -> type | None:
-    """The class that is trained, by the last config file or option that names one; None for help about all. Raises
+def _stage(words: Sequence[str]) -> str | None:
+    """Names the class that is trained, by the last config file or option that does; None for help about all. Raises
     ValueError where none or another one is named, or a file is no plain YAML."""
     name = None
     for word, following in zip(words, [*words[1:], ""], strict=True):
@@ -141,16 +165,8 @@ def _stage(words: Sequence[str]) -> type | None:
             content = read_yaml(Path(value).expanduser())
             model = content.get("model") if isinstance(content, dict) else None
             name = model.get("class_path", name) if isinstance(model, dict) else name
-    if name is None and {"-h", "--help"} & set(words):
-        return None
-    if name == STAGES[0]:
-        from train.stages.prior import PriorTraining
-
-        return PriorTraining
-    if name == STAGES[1]:
-        from train.stages.restoration import RestorationTraining
-
-        return RestorationTraining
-    raise ValueError(
-        f"model.class_path must be {' or '.join(STAGES)}, got {name or 'none'}; begin with a file of configs/"
-    )
+    if name not in STAGES and not (name is None and _asks_for_help(words)):
+        raise ValueError(
+            f"model.class_path must be {' or '.join(STAGES)}, got {name or 'none'}; begin with a file of configs/"
+        )
+    return name

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from data.faces.files import print_left_out
 from models.files.run_folder import latest_checkpoint, recorded
 from system import machine
 from system.command_line import exit_code_of, print_names
@@ -108,7 +109,7 @@ class Training:
         if isinstance(strategy, ExplicitAveraging):
             strategy.connect_launched_processes()
         if is_first:
-            self._warn_of_emulation()
+            self._print_data_and_precision()
         lock = only_command(settings.folder) if is_first else nullcontext()
         try:
             with ending_together(strategy, self.data), lock:
@@ -158,8 +159,14 @@ class Training:
                 "raise it"
             )
 
-    def _warn_of_emulation(self) -> None:
-        if self.precision.name not in machine.native_precisions(self.is_on_gpu):
+    def _print_data_and_precision(self) -> None:
+        """Says what is trained on, before the contents of all files are looked at, and in which precision."""
+        print_names(f"faces: {self.data.photographs.describe()}")
+        print_left_out(*self.data.photographs.all_sets())
+        name, fastest = self.precision.name, machine.fastest_precision(self.is_on_gpu)
+        reason = fastest.reason if fastest.name == name else f"{fastest.name} is fastest here: {fastest.reason}"
+        print(f"precision: {name} ({reason})", flush=True)
+        if name not in machine.native_precisions(self.is_on_gpu):
             print(
                 f"warning: this {'GPU' if self.is_on_gpu else 'processor'} emulates bf16: convolutions take "
                 f"{machine.bf16_factor(self.is_on_gpu):.2g} times as long as with --trainer.precision "

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 
+import train.command
 from system import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,3 +260,51 @@ def test_help_of_training_loads_no_library_that_only_work_needs() -> None:
     ).replace("sys.argv_of_test", repr(HEAVY))
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "0\n" and done.stdout.startswith("usage: python -m train fit --config FILE")
+
+
+FIRST_LINE_OF_TRAINING = (
+    "import sys\n"
+    "from train.command import fit\n"
+    "class Out:\n"
+    "    def write(self, text): end(text)\n"
+    "    def flush(self): pass\n"
+    "def end(text):\n"
+    "    print(text, *sorted(set(heavy) & set(sys.modules)), sep='|', file=sys.stderr)\n"
+    "    sys.exit(3)\n"
+    f"heavy, sys.stdout = {HEAVY!r}, Out()\n"
+    "try: fit(sys.argv[1:])\n"
+    "except ValueError as error: end(error)\n"
+)
+"""Ends at the first text that a run prints, or at the first error, and says which libraries are loaded by then."""
+
+
+@pytest.mark.parametrize(
+    ("rank", "words", "first"),
+    [
+        ("0", (), "starting: runs/no, 1,234 images of no_faces, on "),
+        ("0", ("--run.total_images", "many"), "run.total_images must be a whole number, got many"),
+        ("1", ("--data.batch_size", "x"), "data.batch_size must be a whole number, got x"),
+    ],
+)
+def test_a_run_prints_its_first_line_or_what_is_wrong_before_a_library_that_takes_long_is_loaded(
+    rank: str, words: tuple[str, ...], first: str
+) -> None:
+    options = ("--data.faces", "no_faces", "--run.folder", "runs/no", "--run.total_images", "1234", *words)
+    command = [sys.executable, "-c", FIRST_LINE_OF_TRAINING, "--config", "configs/prior_64.yaml", *options]
+    environment = {**os.environ, "RANK": rank}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 3 and done.stderr.startswith(first) and "|" not in done.stderr
+
+
+def test_no_process_but_the_first_says_that_a_run_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", "configs/prior_64.yaml", "--data.faces", "f", "--run.folder", "r"]
+    monkeypatch.chdir(ROOT)
+    for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, "1")
+            train.command._say_what_starts(words)
+    assert capsys.readouterr().out == ""
+    train.command._say_what_starts(words)
+    assert capsys.readouterr().out.startswith("starting: r, 200,000 images of f, on ")

@@ -12,7 +12,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from data.faces.files import print_left_out
 from system import machine
 from system.command_line import print_names
 from system.live_progress import duration, live_progress
@@ -139,10 +138,8 @@ class Reporting(Callback):
         return max((time.perf_counter() - since) - (self.progress.paused_seconds - paused_before), 1e-9)
 
     def _print_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Says on what a run trains, and where it begins or goes on."""
-        device, precision = trainer.strategy.root_device, str(trainer.precision)
-        fastest = machine.fastest_precision(device.type == "cuda")
-        reason = fastest.reason if fastest.name == precision else f"{fastest.name} is fastest here: {fastest.reason}"
+        """Says where a run computes, and where it begins or goes on."""
+        device = trainer.strategy.root_device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
         networks = ("generator", "discriminator")
         sizes = [f"{n} {sum(p.numel() for p in module.get_submodule(n).parameters()):,}" for n in networks]
@@ -151,12 +148,9 @@ class Reporting(Callback):
         place = f"{'continues' if images_seen else 'begins'} at image {images_seen:,} of {self.settings.total_images:,}"
         print_names(
             f"device: {name}, {processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)}",
-            f"precision: {precision} ({reason})",
-            f"faces: {self.data.photographs.describe()}",
             f"parameters: {', '.join(sizes)}",
             f"run: {self.settings.folder} {place}{f' from {trainer.ckpt_path}' if images_seen else ''}",
         )
-        print_left_out(*self.data.photographs.all_sets())
         self._shown = time.perf_counter() - SECONDS_BETWEEN_LINES + SECONDS_TO_FIRST_LINE
 
     def _show_between_rows(self, images_seen: int) -> None:
