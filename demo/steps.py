@@ -140,7 +140,7 @@ class Demo:
         command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
         command_line.print_names("$ " + " ".join(["python", *command]))
         with Children() as children:
-            code = children.run(command)
+            code = children.finish(children.start(command))
         if code != 0:
             raise ValueError(f"training ended with exit code {code}; the same command continues the demo")
 

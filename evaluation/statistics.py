@@ -35,7 +35,11 @@ class MeanInterval:
     @property
     def is_significant(self) -> bool | None:
         """Whether the interval excludes 0, which a claim that something is better or worse needs; None without one."""
-        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
+        return None if self.low is None or self.high is None else _excludes_zero(self.low, self.high)
+
+
+def _excludes_zero(low: float, high: float) -> bool:
+    return low > 0 or high < 0
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
@@ -91,7 +95,7 @@ class TrainingDifference:
     def is_significant(self) -> bool | None:
         """Whether every interval excludes 0; None without one."""
         intervals = [i for i in (self.over_faces, self.over_faces_and_seeds) if i is not None]
-        return all(low > 0 or high < 0 for low, high in intervals) if intervals else None
+        return all(_excludes_zero(low, high) for low, high in intervals) if intervals else None
 
 
 def training_difference(values: Values, reference: Values, seed: int = 0) -> TrainingDifference:

@@ -1,18 +1,12 @@
 """Kills runs at random moments and compares them with others: `python -m scripts.soak_run --output FOLDER`."""
 
-from pathlib import Path
 from typing import Literal
 
 from system import command_line
+from train.run.settings import Soak
 
 
-def main(
-    output: Path,
-    kills: int = 10,
-    images_between: int = 256,
-    stages: tuple[Literal["prior", "restoration"], ...] = ("prior", "restoration"),
-    seed: int = 0,
-) -> int:
+def main(soak: Soak, stages: tuple[Literal["prior", "restoration"], ...] = ("prior", "restoration")) -> int:
     """Kills runs of both stages at random moments until they are done, and compares them with runs nobody killed.
 
     Draws faces, trains a tiny prior and a tiny restorer (32 pixels, worker processes, bf16 where it is native, lazy
@@ -20,15 +14,12 @@ def main(
     checkpoint. Exit code 1 where a loss, a tensor or a picture differs in any bit.
 
     Args:
-        output: New folder for faces and runs.
-        kills: SIGKILLs for each stage.
-        images_between: Images a run gets on, on average, before a kill.
+        soak: What is killed how often.
         stages: Which to soak.
-        seed: Of the moments of the kills.
     """
-    from train.run.soak import Soak, soak_stages
+    from train.run.soak import soak_stages
 
-    return 0 if soak_stages(Soak(output, kills, images_between, seed), stages) else 1
+    return 0 if soak_stages(soak, stages) else 1
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from models import (
     read_checkpoint,
     save_release,
 )
-from models.files.release_file import in_words, without_literals
+from models.files.release_file import in_words
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
 from studies.request import Release
 from system.atomic_file import write_atomically
@@ -168,7 +168,7 @@ def _history(run: Path, images_seen: int) -> list[str]:
     if not options.get("start"):
         return [text]
     if recorded := read_record(run)["sessions"][0].get("start_history"):
-        return [*json.loads(without_literals(recorded)), text]
+        return [*json.loads(recorded), text]
     start = find_checkpoint(options["start"])
     if (start.absolute().parents[1] / "config.yaml").is_file():
         return [*_history(start.absolute().parents[1], images_of(start)), text]

@@ -74,16 +74,9 @@ class Children:
         self._running.discard(child)
         return code
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        environment: Mapping[str, str] | None = None,
-        output: int | IO[bytes] | None = None,
-        errors: int | IO[bytes] | None = None,
-    ) -> int:
-        """Starts a command as `start` does and returns its exit code; SystemExit, with 128 + its number, where this
-        process got a signal meanwhile, after the end of the child."""
-        code = self.wait(self.start(arguments, environment, output, errors))
+    def finish(self, child: "subprocess.Popen[bytes]") -> int:
+        """Waits as `wait` does; SystemExit, with 128 + its number, where this process got a signal meanwhile."""
+        code = self.wait(child)
         self.leave_if_stopped()
         return code
 

@@ -60,7 +60,7 @@ def train(card: Card, words: Sequence[str], faces: Path, minutes: float, folder:
     command += ["--trainer.accelerator", "gpu" if card.is_gpu else "cpu", "--trainer.devices", "1"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(card.device.index or 0)} if card.is_gpu else None
     with Children() as children:
-        code = children.run(command, environment)
+        code = children.finish(children.start(command, environment))
     if code not in (0, OUT_OF_TIME_CODE):
         raise ValueError(f"training ended with exit code {code}; its message stands above")
     write_atomically(folder / CURVES, _curves(run))

@@ -1,7 +1,6 @@
 """Files of this project: releases and what Lightning checkpoints say about the networks in them."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -76,7 +75,7 @@ def _read(path: Path, name: str) -> Tensor:
 def release_entry(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """What a release says of its networks (see `lightning_entry`), and its model card; ValueError where something is
     missing."""
-    card = {name: without_literals(text) for name, text in metadata.items() if name != "format"}
+    card = {name: text for name, text in metadata.items() if name != "format"}
     try:
         entry = {name: card.pop(name) for name in ("kind", "architecture", "minibatch_group_size")}
         return entry | {n: json.loads(entry[n]) for n in ("architecture", "minibatch_group_size")}, card
@@ -101,19 +100,6 @@ def _in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return f"{value:,}" if type(value) is int and value >= 10_000 else str(value)
-
-
-def without_literals(text: str) -> str:
-    """Settings in the text of a model card in words; earlier releases have them as Python writes a dictionary or a
-    pair. What is no such thing stays as it is."""
-
-    def reword(found: re.Match[str]) -> str:
-        try:
-            return _in_words(json.loads(found[0].replace("'", '"').translate(str.maketrans("()", "[]"))))
-        except (ValueError, RecursionError):
-            return found[0]
-
-    return re.sub(r"\{'[^{}]*\}|(?<=betas )\([\d., ]+\)", reword, text)
 
 
 def lightning_entry(kind: Kind, architecture: Architecture, minibatch_group_size: int | None) -> dict[str, Any]:

@@ -273,6 +273,7 @@ def soak(
         seed: Root of the moments of the kills.
     """
     from train.run import soak as soaking
+    from train.run.settings import Soak
 
     def start(self: Children, arguments: Sequence[str], environment: object, output: IO[bytes], _: object) -> Any:
         run = ForkedRun(arguments[3:], Path(output.name))  # behind -m train fit
@@ -281,7 +282,7 @@ def soak(
 
     torch.set_num_threads(1)
     Children.start = start  # type: ignore[assignment, method-assign]
-    return 0 if soaking.soak_stages(soaking.Soak(output, kills, images_between, seed), stages) else 1
+    return 0 if soaking.soak_stages(Soak(output, kills, images_between, seed), stages) else 1
 
 
 def processes_with(mark: str) -> list[int]:

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from tests.fuzz.forked_commands import MARK, processes_with
-from train.run.soak import BATCH_SIZE, STAGES, compare_stage, draw_faces
+from train.run.settings import SOAKED_BATCH
+from train.run.soak import STAGES, compare_stage, draw_faces
 
 ROOT = Path(__file__).resolve().parents[2]
-REPEATED = 60 * BATCH_SIZE
+REPEATED = 60 * SOAKED_BATCH
 """Images: enough for a repetition to be at work when it is stopped."""
 
 
@@ -46,7 +47,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_faces(folder / "faces")
     run = {"folder": str(folder / "run"), "total_images": REPEATED, "log_every_images": REPEATED, "wandb": "off"}
     trainer = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
-    data = {"faces": str(folder / "faces"), "batch_size": BATCH_SIZE, "num_workers": 2}
+    data = {"faces": str(folder / "faces"), "batch_size": SOAKED_BATCH, "num_workers": 2}
     config = {"trainer": trainer, "model": STAGES["prior"], "data": data, "run": run}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "train", "fit", "--config", str(folder / "config.yaml")]

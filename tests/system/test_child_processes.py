@@ -19,7 +19,7 @@ from system.child_processes import Children
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup have it ignored
 with Children() as children:
-    children.run([sys.argv[1], sys.argv[2]])
+    children.finish(children.start([sys.argv[1], sys.argv[2]]))
 """
 
 
@@ -73,7 +73,7 @@ def test_signals_mean_again_what_they_meant_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Children() as children:
         assert signal.getsignal(signal.SIGTERM) is not before
-        assert children.run(["-c", "import sys; sys.exit(3)"]) == 3
+        assert children.finish(children.start(["-c", "import sys; sys.exit(3)"])) == 3
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -105,7 +105,9 @@ def test_a_command_that_nohup_has_started_outlives_its_terminal() -> None:
         with Children() as children:
             os.kill(os.getpid(), signal.SIGHUP)
             assert children.stopped_by == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            assert children.run(["-c", "import os, signal; os.kill(os.getpid(), signal.SIGHUP)"]) == 0
+            assert (
+                children.finish(children.start(["-c", "import os, signal; os.kill(os.getpid(), signal.SIGHUP)"])) == 0
+            )
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -116,4 +118,4 @@ def test_what_a_child_starts_has_no_parent_of_the_wrapper_to_end_with(tmp_path: 
         "end_with_parent(); assert PARENT not in os.environ"
     )
     with Children() as children:
-        assert children.run(["-c", code]) == 0
+        assert children.finish(children.start(["-c", code])) == 0

@@ -94,7 +94,7 @@ def repeat(config: dict[str, Any], folder: Path, total_images: int, num_threads:
     command = ["-m", "train", "fit", "--config", str(path), *map(str, options)]
     with TemporaryFile() as errors, Children() as children:
         environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
-        code = children.run(command, environment, subprocess.DEVNULL, errors)
+        code = children.finish(children.start(command, environment, subprocess.DEVNULL, errors))
         errors.seek(0)
         return _cause(errors.read().decode(errors="replace"), code) if code else ""
 

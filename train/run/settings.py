@@ -149,3 +149,40 @@ def last_kept_row(images_seen: int, batch_size: int, every_images: int) -> int:
 def has_all_images(images_seen: int, batch_size: int, total_images: int) -> bool:
     """Tells whether a run is complete: `total_images` leaves no room for another batch."""
     return images_seen + batch_size > total_images
+
+
+SOAKED_BATCH = 8
+"""Images of a batch of the runs of a soak."""
+
+
+@dataclass(frozen=True)
+class Soak:
+    """Kills."""
+
+    output: Path
+    """New folder for faces and runs."""
+    kills: int = 10
+    """SIGKILLs for each stage."""
+    images_between: int = 256
+    """Images a run gets on, on average, before a kill."""
+    seed: int = 0
+    """Of the moments of the kills."""
+
+    def __post_init__(self) -> None:
+        if self.output.exists():
+            raise ValueError(f"--output must be a new folder, got {self.output}, which exists")
+        if self.kills < 1 or self.images_between < SOAKED_BATCH:
+            raise ValueError(
+                f"there must be a kill and {SOAKED_BATCH} images between two, got {self.kills} kills and "
+                f"{self.images_between} images"
+            )
+
+    @property
+    def total_images(self) -> int:
+        """Length of a run: room for all kills and twenty batches after them."""
+        return ((self.kills + 1) * self.images_between + 20 * SOAKED_BATCH) // SOAKED_BATCH * SOAKED_BATCH
+
+    @property
+    def faces(self) -> Path:
+        """Folder of the faces that all runs train on."""
+        return self.output / "faces"

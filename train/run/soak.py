@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -18,7 +17,7 @@ from models.files.run_folder import checkpoints_in, images_of
 from system import machine
 from system.child_processes import Children
 from train.run.repetition import compare_runs
-from train.run.settings import WHOLE
+from train.run.settings import SOAKED_BATCH, WHOLE, Soak
 
 ARCHITECTURE = {"resolution": 32, "channel_multiplier": 1, "narrow": 0.0625, "style_dim": 32, "num_mapping_layers": 2}
 LAZY = {"r1_interval": 4, "path_length_interval": 3}
@@ -33,38 +32,7 @@ STAGES: dict[str, dict[str, Any]] = {
     },
 }
 PICTURES = {"prior": "samples", "restoration": "pictures"}
-BATCH_SIZE, NUM_FACES = 8, 40
-
-
-@dataclass(frozen=True)
-class Soak:
-    """What is killed how often."""
-
-    folder: Path
-    """New, for faces and runs."""
-    kills: int = 10
-    images_between: int = 256
-    """Images a run gets on, on average, before a kill."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.folder.exists():
-            raise ValueError(f"--output must be a new folder, got {self.folder}, which exists")
-        if self.kills < 1 or self.images_between < BATCH_SIZE:
-            raise ValueError(
-                f"there must be a kill and {BATCH_SIZE} images between two, got {self.kills} kills and "
-                f"{self.images_between} images"
-            )
-
-    @property
-    def total_images(self) -> int:
-        """Length of a run: room for all kills and twenty batches after them."""
-        return ((self.kills + 1) * self.images_between + 20 * BATCH_SIZE) // BATCH_SIZE * BATCH_SIZE
-
-    @property
-    def faces(self) -> Path:
-        """Folder of the faces that all runs train on."""
-        return self.folder / "faces"
+NUM_FACES = 40
 
 
 def soak_stages(soak: Soak, stages: tuple[str, ...] = tuple(STAGES)) -> bool:
@@ -75,7 +43,7 @@ def soak_stages(soak: Soak, stages: tuple[str, ...] = tuple(STAGES)) -> bool:
     all_equal = True
     with Children() as children:
         for stage in stages:
-            whole, killed = (soak.folder / f"{stage}_{name}" for name in ("whole", "killed"))
+            whole, killed = (soak.output / f"{stage}_{name}" for name in ("whole", "killed"))
             _train(children, stage, whole, soak)
             in_writes = _kill_again_and_again(children, stage, killed, soak, moments)
             _train(children, stage, killed, soak)
@@ -105,14 +73,14 @@ def _start(children: Children, stage: str, folder: Path, soak: Soak) -> "Popen[b
         # bf16 where it is native: emulated it would take hours, and no other code is run.
         "trainer": {"accelerator": "cpu", "devices": 1, "precision": machine.native_precisions()[-1]},
         "model": STAGES[stage],
-        "data": {"faces": str(soak.faces.resolve()), "batch_size": BATCH_SIZE, "num_workers": 2},
+        "data": {"faces": str(soak.faces.resolve()), "batch_size": SOAKED_BATCH, "num_workers": 2},
         "run": {
             "folder": str(folder.resolve()),
             "num_parts": 2,
             "total_images": soak.total_images,
-            "log_every_images": 2 * BATCH_SIZE,
-            "validate_every_images": 16 * BATCH_SIZE,
-            "checkpoint_every_images": 5 * BATCH_SIZE,
+            "log_every_images": 2 * SOAKED_BATCH,
+            "validate_every_images": 16 * SOAKED_BATCH,
+            "checkpoint_every_images": 5 * SOAKED_BATCH,
             "wandb": "off",
             "convolutions": WHOLE,  # two runs could measure differently
         },
@@ -126,8 +94,7 @@ def _start(children: Children, stage: str, folder: Path, soak: Soak) -> "Popen[b
 
 def _train(children: Children, stage: str, folder: Path, soak: Soak) -> None:
     """Trains to the end."""
-    code = children.wait(_start(children, stage, folder, soak))
-    children.leave_if_stopped()
+    code = children.finish(_start(children, stage, folder, soak))
     if code != 0:
         raise ValueError(f"{stage}: training ended with code {code}; see {folder.with_suffix('.log')}")
 
@@ -139,7 +106,7 @@ def _kill_again_and_again(children: Children, stage: str, folder: Path, soak: So
     for kill in range(soak.kills):
         before = _progress(folder)
         process = _start(children, stage, folder, soak)
-        goal = min(before + moments.randint(1, 2 * soak.images_between - 1), soak.total_images - 20 * BATCH_SIZE)
+        goal = min(before + moments.randint(1, 2 * soak.images_between - 1), soak.total_images - 20 * SOAKED_BATCH)
         while process.poll() is None and _progress(folder) < goal:
             time.sleep(0.01)
         time.sleep(moments.random() * 0.5)  # anywhere within an iteration

@@ -106,19 +106,6 @@ def test_a_float32_release_keeps_every_bit(gpen: GPEN, tmp_path: Path) -> None:
     assert_same_state(build_generator(stored), gpen)
 
 
-def test_settings_that_the_card_of_an_earlier_release_has_as_literals_are_read_as_words(
-    gpen: GPEN, tmp_path: Path
-) -> None:
-    stored = "loss weights {'l1': 1.0, 'adversarial': 0.003}, betas (0.0, 0.99), schedule {'decay_range_images': "
-    stored += "[0, 48000], 'last_share': 0.01}, {'no': literal}"
-    save_release(tmp_path / "old.safetensors", gpen, card={"history": json.dumps([stored])})
-    (text,) = json.loads(read_checkpoint(tmp_path / "old.safetensors").card["history"])
-    assert text == (
-        "loss weights (L1 1, adversarial 0.003), betas 0 and 0.99, schedule (between images 0 and 48,000, to a share "
-        "of 0.01), {'no': literal}"
-    )
-
-
 def test_the_card_of_a_release_has_one_order_in_every_process(gpen: GPEN, tmp_path: Path) -> None:
     """safetensors gives its entries in a random one, so reports that quote it would differ."""
     path = tmp_path / "gpen.safetensors"
