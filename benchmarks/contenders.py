@@ -30,21 +30,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing some work.
-
-    Args:
-        name: In the table.
-        prepare: Function of a module (it is sent to another process) that gives the parts of the work.
-        arguments: Of `prepare`.
-        num_threads: OpenMP threads.
-        tuned_memory: Use `keep_freed_memory`, as training does; the public code has nothing like it.
-    """
+    """One way of doing some work."""
 
     name: str
     prepare: Callable[..., Sequence[Part]]
+    """Function of a module (it is sent to another process) that gives the parts of the work, from `arguments`."""
     arguments: tuple[Any, ...]
     num_threads: int
     tuned_memory: bool = True
+    """Use `keep_freed_memory`, as training does; the public code has nothing like it."""
 
 
 class Timing(NamedTuple):

@@ -23,17 +23,13 @@ COLOURS = ("#0072B2", "#D55E00")
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement.
-
-    Args:
-        size: With the channels of BFR-256.
-        num_threads: OpenMP threads.
-        timing: Of stage 2 in the last of the machine's native precisions.
-    """
+    """One measurement."""
 
     size: Size
+    """With the channels of BFR-256."""
     num_threads: int
     timing: Timing
+    """Of stage 2 in the last of the machine's native precisions."""
 
 
 def sizes() -> list[Size]:

@@ -79,15 +79,9 @@ def operations_of(call: Signature) -> int:
 
 
 def replay(calls: Counter[Signature]) -> Callable[[], None]:
-    """A function that runs the recorded convolutions, and nothing else, on random numbers of the same layout.
-
-    Args:
-        calls: From `record`.
-
-    Returns:
-        The function; each convolution as often as it was recorded, so that one call takes the time of the floor.
-        Gradients are computed in the formulation that `models.operators.formulations` is told to choose.
-    """
+    """A function that runs the convolutions that `record` gave, as often, and nothing else, on random numbers of the
+    same layout: one call takes the time of the floor. Gradients are computed in the formulation that
+    `models.operators.formulations` is told to choose."""
     instantiate = cache(_instantiate)  # operands of one kind are one tensor, else the floor takes more than training
     prepared = [
         (_REPLAYED[signature[0]], [instantiate(argument) for argument in signature[1:]], count)
@@ -169,13 +163,7 @@ class Iterations:
         self.batch = FaceBatch(pixels.to(device), list(range(num_images)))
 
     def run(self, r1: bool = False, path_length: bool = False, batch: FaceBatch | None = None) -> None:
-        """One iteration.
-
-        Args:
-            r1: With R1.
-            path_length: With the path length penalty.
-            batch: Instead of the ready one.
-        """
+        """One iteration, with or without R1 and the path length penalty, on a batch (None for the ready one)."""
         self.module.stage.regularization = replace(
             Regularization(), r1_interval=int(r1), path_length_interval=int(path_length)
         )

@@ -39,15 +39,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Machine:
-    """What the rows may use.
-
-    Args:
-        num_threads: OpenMP threads of every contender.
-        faces: Folder of photographs for the loader; None draws some with the shipped prior.
-    """
+    """What the rows may use."""
 
     num_threads: int
+    """OpenMP threads of every contender."""
     faces: Path | None
+    """Folder of photographs for the loader; None draws some with the shipped prior."""
 
 
 def training_rows(machine: Machine) -> Iterator[Row]:

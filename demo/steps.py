@@ -60,12 +60,8 @@ class Demo:
             raise ValueError(f"--minutes must be above 0 and finite, got {self.minutes:g}")
 
     def run(self) -> None:
-        """Carries out all steps and prints what they give.
-
-        Raises:
-            ValueError: The folder holds a demo with other options, or training failed.
-            SystemExit: This process got a signal, which training got as well.
-        """
+        """Carries out all steps and prints what they give. ValueError where the folder holds a demo with other options,
+        or training failed; SystemExit where this process got a signal, which training got as well."""
         lengths_file = self.output / "demo.json"
         asked = Lengths(self._minutes, str(self.faces), self.prior_images, self.restoration_images)
         lengths = read_lengths(lengths_file, asked)

@@ -37,12 +37,8 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Encodes images [N, 3, R, R] in [-1, 1].
-
-        Returns:
-            Latent [N, D] and the features [N, C, r, r] of every resolution r, from 4 pixels upwards; zeros above the
-            resolution at which the encoder begins (the public code draws noise there).
-        """
+        """Encodes images [N, 3, R, R] in [-1, 1] to a latent [N, D] and features [N, C, r, r] of every resolution r,
+        from 4 pixels upwards; zeros above the one at which the encoder begins (the public code draws noise there)."""
         if self.above:
             image = F.interpolate(image, size=(self.resolution, self.resolution), mode="bilinear")
         x = self.from_rgb(image.contiguous(memory_format=torch.channels_last))

@@ -89,12 +89,8 @@ STAGES = {"train.stages.prior.PriorTraining": "prior", "train.stages.restoration
 
 def read_variants(words: Sequence[str]) -> dict[str, list[Member]]:
     """Reads arguments `[NAME=]PATH[,PATH…]`, one per variant, such as `runs/a`, `gpen.onnx` or `concat=runs/a,runs/b`;
-    a name is that of the run's folder or file if none is given. Gives name to members, one per path.
-
-    Raises:
-        FileNotFoundError: There is nothing at a path, or no run in a folder.
-        ValueError: Two variants have one name, or a run has no sound checkpoint.
-    """
+    a name is that of the run's folder or file if none is given. Gives name to members, one per path. FileNotFoundError
+    or ValueError where there is nothing to measure at a path, or two variants have one name."""
     variants: dict[str, list[Member]] = {}
     for word in words:
         name, paths = _split(word)

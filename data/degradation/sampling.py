@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.degradation.masks import sample_mask
-from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
-from data.degradation.presets import REFERENCE_RESOLUTION, BlurRanges, DegradationRanges, RoundRanges
+from data.degradation.parameters import BlurKernel, DegradationParameters, MaskShapes, RoundParameters, Stroke
+from data.degradation.presets import REFERENCE_RESOLUTION, BlurRanges, DegradationRanges, MaskRanges, RoundRanges
 from data.randomness import derive_seed
+
+LARGEST_TURN = 2 * math.pi / 5
+"""Of a brush stroke between two segments, to one side and then to the other, as of a hand that rubs something out."""
 
 
 def sample_parameters(ranges: DegradationRanges, seed: int, image_index: int, resolution: int) -> DegradationParameters:
@@ -132,3 +134,41 @@ def _sample_shape(ranges: BlurRanges, random: np.random.Generator, blur: BlurKer
     if blur.kind == "gaussian" and shape < ranges.generalised_probability + ranges.plateau_probability:
         return replace(blur, kind="plateau", power=plateau)
     return blur
+
+
+def sample_mask(ranges: MaskRanges, random: np.random.Generator, resolution: int) -> MaskShapes | None:
+    """Draws what is painted over in one image, with lengths scaled to R pixels; None for an image that is left
+    whole."""
+    if random.random() >= ranges.probability:
+        return None
+    num_strokes = int(random.integers(*ranges.num_strokes_range, endpoint=True))
+    num_boxes = int(random.integers(*ranges.num_boxes_range, endpoint=True))
+    strokes = tuple(_sample_stroke(ranges, random, resolution) for _ in range(num_strokes))
+    boxes = tuple(_sample_box(ranges, random, resolution) for _ in range(num_boxes))
+    return MaskShapes(strokes, boxes, ranges.fill)
+
+
+def _sample_stroke(ranges: MaskRanges, random: np.random.Generator, resolution: int) -> Stroke:
+    """A walk from a point anywhere; points that would leave the image stay at its border."""
+    scale = resolution / REFERENCE_RESOLUTION
+    num_segments = int(random.integers(*ranges.num_segments_range, endpoint=True))
+    width = scale * random.uniform(*ranges.stroke_width_range)
+    x, y = random.uniform(0, resolution - 1, 2).tolist()
+    direction, side = random.uniform(-math.pi, math.pi), 1.0
+    points = [(x, y)]
+    for _ in range(num_segments):
+        direction += side * random.uniform(0, LARGEST_TURN)
+        side = -side
+        length = scale * random.uniform(*ranges.segment_length_range)
+        x = min(max(x + length * math.cos(direction), 0.0), resolution - 1.0)
+        y = min(max(y + length * math.sin(direction), 0.0), resolution - 1.0)
+        points.append((x, y))
+    return Stroke(width, tuple(points))
+
+
+def _sample_box(ranges: MaskRanges, random: np.random.Generator, resolution: int) -> tuple[int, int, int, int]:
+    """A box anywhere within the image."""
+    scale = resolution / REFERENCE_RESOLUTION
+    width, height = (min(max(1, round(scale * random.uniform(*ranges.box_side_range))), resolution) for _ in range(2))
+    left, top = (int(random.integers(0, resolution - side, endpoint=True)) for side in (width, height))
+    return left, top, left + width, top + height

@@ -23,8 +23,7 @@ from data.degradation.blur import (
     resize,
     sinc_kernels,
 )
-from data.degradation.masks import draw_mask
-from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, RoundParameters
+from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, MaskShapes, RoundParameters
 from data.degradation.recording import (
     add_noise,
     canvas_size,
@@ -199,3 +198,21 @@ def to_device(numbers: Sequence[float] | Sequence[int], device: torch.device, dt
     `torch.tensor(..., device=...)` would stop the host until all queued kernels have run."""
     on_host = torch.tensor(numbers, dtype=dtype)
     return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)
+
+
+def draw_mask(shapes: MaskShapes, resolution: int, device: torch.device) -> Tensor:
+    """Draws what is painted over, bool [R, R]: whether the middle of a pixel lies within a box, or within half a
+    brush's width of a stroke."""
+    axis = torch.arange(resolution, device=device, dtype=torch.float32)
+    mask = torch.zeros(resolution, resolution, dtype=torch.bool, device=device)
+    for left, top, right, bottom in shapes.boxes:
+        mask[top:bottom, left:right] = True
+    for stroke in shapes.strokes:
+        for (x0, y0), (x1, y1) in zip(stroke.points[:-1], stroke.points[1:], strict=True):
+            columns, rows = axis[None, :] - x0, axis[:, None] - y0
+            squared_length = (x1 - x0) ** 2 + (y1 - y0) ** 2
+            # How far along the segment its nearest point lies.
+            along = ((columns * (x1 - x0) + rows * (y1 - y0)) / max(squared_length, 1e-12)).clamp(0, 1)
+            distance = torch.hypot(columns - along * (x1 - x0), rows - along * (y1 - y0))  # [R, R]
+            mask |= distance <= stroke.width / 2
+    return mask

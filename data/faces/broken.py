@@ -41,12 +41,8 @@ class BrokenFaces:
         self._deadly: set[str] | None = None
 
     def add(self, index: int, reason: str, is_deadly: bool = False) -> None:
-        """Notes a file, once, with a reason that names it, and whether its reader dies or never ends.
-
-        Raises:
-            ValueError: More files are broken than may be; names this file and the report.
-            OSError: The report cannot be written.
-        """
+        """Notes a file, once, with a reason that names it, and whether its reader dies or never ends. A ValueError
+        names the file and the report where more are broken than may be."""
         name = self.faces.names[index]
         if name in self._known:
             return

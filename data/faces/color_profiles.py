@@ -38,14 +38,8 @@ def conversion_of(profile: bytes, mode: str) -> ProfileConversion:
     """Reads a profile; the last ones are remembered, as the photographs of a set share few.
 
     Relative colorimetric with black point compensation, what browsers and photo programs do. A profile that is damaged,
-    too large or meant for another kind of pixels is passed over, as browsers do, and says so in its name.
-
-    Args:
-        profile: ICC profile.
-        mode: Pillow's mode of the picture that holds it.
-
-    Returns:
-        The conversion to sRGB.
+    too large or meant for another kind of pixels is passed over, as browsers do, and says so in its name. `mode` is
+    Pillow's of the picture that holds the profile.
     """
     if len(profile) > MAX_PROFILE_BYTES:
         return ProfileConversion(f"profile of {len(profile)} bytes (too large, ignored)")

@@ -146,16 +146,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
     """Decodes an image as it is stored; the size in its header is checked before memory is taken for pixels.
 
     Colours of 16 bits in PNG and TIFF files are rounded to 8, where Pillow would cut them off; those of JPEG 2000, and
-    TIFF colours that are multiplied by their opacity, are cut off.
-
-    Args:
-        content: A whole file.
-
-    Returns:
-        The image, neither turned nor converted, and its mode: Pillow's, followed by ";16" where colours were rounded.
-
-    Raises:
-        ValueError: As for `decode`.
+    TIFF colours that are multiplied by their opacity, are cut off. Gives the image, neither turned nor converted, and
+    its mode: Pillow's, followed by ";16" where colours were rounded. ValueError as for `decode`.
     """
     if content[4:10] in (b"ftyphe", b"ftypmi") and not reads_heif() and b"avif" not in content[8:64]:
         raise ValueError(f"it is a HEIC file, whatever its name; {ADVICE['.heic']}")

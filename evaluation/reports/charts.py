@@ -77,18 +77,8 @@ class CurvePanel(NamedTuple):
 
 
 def curve_panels_svg(panels: Sequence[CurvePanel], x_label: str) -> bytes:
-    """Draws charts below one another over the same x, which is above 0 and on a logarithmic scale.
-
-    Args:
-        panels: At least one, each with at least one line.
-        x_label: Name and unit of x.
-
-    Returns:
-        SVG; equal input gives equal bytes.
-
-    Raises:
-        ValueError: There is nothing to draw.
-    """
+    """Draws charts below one another over the same x, which is above 0 and on a logarithmic scale, as SVG; equal input
+    gives equal bytes. ValueError where there is nothing to draw."""
     if not panels or not all(panel.curves for panel in panels):
         raise ValueError("a drawing needs at least one panel, and a curve in each")
     with rc_context({"svg.hashsalt": "report", "font.size": 10}):
@@ -114,15 +104,8 @@ def _svg(figure: Figure) -> bytes:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Moves places within [0, 1] apart, in their order, as little as one pass upwards and one downwards achieve.
-
-    Args:
-        places: Wanted positions.
-        gap: Least distance of two; where not all fit, they keep it and reach below 0.
-
-    Returns:
-        New positions in the order of the input.
-    """
+    """Moves places within [0, 1] apart by a gap, in their order, as little as one pass upwards and one downwards
+    achieve; where not all fit, they keep it and reach below 0. Gives new places in the order of the input."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = [min(max(places[index], 0.0), 1.0) for index in order]
     for index in range(1, len(moved)):
@@ -190,19 +173,9 @@ def _name_ends(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
-    """Reads columns over images seen.
-
-    Args:
-        path: train.csv or validation.csv of a run.
-        names: Columns; those that the file does not have or that are empty are left out.
-
-    Returns:
-        One curve per column, named in words, points without a value left out.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or has none of the columns.
-    """
+    """Reads columns of train.csv or validation.csv over images seen: one curve per column that is there, named in
+    words, points without a value left out. FileNotFoundError or ValueError where there is no such file, or it is
+    damaged or has none of the columns."""
     curves = columns_of(path, names)
     if not curves:
         raise ValueError(f"{path} has none of the columns {', '.join(names)}; was the run shorter than its log rhythm?")
@@ -258,17 +231,8 @@ class ForestPanel(NamedTuple):
 
 
 def forest_svg(panels: Sequence[ForestPanel]) -> bytes:
-    """Draws panels below one another, each with its own scale and a line at 0; equal input gives equal bytes.
-
-    Args:
-        panels: At least one, each with at least one row.
-
-    Returns:
-        SVG.
-
-    Raises:
-        ValueError: There is nothing to draw.
-    """
+    """Draws panels below one another as SVG, each with its own scale and a line at 0; equal input gives equal bytes.
+    ValueError where there is nothing to draw."""
     if not panels or not all(panel.rows for panel in panels):
         raise ValueError("a forest plot needs at least one panel, and a difference in each")
     heights = [PANEL_INCHES + ROW_INCHES * len(panel.rows) for panel in panels]

@@ -55,15 +55,8 @@ def write_guarded(file: Path, names: Sequence[str], faces: Sequence[GuardedFace]
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV, numbers at full precision.
-
-    Args:
-        header: Names of the columns.
-        rows: Cells; a text that a spreadsheet would take for a formula gets an apostrophe before it.
-
-    Returns:
-        The content of the file.
-    """
+    """A table as CSV, numbers at full precision; a text that a spreadsheet would take for a formula gets an apostrophe
+    before it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -72,17 +65,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def read_rows(path: Path) -> dict[int, dict[str, str]]:
-    """Reads train.csv or validation.csv of a run.
-
-    Args:
-        path: The file. A last line without an end counts as not written: it still is, or a full disk cut it off.
-
-    Returns:
-        The cells, numbers or empty, by images seen, in the order of the file; nothing where there is no file.
-
-    Raises:
-        ValueError: The file is damaged; names the line.
-    """
+    """Reads train.csv or validation.csv of a run: the cells, numbers or empty, by images seen, in the order of the
+    file; nothing where there is no file. A last line without an end counts as not written: it still is, or a full disk
+    cut it off. A ValueError names the line at which the file is damaged."""
     if not os.path.lexists(path):
         return {}
     rows: dict[int, dict[str, str]] = {}
@@ -127,10 +112,7 @@ def changes_in_words(changes: Mapping[str, Change]) -> tuple[str, str]:
     cannot be told from none, such as "PSNR and identity"; empty for none.
 
     A change is judged, to either side, where its intervals exclude 0; without an interval (one face, a metric of the
-    whole set, or one whose better direction is not known) it is in neither.
-
-    Args:
-        changes: Restored minus degraded, by the name of the metric.
+    whole set, or one whose better direction is not known) it is in neither. Changes are restored minus degraded.
     """
     worse, unsure = [], []
     for metric, change in changes.items():

@@ -85,12 +85,8 @@ CHECKPOINTS = "checkpoints"
 
 def find_checkpoint(path: Path | str) -> Path:
     """The checkpoint that a path stands for: a file; a run's folder, for its last sound one; or `last` or `best` in a
-    run's folder or in its `checkpoints`, where no file is called so.
-
-    Raises:
-        FileNotFoundError: There is nothing at the path, or no checkpoint in the run.
-        ValueError: No checkpoint of the run is as it was written, or the best one is asked for and the run has none.
-    """
+    run's folder or in its `checkpoints`, where no file is called so. FileNotFoundError where there is none, ValueError
+    where none is as it was written, or the run has no best one."""
     path = Path(path)
     if path.is_file():
         return path

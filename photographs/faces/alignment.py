@@ -60,14 +60,10 @@ def square_of(points: Points) -> FaceSquare:
     """The square that FFHQ crops: its width follows the line of the eyes and the line from the mouth to them.
 
     Half a side is twice the distance of the eyes or 1.8 times the distance from eyes to mouth, whichever is more; the
-    centre lies a tenth of the way from the eyes to the mouth.
+    centre lies a tenth of the way from the eyes to the mouth. Points are [5, 2], named by `POINT_NAMES`.
 
-    Args:
-        points: [5, 2], named by `POINT_NAMES`.
-
-    Source:
-        Karras et al., A Style-Based Generator Architecture for GANs (arXiv 1812.04948), appendix C; of its
-        68 points only the middles of the eyes and the corners of the mouth count, which are given here.
+    Source: Karras et al., A Style-Based Generator Architecture for GANs (arXiv 1812.04948), appendix C; of its 68
+    points only the middles of the eyes and the corners of the mouth count, which are given here.
     """
     eyes = (points[LEFT_EYE] + points[RIGHT_EYE]) / 2
     between_eyes = points[RIGHT_EYE] - points[LEFT_EYE]
@@ -96,10 +92,7 @@ def turn(points: Points) -> float:
 
     The distance of the nose from the middle of the face, measured along the line of the eyes in halves of the distance
     between them. The middle of the face is taken where the nose is, between eyes and mouth, so that leaning the head
-    changes nothing.
-
-    Args:
-        points: [5, 2].
+    changes nothing. Points are [5, 2].
     """
     eyes = (points[LEFT_EYE] + points[RIGHT_EYE]) / 2
     mouth = (points[LEFT_MOUTH] + points[RIGHT_MOUTH]) / 2

@@ -15,9 +15,8 @@ from evaluation.reports.charts import Curve
 from evaluation.reports.pictures import Picture, picture_grid, write_png
 from evaluation.reports.report import Report
 from photographs.faces.alignment import Pixels, align, square_of
-from photographs.preparation.manifest import PhotoLine, counts, summary_lines
+from photographs.preparation.manifest import PhotoLine, WrittenFaces, counts, summary_lines
 from photographs.preparation.selection import OPTIONS
-from photographs.preparation.written import WrittenFaces
 from system.atomic_file import write_atomically
 
 PAGE_NAME, COUNTS_NAME, CONTACT_SHEET_NAME = "summary.html", "summary.json", "contact_sheet.png"

@@ -54,15 +54,7 @@ def reject_by_place(face: DetectedFace, width: int, height: int, resolution: int
 
 
 def reject_by_pixels(aligned: Pixels, selection: Selection) -> str:
-    """Judges an aligned face by itself.
-
-    Args:
-        aligned: uint8 [R, R, 3].
-        selection: Limits.
-
-    Returns:
-        As `reject_by_place`.
-    """
+    """Judges an aligned face, uint8 [R, R, 3], by itself; gives what `reject_by_place` gives."""
     sharp = sharpness(aligned)
     if sharp < selection.least_sharpness:
         return f"blurred: sharpness {sharp:.1f}, at least {selection.least_sharpness:g} is needed"
@@ -72,35 +64,23 @@ def reject_by_pixels(aligned: Pixels, selection: Selection) -> str:
 
 
 def sharpness(aligned: Pixels) -> float:
-    """Variance of the Laplacian of the grey picture in the middle of a face, in squared levels of 255.
+    """Variance of the Laplacian of the grey picture in the middle of a face, uint8 [R, R, 3], in squared levels of 255.
 
-    Args:
-        aligned: uint8 [R, R, 3].
-
-    Source:
-        Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
+    Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
     """
     grey = cv2.cvtColor(_middle(aligned), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def is_grey(aligned: Pixels) -> bool:
-    """Whether a face has no colour: its channels are the same.
-
-    Args:
-        aligned: uint8 [R, R, 3].
-    """
+    """Whether a face, uint8 [R, R, 3], has no colour: its channels are the same."""
     middle = _middle(aligned)
     spread = middle.max(axis=2).astype(int) - middle.min(axis=2)
     return bool(np.percentile(spread, 99) <= _GREY_LEVELS)
 
 
 def perceptual_hash(aligned: Pixels) -> str:
-    """64 bits that hardly change when a picture is stored anew, in 16 hexadecimal digits.
-
-    Args:
-        aligned: uint8 [R, R, 3].
-    """
+    """64 bits of a picture, uint8 [R, R, 3], that hardly change when it is stored anew, in 16 hexadecimal digits."""
     return str(imagehash.phash(Image.fromarray(aligned)))
 
 
@@ -119,14 +99,8 @@ class PerceptualHashes:
         self._names.append(name)
 
     def nearest(self, digits: str) -> tuple[str, int]:
-        """Finds the most similar face, the first of several.
-
-        Args:
-            digits: Perceptual hash of a face.
-
-        Returns:
-            Its name and in how many of 64 bits it differs; an empty name and 65 where there is none.
-        """
+        """The name of the face most similar by its hash, the first of several, and in how many of 64 bits it differs;
+        an empty name and 65 where there is none."""
         if not self._names:
             return "", 65
         differences = np.bitwise_count(self._numbers[: len(self._names)] ^ np.uint64(int(digits, 16)))
@@ -143,28 +117,16 @@ TRAIN, VAL = "train", "val"
 
 
 def people_of(names: Sequence[str]) -> list[str]:
-    """Who is on each photograph, as far as names tell.
-
-    Args:
-        names: Of all photographs, with `/` between their parts.
-
-    Returns:
-        The folder in which each lies; the names themselves where all lie in one folder.
-    """
+    """Who is on each photograph, as far as names with `/` between their parts tell: the folder in which it lies; the
+    names themselves where all lie in one folder."""
     folders = [str(PurePosixPath(name).parent) for name in names]
     return folders if len(set(folders)) > 1 else list(names)
 
 
 def parts_of(people: Sequence[str], val_share: float, known: Mapping[str, str]) -> dict[str, str]:
-    """Divides people by the hashes of their names.
+    """Divides people, who may repeat, by the hashes of their names: `train` or `val` for each.
 
-    Args:
-        people: May repeat.
-        val_share: Share of the people that is held out, [0, 1); rounded, at least one of two or more.
-        known: Parts that people got before, which they keep.
-
-    Returns:
-        `train` or `val` for each.
+    The share that is held out, [0, 1), is rounded, at least one of two or more; people keep the part that is known.
     """
     ranked = sorted(set(people), key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
     number = round(val_share * len(ranked))

@@ -27,12 +27,8 @@ MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images")
 
 
 def carry_out_study(request: Request) -> None:
-    """Trains and measures what is missing, and writes the report.
-
-    Raises:
-        ValueError: The study, an option or a run is wrong.
-        SystemExit: A signal came (its code is 128 and the number), or a run ended after its run.max_minutes (75).
-    """
+    """Trains and measures what is missing, and writes the report. ValueError where the study, an option or a run is
+    wrong; SystemExit after a signal (128 and its number) or after a run's run.max_minutes (75)."""
     study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs
     group = ("--run.wandb_group", request.study.stem)  # the study is the group of its runs

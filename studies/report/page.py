@@ -199,12 +199,8 @@ def _add_settings(page: Report, findings: Findings) -> None:
 def write_comparison(comparison: Comparison, folder: Path, with_photographs: bool = True) -> Path:
     """Writes report.html (self-contained), report.md with pictures/, report.csv, differences.csv and configs/, and
     returns the path of the page. Every member has been measured under every degradation; without photographs degraded
-    and target faces, which may not be published, are left out.
-
-    Raises:
-        FileNotFoundError: A result, a run or a checkpoint is missing.
-        ValueError: One of them is damaged, or results were not measured on identical pairs.
-    """
+    and target faces, which may not be published, are left out. FileNotFoundError or ValueError where a result, a run or
+    a checkpoint is missing or damaged, or results were not measured on identical pairs."""
     return write_findings(gather(comparison), folder, with_photographs)
 
 

@@ -38,11 +38,7 @@ class Start:
 
 
 def check_inputs(folder: Path, config: dict[str, Any], overwrite: bool) -> None:
-    """Refuses a run whose outputs would end up among its inputs.
-
-    Raises:
-        ValueError: The folder lies in the faces, or what the run reads would be removed (with `overwrite`).
-    """
+    """Raises ValueError where a run's folder lies in its faces, or what it reads would be removed (`overwrite`)."""
     here = folder.resolve()
     for name in ("faces", "validation_faces", "degraded", "validation_degraded", "real_faces"):
         faces = config["data"].get(name)

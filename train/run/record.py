@@ -97,11 +97,8 @@ def _start_history(config: dict[str, Any]) -> str | None:
 
 def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) -> tuple[str, str] | None:
     """What makes a run another than the one in its folder: the first option or identity of photographs (`data`) that
-    differs with both values, and the way out; None where all is the same.
-
-    Raises:
-        FileNotFoundError, ValueError: The record is incomplete or damaged.
-    """
+    differs with both values, and the way out; None where all is the same. FileNotFoundError or ValueError where the
+    record is incomplete or damaged."""
     before, now = flat_settings(read_config(folder)), flat_settings(config)
     names = sorted(set(before) | set(now))
     changed = [n for n in names if before.get(n) != now.get(n) and not n.startswith(MAY_CHANGE)]

@@ -20,10 +20,11 @@ from data.degradation.blur import (
     resize,
     sinc_kernels,
 )
-from data.degradation.masks import draw_mask, sample_mask
 from data.degradation.parameters import MaskShapes, RoundParameters, Stroke
 from data.degradation.presets import MaskRanges
 from data.degradation.recording import add_noise, compress_webp, draw_poisson_noise
+from data.degradation.sampling import sample_mask
+from data.degradation.synthesis import draw_mask
 
 CPU = torch.device("cpu")
 NOTHING = RoundParameters(blur=None, downscale=1.0, noise_sigma=0.0, noise_seed=1, jpeg_quality=None)
