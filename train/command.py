@@ -43,7 +43,7 @@ def fit(words: Sequence[str]) -> int:
     """Begins or continues a run, given what follows `python -m train fit`; returns 0 where it is complete, else the
     exit code that says why not. Raises ValueError where an option, file or folder is wrong."""
     with live_progress("starting", as_lines=True):
-        if not _asks_for_help(words):
+        if not _asks_for_help(words) and not any(word.startswith("--print_config") for word in words):
             _say_what_starts(words)
         parser, config = _parse(words)
         from train.training import Training
