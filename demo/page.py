@@ -14,7 +14,7 @@ from evaluation.protocol import Evaluation
 from evaluation.reports.charts import run_curves
 from evaluation.reports.pictures import GRID_GAP, WORST_AND_BEST, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
-from evaluation.reports.tables import effect_sentences, summary_rows
+from evaluation.reports.tables import effect_sentences, harm_sentence, summary_rows
 from export.bundle.contents import ExportReport
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
@@ -30,6 +30,10 @@ python -m train fit --config configs/prior_512.yaml --data.faces FACES --run.fol
 python -m train fit --config configs/restoration_512.yaml --data.faces FACES \\
     --model.init_args.start runs/prior_512/checkpoints/images_….ckpt --run.folder runs/restoration_512
 python -m scripts.restore_faces --input FOLDER --output FOLDER"""
+MORE = (
+    "So short a training does that. With more minutes: python -m scripts.run_demo --minutes 25 --output runs/longer. "
+    "The shipped restorer, trained for hours, is what scripts.restore_faces uses."
+)
 
 
 def write_report(folder: Path, note: str, evaluation: Evaluation, exported: ExportReport, seconds: float) -> Path:
@@ -46,8 +50,15 @@ def write_report(folder: Path, note: str, evaluation: Evaluation, exported: Expo
     return report.write(folder / "report.html")
 
 
+def effects(evaluation: Evaluation) -> list[str]:
+    """What restoring did to the faces, in words, and what to do where it made them worse."""
+    return [*effect_sentences(evaluation), *([MORE] if harm_sentence(evaluation) else [])]
+
+
 def _add_restoration(report: Report, evaluation: Evaluation) -> None:
-    """The faces that gained most, large, then the figures."""
+    """The effect in words, the faces that gained most, large, then the figures."""
+    for sentence in effects(evaluation):
+        report.add_paragraph(sentence)
     gained = sorted(evaluation.best, key=lambda face: face.row.degraded["psnr"] - face.row.restored["psnr"])[:NUM_LARGE]
     columns = [torch.stack([getattr(face, state) for face in gained]) for state in STATES]
     captions = [f"{f.row.degraded['psnr']:.1f} → {f.row.restored['psnr']:.1f} dB   {f.row.name}" for f in gained]
@@ -60,8 +71,6 @@ def _add_restoration(report: Report, evaluation: Evaluation) -> None:
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
     report.add_table(header, rows, f"{len(evaluation.rows)} held-out faces; mean and 95 % interval over faces")
-    for sentence in effect_sentences(evaluation):
-        report.add_paragraph(sentence)
     few = replace(evaluation, worst=evaluation.worst[:NUM_LARGE], best=evaluation.best[:NUM_LARGE])
     report.add_picture(worst_and_best(few), WORST_AND_BEST)
     protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)

@@ -16,7 +16,7 @@ from demo.budget import (
     measure_speed,
     read_lengths,
 )
-from demo.page import write_report
+from demo.page import effects, write_report
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluation, Evaluator, FacePairs
 from evaluation.reports.tables import summary_rows
@@ -193,8 +193,10 @@ def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> d
 
 
 def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float, page: Path) -> None:
-    """The table at the end."""
+    """The table at the end, and what it shows in words."""
     command_line.print_table(f"{len(evaluation.rows)} held-out faces: mean, 95 % interval", *summary_rows(evaluation))
+    for sentence in effects(evaluation):
+        print(sentence)
     print(f"export: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "
           f"{exported.differences[ONNX_NAME].largest:.1e} (units of [-1, 1])")  # fmt: skip
     command_line.print_names(f"{seconds / 60:.1f} minutes; report: {page}")

@@ -3,13 +3,16 @@
 import importlib
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
 from system import command_line
+from tests.photographs.conftest import draw_group_photo
 from train.command import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +155,14 @@ def test_converting_and_checking_run_as_the_other_documents_have_them(
     assert output.is_file()
 
 
+TINY = shlex.split(
+    "--trainer.accelerator cpu --trainer.devices 1 --trainer.precision 32-true --data.batch_size 2 --data.num_workers 0"
+    " --run.total_images 4 --run.wandb off --run.convolutions whole --model.init_args.architecture.resolution 32"
+    " --model.init_args.architecture.channel_multiplier 1 --model.init_args.architecture.narrow 0.03125"
+    " --model.init_args.architecture.style_dim 16"
+)
+"""Options of a training that make it as short as can be, of the network of `release`."""
+TRAININGS = ("README.md", "docs/training.md", "docs/quantization.md")
 EXPORTS = ("docs/deployment.md", "docs/export.md", "docs/quantization.md")
 
 
@@ -167,16 +178,19 @@ def place(
         make_run(name, seed=int(name.endswith("1")))
     make_run("quantized_64", at_images=(6400,))
     (tmp_path / "X").symlink_to(tmp_path / "runs" / "a")
-    for name in ("weights/gpen_64.safetensors", "bundle/gpen.onnx"):
+    for name in ("weights/gpen_64.safetensors", "BUNDLE/generator.onnx"):
         (tmp_path / name).parent.mkdir()
     (tmp_path / "weights" / "gpen_64.safetensors").write_bytes(release.read_bytes())
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there: nothing is downloaded
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path
 
 
 def run_line(run: Callable[..., tuple[int, str, str]], line: Line, *more: str) -> None:
     """Runs a command line as it stands, but for options that make it short."""
-    module = "export.__main__" if line.words[2] == "export" else line.words[2]
+    module = {"export": "export.__main__", "train": "train.command"}.get(line.words[2], line.words[2])
     code, out, err = run(importlib.import_module(module).main, *line.words[3:], *more)
     assert code == 0 and out and "error" not in err, (line, err)
 
@@ -215,7 +229,7 @@ def test_comparison_runs_as_the_documents_have_it(
     line: Line, run: Callable[..., tuple[int, str, str]], place: Path, release: Path
 ) -> None:
     convert = importlib.import_module("scripts.convert_checkpoint").main
-    assert run(convert, release, "--to", "facefusion", "--output", place / "bundle" / "gpen.onnx")[0] == 0
+    assert run(convert, release, "--to", "facefusion", "--output", place / "BUNDLE" / "generator.onnx")[0] == 0
     run_line(run, line, "--metrics", "psnr", "--max_faces", "2")
     assert (place / "comparison" / "report.html").is_file()
 
@@ -226,7 +240,7 @@ def test_export_and_what_follows_it_run_as_the_documents_have_them(
     document: str, run: Callable[..., tuple[int, str, str]], place: Path, release: Path
 ) -> None:
     save_public(release, place / "GPEN-BFR-512.pth", run)
-    (place / "bundle").rmdir()
+    (place / "BUNDLE").rmdir()
     modules = ("export", "scripts.evaluate_bundle", "scripts.compare_quantization")
     lines = [line for line in lines_to_run(*modules) if line.document == document]
     for line in sorted(lines, key=lambda line: line.words[2] == "export" and "--precision" in line.words):
@@ -240,3 +254,71 @@ def test_export_and_what_follows_it_run_as_the_documents_have_them(
             precision = line.words[line.words.index("--precision") + 1]
             (place / "FOLDER").symlink_to(place / line.words[3] / "golden" / "outputs" / precision)
             run_line(run, line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", TRAININGS)
+def test_training_runs_as_the_documents_have_it(
+    document: str, run: Callable[..., tuple[int, str, str]], place: Path
+) -> None:
+    for line in (line for line in lines_to_run("train") if line.document == document):
+        folder = place / line.words[line.words.index("--run.folder") + 1]
+        shutil.rmtree(folder, ignore_errors=True)
+        run_line(run, line, *TINY)
+        last = folder / "checkpoints" / "images_000000000004.ckpt"
+        if folder.name == "prior_512":  # what the next lines start from
+            (place / "PRIOR").symlink_to(folder)
+            last = last.rename(last.with_stem("images_000025000000"))
+        assert last.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", lines_to_run("scripts.run_ablation"), ids=identifier)
+def test_a_study_runs_as_the_documents_have_it(
+    line: Line,
+    run: Callable[..., tuple[int, str, str]],
+    place: Path,
+    draw_faces: Callable[[Path], Path],
+    make_run: Callable[..., Path],
+) -> None:
+    draw_faces(place / "OTHERS")
+    make_run("prior_512", at_images=(25_000_000,))
+    study, options = split_at_dashes(line.words)
+    variant = "l1" if "loss_terms" in line.words[3] else "concat"
+    few = ["--seeds", "1", "--at_once", "1", "--prior_images", "4", "--restoration_images", "4"]
+    new = ["--model.init_args.optimization.take_discriminator", "false"]  # there is none beside this prior
+    run_line(run, line._replace(words=(*study, *few, "--variants", variant, "--", *options, *TINY, *new)))
+    assert len(list(place.glob("runs/ablations/*/report.html"))) == 1
+
+
+@pytest.mark.slow
+def test_a_run_is_repeated_as_the_documents_have_it(run: Callable[..., tuple[int, str, str]], place: Path) -> None:
+    training = importlib.import_module("train.command").main
+    words = ["fit", "--config", "configs/prior_64.yaml", "--data.faces", "FACES", "--run.folder", "RUN", *TINY]
+    assert run(training, *words)[0] == 0
+    lines = [line for line in ALL_LINES if line.words[2:3] == ("scripts.verify_run",)]
+    assert len(lines) == 2
+    for line in lines:
+        run_line(run, line, *(["--images", "4"] if line.is_whole else []))
+
+
+def split_at_dashes(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stands before `--`, and behind it."""
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", lines_to_run("scripts.prepare_faces", "scripts.restore_photos"), ids=identifier)
+def test_photographs_are_prepared_and_restored_as_the_documents_have_it(
+    line: Line, run: Callable[..., tuple[int, str, str]], place: Path
+) -> None:
+    (place / "PHOTOS").mkdir()
+    Image.fromarray(draw_group_photo().pixels).save(place / "PHOTOS" / "group.png")
+    if line.words[2] == "scripts.prepare_faces":
+        shutil.rmtree(place / "FACES")
+        run_line(run, line, "--resolution", "64", "--least_sharpness", "0")
+        assert len(list(place.glob("FACES/*/*.png"))) > 1
+    else:
+        run_line(run, line, "--most_lost_levels", "255")
+        assert (place / "RESTORED" / "group.png").read_bytes() != (place / "PHOTOS" / "group.png").read_bytes()

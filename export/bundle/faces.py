@@ -112,8 +112,8 @@ TRAINED_ON = "the network was trained on the faces that it is measured on"
 
 
 def training_record(checkpoint: Path) -> Mapping[str, Any] | None:
-    """What the run that a checkpoint lies in says of its faces; None where no run's record is there."""
-    run = next((folder for folder in checkpoint.parents[:2] if (folder / "run.json").is_file()), None)
+    """What the run that a checkpoint is or lies in says of its faces; None where no run's record is there."""
+    run = next((folder for folder in (checkpoint, *checkpoint.parents[:2]) if (folder / "run.json").is_file()), None)
     return None if run is None else read_record(run)["data"]
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data.ranges import uint8_to_model
+from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.metrics.image_metrics import psnr
+from evaluation.reports.tables import changes_in_words
+from evaluation.statistics import mean_difference_interval
 from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, FormResult, LayerEntry
 from export.bundle.faces import BundleFaces
 from export.formats.artefacts import (
@@ -80,7 +83,8 @@ def make_forms(
         restored[f"{name}, simulated"] = card.simulate(faces.evaluation.degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
     results = _measure(restored, faces)
-    warnings = [*half_risks(ranges), *missed_budgets(results, settings.quantization()), *_unreachable(layers, card)]
+    warnings = [*harms(restored["float32"], faces), *half_risks(ranges)]
+    warnings += [*missed_budgets(results, settings.quantization()), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
 
@@ -128,6 +132,17 @@ def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormRe
         FormResult(form, values.psnr_to_float, values if faces.has_targets else None)
         for form, values in measured.items()
     )
+
+
+def harms(restored: Tensor, faces: BundleFaces) -> list[str]:
+    """Says so where the network makes the evaluation faces worse than they came, beyond chance."""
+    if not faces.has_targets:
+        return []
+    after = psnr(model_to_uint8(restored.cpu()), faces.evaluation.target).tolist()
+    before = psnr(faces.evaluation.degraded, faces.evaluation.target).tolist()
+    worse, _ = changes_in_words({"psnr": mean_difference_interval(after, before)})
+    advice = "train longer, or export under the preset that the network was trained on (--degradation)"
+    return [f"the restored faces are worse than the degraded ones: {worse} these; {advice}"] if worse else []
 
 
 def missed_budgets(results: Sequence[FormResult], settings: QuantizationSettings) -> list[str]:

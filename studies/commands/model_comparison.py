@@ -11,7 +11,7 @@ from studies.comparison import Comparison, Member, Variant, file_name, read_vari
 from studies.measurement import MEASURING, Measurer
 from studies.report.page import write_findings
 from studies.report.protocol_section import Findings, gather
-from studies.report.tables import quality_table, spread_caption
+from studies.report.tables import cost_sentences, harm_sentences, quality_table, spread_caption
 from studies.request import MeasurementSettings
 from system import command_line
 from system.live_progress import live_progress
@@ -115,12 +115,11 @@ def _shortened(word: str) -> str:
 
 
 def print_results(findings: Findings, page: Path) -> None:
-    """The tables and differences, as in the report."""
+    """The tables, what makes faces worse or costs more, and the differences, as in the report."""
     for degradation in findings.results:
         header, rows = quality_table(findings, degradation)
         title = f"degradation {degradation}, {spread_caption(findings, degradation)}"
         cells = ([cell.replace(" ± ", "\n± ") for cell in row] for row in rows)
         command_line.print_table(title, header, cells, with_rules=True)
-    for difference in findings.differences:
-        command_line.print_names(difference.sentence())
-    command_line.print_names(f"report: {page}")
+    differences = [difference.sentence() for difference in findings.differences]
+    command_line.print_names(*harm_sentences(findings), *cost_sentences(findings), *differences, f"report: {page}")

@@ -182,6 +182,7 @@ def _add_settings(page: Report, findings: Findings) -> None:
         return
     page.add_heading("Settings")
     first = {v.name: findings.records[v.name][v.members[0].name] for v in findings.comparison.measured()}
+    first = {name: stages for name, stages in first.items() if stages}  # a file has no settings that could differ
     rows = differing_settings(first)
     if rows:
         page.add_table(("setting", *first), rows, "What differs among the variants, but for seeds and folders")

@@ -46,8 +46,11 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
     assert figures["export"]["onnx_max_difference"] < 1e-4
     assert figures["export"]["torchscript_max_difference"] < 1e-4
 
-    page = Sources()
-    page.feed((output / "report.html").read_text())
+    page, text = Sources(), (output / "report.html").read_text()
+    is_worse = figures["restored"]["psnr"] < figures["degraded"]["psnr"]  # by dB after so few images
+    for words in ("The restored faces are worse than the degraded ones", "--minutes 25 --output runs/longer"):
+        assert (words in done.stdout, words in text) == (is_worse, is_worse)
+    page.feed(text)
     assert len(page.sources) >= 6
     assert all(source.startswith("data:image/") for source in page.sources)
 

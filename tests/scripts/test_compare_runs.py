@@ -48,6 +48,9 @@ def test_runs_as_seeds_and_a_file_are_compared_with_numbers_of_their_evaluations
     words = f"small: {other.name} is {abs(difference):.3f} dB PSNR {'above' if difference > 0 else 'below'} concat"
     assert words in out
     page = (tmp_path / "out" / "report.html").read_text()
+    harm = f"small: {other.name} makes faces worse: "  # random weights
+    assert harm in out and harm in page
+    assert "What differs among the variants" not in page  # the other one is a file
     assert str(tmp_path) not in page and "run0" in page
     assert len(evaluated) == 3
 

@@ -21,6 +21,7 @@ from export.__main__ import main
 from export.bundle import assembly as bundle_module
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport
+from export.bundle.faces import training_record
 from export.formats.artefacts import (
     LARGEST_DIFFERENCE,
     ImageDifference,
@@ -284,6 +285,7 @@ def test_faces_that_training_held_out_are_the_ones_measured_on(
         json.dumps({"data": data, "sessions": [{"num_processes": 1, "num_threads": 1, "precision": "32-true"}]})
     )
     report = export_bundle(run / "trained.safetensors", tmp_path / "bundle", ParityFaces(faces, images=3))
+    assert training_record(run.parent) == training_record(run / "trained.safetensors") == data  # a folder or its file
     page = (tmp_path / "bundle" / "report.html").read_text()
     if is_training:
         assert report.num_evaluation == 3
@@ -295,3 +297,5 @@ def test_faces_that_training_held_out_are_the_ones_measured_on(
         listed = (tmp_path / "bundle" / "golden" / "datalist.txt").read_text().splitlines()
         assert [Path(line).stem for line in listed] == [Path(name).stem for name in files.names[-2:]]
     assert report.evaluated_on in page
+    (harm,) = (warning for warning in report.warnings if "worse than the degraded ones" in warning)  # random weights
+    assert re.search(r"[0-9.]+ dB PSNR below these; train longer", harm) and harm in page

@@ -1,5 +1,7 @@
 """Quantization from end to end: corrections that correct, layers that are found, figures that can be measured again."""
 
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +140,15 @@ def test_sensitivity_finds_a_bad_layer_from_both_sides(
     drawing = sensitivity_plot(rows).decode()
     assert sensitivity_plot(rows).decode() == drawing  # equal bundles have equal checksums
     assert drawing.startswith("<?xml") and BAD in drawing
+
+
+def test_the_numbers_below_the_sensitivities_keep_apart() -> None:
+    rows = [LayerSensitivity("encoder.from_rgb", 0.0131, -0.0187, 65.0, 45.0) for _ in range(5)]
+    drawing = sensitivity_plot([*rows, LayerSensitivity("first_layer", -0.0094, 0.0109, 50.4, 46.9)]).decode()
+    ticks = re.findall(r'id="xtick_(\d+)".*?<use xlink:href="[^"]*" x="([0-9.]+)"', drawing, re.DOTALL)
+    places = sorted(float(place) for _, place in ticks)
+    gaps = [right - left for left, right in itertools.pairwise(places)]
+    assert len(places) > 5 and min(gaps) > 40  # points; -0.015 is 38 wide
 
 
 def test_what_sensitivity_says_is_what_a_measurement_gives(
