@@ -108,6 +108,8 @@ def _serve(contender: Contender, pipe: Connection) -> None:
     before = _forget_most_memory()
     parts = contender.prepare(*contender.arguments)
     give_back_freed_memory()  # what preparation alone needed would be missing for the others
+    if contender.tuned_memory:
+        keep_freed_memory()  # anew, as its huge pages were given back too
     for _ in range(WARM_UP_RUNS):
         _run(parts)
     try:

@@ -151,19 +151,30 @@ def _git(*arguments: str) -> str:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # from malloc.h of the GNU C library
+_MADV_HUGEPAGE = 14  # from Linux' mman.h
+_HUGE_PAGE, _IN_HUGE_PAGES = 2**21, 2**33
 
 
 def keep_freed_memory() -> None:
-    """Tells the GNU C library to keep freed memory for the next allocation; elsewhere does nothing.
+    """Tells the GNU C library to keep freed memory for the next allocation, the first 8 GiB of it in huge pages where
+    the kernel has them; elsewhere does nothing.
 
     Training on CPUs allocates and frees every activation in each step. Without this, tensors above 32 MB are mapped
-    anew each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores).
+    anew each time: a multiplication of 34 MB took 9.3 ms instead of 1.0 ms (two cores). Convolutions read rows that lie
+    far apart: with small pages, most reads would look one up.
     """
     library = _glibc()
     if library is not None:
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, -1)  # never
         library.mallopt(_TOP_PAD, 2**28)
+        library.malloc.restype = ctypes.c_void_p
+        block = library.malloc(ctypes.c_size_t(_IN_HUGE_PAGES))  # addresses only: nothing is touched
+        if block is not None:
+            first = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+            size = ctypes.c_size_t(_IN_HUGE_PAGES - _HUGE_PAGE)
+            library.madvise(ctypes.c_void_p(first), size, _MADV_HUGEPAGE)
+            library.free(ctypes.c_void_p(block))
 
 
 def give_back_freed_memory() -> None:

@@ -118,3 +118,20 @@ def test_the_state_of_the_code_is_a_commit_or_unknown(monkeypatch: pytest.Monkey
 def test_a_command_that_needs_no_networks_names_the_machine_without_importing_torch() -> None:
     code = "import sys; from system import machine; print(machine.processor()); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_kept_memory_lies_in_huge_pages_where_the_kernel_gives_them_to_those_who_ask() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.is_file() or "[never]" in setting.read_text():
+        pytest.skip("this kernel has no transparent huge pages")
+    code = """
+import sys
+from pathlib import Path
+from system import machine
+machine.keep_freed_memory()
+kept = b"1" * 2**26
+lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+(kilobytes,) = (int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+sys.exit(kilobytes < 2**15)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
