@@ -18,7 +18,8 @@ from demo.budget import (
 )
 from demo.page import effects, write_report
 from evaluation.metrics.choice import choose_metrics
-from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.tables import summary_rows
 from export.bundle.assembly import export_bundle
 from export.bundle.contents import ExportReport

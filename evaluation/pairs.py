@@ -1,19 +1,65 @@
-"""Where degraded and target faces come from: faces degraded by a preset, or two folders of stored images."""
+"""Degraded faces and their targets, by a preset or from stored images, and the protocol of their comparison."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from data.dataset import FaceImages, check_same_crop
-from data.degradation.presets import DegradationRanges, load_preset, preset_names
+from data.degradation.presets import load_preset, preset_names
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
-from data.faces.files import FaceFiles, open_faces
+from data.faces.decoding import BLACK, Color
+from data.faces.files import FaceFiles, fingerprint, open_faces
 from data.faces.pairing import match_degraded
 from data.ranges import model_to_uint8, uint8_to_model
+from evaluation.statistics import INTERVAL_DEFINITION
+from system import machine
+
+INPUT_DEFINITION = (
+    "the network gets the degraded face rounded to 8 bits, as it would be stored; its output is clamped and rounded to "
+    "8 bits before every metric"
+)
+_PACKAGES = ("torch", "torchvision", "kornia", "numpy", "pillow", "torchmetrics", "lpips", "torch-fidelity", "dlib-bin")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that has to be equal for two evaluations to be comparable, and what was evaluated."""
+
+    faces: str
+    """Folder or zip of the targets, as it was given."""
+    faces_fingerprint: str
+    """SHA-256 over their names and sizes."""
+    resolution: int
+    """R, width and height in pixels of the images compared."""
+    degradation: str
+    """Name or path of the preset, or the folder of stored degraded images."""
+    degradation_values: dict[str, Any] | None = None
+    """What the preset says; of stored degraded images their fingerprint (names and sizes) and templates of names."""
+    seed: int | None = None
+    """Of the degradation; None for stored degraded images."""
+    model: str = ""
+    """What restored the faces."""
+    model_sha256: str | None = None
+    """SHA-256 of its file."""
+    num_faces: int = 0
+    """How many faces were evaluated: the first ones by name."""
+    background: Color = BLACK
+    """What transparent pictures were laid over, 8-bit sRGB."""
+    images_fingerprint: str = ""
+    """SHA-256 over names and 8-bit pixels of all degraded and target images; set by the evaluation."""
+    input: str = INPUT_DEFINITION
+    """In which range and precision images are passed on and compared."""
+    metrics: dict[str, str] = field(default_factory=dict)
+    """Definition of every metric; set by the evaluation."""
+    interval: str = INTERVAL_DEFINITION
+    versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
+    """Versions of the libraries that numbers may depend on."""
 
 
 class PairBatch(NamedTuple):
@@ -26,50 +72,86 @@ class PairBatch(NamedTuple):
     """uint8 [N, 3, R, R]."""
 
 
-def degraded_pairs(
-    faces: FaceFiles,
-    resolution: int,
-    ranges: DegradationRanges,
-    seed: int,
-    batch_size: int = 16,
-    max_faces: int | None = None,
-) -> Iterator[PairBatch]:
-    """Degrades faces: the i-th face, in the order of names, gets the parameters of image index i.
+@dataclass(frozen=True)
+class FacePairs:
+    """Degraded faces and their targets, as often as they are wanted, and what a protocol says about them."""
 
-    The degraded face is rounded to 8 bits after it was resized back, as a user would have stored it; the target is
-    rounded as well, since a preset may turn both grey. Degradation runs on the CPU whatever the restorer's device, so
-    that the pairs depend neither on it nor on the batch size. Raises ValueError where a face cannot be read.
-    """
-    images = FaceImages(faces, resolution)
-    for indices in _batches(len(faces), batch_size, max_faces):
-        clean = uint8_to_model(torch.stack([images[index] for index in indices]))  # [N, 3, R, R]
-        degraded, target = degrade(clean, [sample_parameters(ranges, seed, index, resolution) for index in indices])
-        # One layout, as the last bits of a metric depend on it: stored pairs give the same numbers.
-        stored = model_to_uint8(degraded).contiguous(), model_to_uint8(target).contiguous()
-        yield PairBatch([faces.names[index] for index in indices], *stored)
+    targets: FaceFiles
+    """Clean aligned faces."""
+    resolution: int
+    """R in pixels."""
+    degradation: str | FaceFiles = "released"
+    """Preset or YAML file by which the targets are degraded, or their stored degraded images."""
+    seed: int = 0
+    """Of the degradation."""
+    batch_size: int = 16
+    """Faces at once; does not change any pair."""
+    max_faces: int | None = None
+    """Only the first faces by name; None takes all."""
+    names: tuple[str, ...] = ()
+    """How names of stored degraded images and of targets are made, as for `data.faces.pairing`."""
+    kept: tuple[PairBatch, ...] = ()
+    """The pairs, where they are kept in memory; empty reads and degrades them in every pass."""
 
+    def __iter__(self) -> Iterator[PairBatch]:
+        if self.kept:
+            return iter(self.kept)
+        return self._stored(self.degradation) if isinstance(self.degradation, FaceFiles) else self._degraded()
 
-def stored_pairs(
-    degraded: FaceFiles,
-    target: FaceFiles,
-    resolution: int,
-    batch_size: int = 16,
-    max_faces: int | None = None,
-    names: Sequence[str] = (),
-) -> Iterator[PairBatch]:
-    """Reads pairs of stored images of any size, resized to R pixels, in the order of the targets' names, whose names
-    belong together as `data.faces.pairing.match_degraded` says. Raises ValueError where they do not, show different
-    crops, or a file cannot be read."""
-    images = FaceImages(match_degraded(degraded, target, names), resolution), FaceImages(target, resolution)
+    def _degraded(self) -> Iterator[PairBatch]:
+        """Degrades faces: the i-th face, in the order of names, gets the parameters of image index i.
 
-    def batches() -> Iterator[PairBatch]:
-        for indices in _batches(len(target), batch_size, max_faces):
-            pair = (torch.stack([images[0][i] for i in indices]), torch.stack([images[1][i] for i in indices]))
+        The degraded face is rounded to 8 bits after it was resized back, as a user would have stored it; the target is
+        rounded as well, since a preset may turn both grey. Degradation runs on the CPU whatever the restorer's device,
+        so that the pairs depend neither on it nor on the batch size.
+        """
+        images, ranges = FaceImages(self.targets, self.resolution), load_preset(str(self.degradation))
+        for indices in self._batches():
+            clean = uint8_to_model(torch.stack([images[index] for index in indices]))  # [N, 3, R, R]
+            parameters = [sample_parameters(ranges, self.seed, index, self.resolution) for index in indices]
+            # One layout, as the last bits of a metric depend on it: stored pairs give the same numbers.
+            pair = (model_to_uint8(image).contiguous() for image in degrade(clean, parameters))
+            yield PairBatch([self.targets.names[index] for index in indices], *pair)
+
+    def _stored(self, degraded: FaceFiles) -> Iterator[PairBatch]:
+        """Reads pairs of stored images of any size, resized to R pixels, in the order of the targets' names; ValueError
+        where names do not belong together (`data.faces.pairing`) or show different crops."""
+        of_targets = match_degraded(degraded, self.targets, self.names)
+        images = FaceImages(of_targets, self.resolution), FaceImages(self.targets, self.resolution)
+        for indices in self._batches():
+            pair = [torch.stack([states[index] for index in indices]) for states in images]
             for index in indices:
                 check_same_crop(*images, index)
-            yield PairBatch([target.names[index] for index in indices], *pair)
+            yield PairBatch([self.targets.names[index] for index in indices], *pair)
 
-    return batches()
+    def _batches(self) -> Iterator[range]:
+        """Positions of the faces, batch by batch."""
+        if self.batch_size < 1 or (self.max_faces is not None and self.max_faces < 1):
+            raise ValueError(
+                f"batch size and number of faces must be at least 1, got {self.batch_size} and {self.max_faces}"
+            )
+        for start in range(0, len(self), self.batch_size):
+            yield range(start, min(start + self.batch_size, len(self)))
+
+    def joined(self) -> PairBatch:
+        """All pairs as one batch."""
+        names, degraded, target = zip(*self, strict=True)
+        return PairBatch([name for batch in names for name in batch], torch.cat(degraded), torch.cat(target))
+
+    def __len__(self) -> int:
+        """How many faces there are."""
+        return min(len(self.targets), self.max_faces or len(self.targets))
+
+    def protocol(self) -> Protocol:
+        """What is known of an evaluation before it: faces and degradation."""
+        faces = str(self.targets.path), fingerprint(self.targets), self.resolution
+        number, background = len(self), self.targets.background
+        if isinstance(self.degradation, FaceFiles):
+            stored = {"stored_fingerprint": fingerprint(self.degradation), "names": list(self.names)}
+            where = f"stored images in {self.degradation.path}"
+            return Protocol(*faces, where, stored, num_faces=number, background=background)
+        values = asdict(load_preset(self.degradation))
+        return Protocol(*faces, self.degradation, values, self.seed, num_faces=number, background=background)
 
 
 def open_degradation(given: str) -> str | FaceFiles:
@@ -93,12 +175,3 @@ def reduction_warning(targets: FaceFiles, resolution: int) -> str:
         f"warning: targets of {width} x {height} pixels are reduced to {resolution}; figures of papers hold at the "
         "targets' own size"
     )
-
-
-def _batches(num_faces: int, batch_size: int, max_faces: int | None) -> Iterator[list[int]]:
-    """Positions of the faces, batch by batch."""
-    if batch_size < 1 or (max_faces is not None and max_faces < 1):
-        raise ValueError(f"batch size and number of faces must be at least 1, got {batch_size} and {max_faces}")
-    end = num_faces if max_faces is None else min(num_faces, max_faces)
-    for start in range(0, end, batch_size):
-        yield list(range(start, min(start + batch_size, end)))

@@ -1,110 +1,20 @@
 """One evaluation: under which protocol, how every face did, and what that means for all of them."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from data.degradation.presets import load_preset
-from data.faces.decoding import BLACK, Color
-from data.faces.files import FaceFiles, fingerprint
+from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import Metrics
 from evaluation.metrics.set_distance import SetDistance
-from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
+from evaluation.pairs import FacePairs, PairBatch, Protocol
 from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
-from evaluation.statistics import INTERVAL_DEFINITION, MeanInterval, mean_difference_interval, mean_interval
-from system import machine
-
-INPUT_DEFINITION = (
-    "the network gets the degraded face rounded to 8 bits, as it would be stored; its output is clamped and rounded to "
-    "8 bits before every metric"
-)
-_PACKAGES = ("torch", "torchvision", "kornia", "numpy", "pillow", "torchmetrics", "lpips", "torch-fidelity", "dlib-bin")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Everything that has to be equal for two evaluations to be comparable, and what was evaluated."""
-
-    faces: str
-    """Folder or zip of the targets, as it was given."""
-    faces_fingerprint: str
-    """SHA-256 over their names and sizes."""
-    resolution: int
-    """R, width and height in pixels of the images compared."""
-    degradation: str
-    """Name or path of the preset, or the folder of stored degraded images."""
-    degradation_values: dict[str, Any] | None = None
-    """What the preset says; of stored degraded images their fingerprint (names and sizes) and templates of names."""
-    seed: int | None = None
-    """Of the degradation; None for stored degraded images."""
-    model: str = ""
-    """What restored the faces."""
-    model_sha256: str | None = None
-    """SHA-256 of its file."""
-    num_faces: int = 0
-    """How many faces were evaluated: the first ones by name."""
-    background: Color = BLACK
-    """What transparent pictures were laid over, 8-bit sRGB."""
-    images_fingerprint: str = ""
-    """SHA-256 over names and 8-bit pixels of all degraded and target images; set by the evaluation."""
-    input: str = INPUT_DEFINITION
-    """In which range and precision images are passed on and compared."""
-    metrics: dict[str, str] = field(default_factory=dict)
-    """Definition of every metric; set by the evaluation."""
-    interval: str = INTERVAL_DEFINITION
-    versions: dict[str, str] = field(default_factory=partial(machine.versions, _PACKAGES))
-    """Versions of the libraries that numbers may depend on."""
-
-
-@dataclass(frozen=True)
-class FacePairs:
-    """Degraded faces and their targets, as often as they are wanted, and what a protocol says about them."""
-
-    targets: FaceFiles
-    """Clean aligned faces."""
-    resolution: int
-    """R in pixels."""
-    degradation: str | FaceFiles = "released"
-    """Preset or YAML file by which the targets are degraded, or their stored degraded images."""
-    seed: int = 0
-    """Of the degradation."""
-    batch_size: int = 16
-    """Faces at once; does not change any pair."""
-    max_faces: int | None = None
-    """Only the first faces by name; None takes all."""
-    names: tuple[str, ...] = ()
-    """How names of stored degraded images and of targets are made, as for `data.faces.pairing`."""
-    kept: tuple[PairBatch, ...] = ()
-    """The pairs, where they are kept in memory; empty reads and degrades them in every pass."""
-
-    def __iter__(self) -> Iterator[PairBatch]:
-        if self.kept:
-            return iter(self.kept)
-        sizes = self.batch_size, self.max_faces
-        if isinstance(self.degradation, FaceFiles):
-            return stored_pairs(self.degradation, self.targets, self.resolution, *sizes, self.names)
-        return degraded_pairs(self.targets, self.resolution, load_preset(self.degradation), self.seed, *sizes)
-
-    def __len__(self) -> int:
-        """How many faces there are."""
-        return min(len(self.targets), self.max_faces or len(self.targets))
-
-    def protocol(self) -> Protocol:
-        """What is known of an evaluation before it: faces and degradation."""
-        faces = str(self.targets.path), fingerprint(self.targets), self.resolution
-        number, background = len(self), self.targets.background
-        if isinstance(self.degradation, FaceFiles):
-            stored = {"stored_fingerprint": fingerprint(self.degradation), "names": list(self.names)}
-            where = f"stored images in {self.degradation.path}"
-            return Protocol(*faces, where, stored, num_faces=number, background=background)
-        values = asdict(load_preset(self.degradation))
-        return Protocol(*faces, self.degradation, values, self.seed, num_faces=number, background=background)
+from evaluation.statistics import MeanInterval, mean_difference_interval, mean_interval
 
 
 class FaceRow(NamedTuple):

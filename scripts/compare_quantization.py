@@ -66,14 +66,12 @@ def main(
 
 def _pairs(folder: Path, number: int, degradation: str, resolution: int, seed: int) -> "PairBatch":
     """The first faces of a folder by name, degraded."""
-    from data.degradation.presets import load_preset
     from data.faces.files import open_faces, print_left_out
-    from evaluation.pairs import degraded_pairs
-    from export.bundle.faces import join_pairs
+    from evaluation.pairs import FacePairs
 
-    faces, ranges = open_faces(folder), load_preset(degradation)
+    faces = open_faces(folder)
     print_left_out(faces)
-    return join_pairs(list(degraded_pairs(faces, resolution, ranges, seed, max_faces=number)))
+    return FacePairs(faces, resolution, degradation, seed, max_faces=number).joined()
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
         overwrite: Replace results of an earlier evaluation in --output.
     """
     from evaluation.metrics.choice import choose_metrics
-    from evaluation.pairs import reduction_warning
-    from evaluation.protocol import Evaluator, FacePairs
+    from evaluation.pairs import FacePairs, reduction_warning
+    from evaluation.protocol import Evaluator
     from inference.folders import check_output_folder
     from studies.measurement import evaluate_restorer
 

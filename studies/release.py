@@ -16,8 +16,8 @@ from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.metrics.image_metrics import psnr
-from evaluation.pairs import degraded_pairs
-from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
@@ -218,9 +218,8 @@ def _measure(generator: GPEN, faces_path: Path, degradation: str) -> Evaluation:
 @torch.no_grad()
 def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
     """What the models draw (never photographs, degraded or not), and the curves of their runs."""
-    faces, ranges = open_faces(release.faces), load_preset(release.degradations[0])
-    resolution = restorer.architecture.resolution
-    pair = next(degraded_pairs(faces, resolution, ranges, SEED, NUM_PICTURED))
+    faces, resolution = open_faces(release.faces), restorer.architecture.resolution
+    pair = next(iter(FacePairs(faces, resolution, release.degradations[0], SEED, NUM_PICTURED)))
     restored = restorer(uint8_to_model(pair.degraded))
     for name, images in (("restored", restored), ("drawn", drawn)):
         large = model_to_uint8(images).repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)

@@ -9,7 +9,7 @@ from data.faces.files import FaceFiles
 from evaluation.metrics.forms import MetricName
 
 if TYPE_CHECKING:
-    from evaluation.protocol import FacePairs
+    from evaluation.pairs import FacePairs
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class MeasurementSettings:
     def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> "FacePairs":
         """The faces under one of the degradations; FileNotFoundError or ValueError where there is none such or it is
         wrong."""
-        from evaluation.pairs import open_degradation
-        from evaluation.protocol import FacePairs
+        from evaluation.pairs import FacePairs, open_degradation
 
         opened = open_degradation(degradation)
         if isinstance(opened, str):

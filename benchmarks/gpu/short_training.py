@@ -38,21 +38,11 @@ TRAINING = (
 
 
 def train(card: Card, words: Sequence[str], faces: Path, minutes: float, folder: Path) -> dict[str, Any]:
-    """Trains in a process of its own until the time is over.
+    """Trains in a process of its own until the time is over; the folder gets the run as `training/`, and the curves.
 
-    Args:
-        card: Where.
-        words: Options of `python -m train fit` beside faces, folder, device and time.
-        faces: To train on; the last ones by name are held out.
-        minutes: Of training.
-        folder: Gets the run as `training/`, and the curves.
-
-    Returns:
-        Images seen, images per second (median of the rows), share of time waited for faces, and the first and last
-        PSNR and that of the degraded faces, in dB.
-
-    Raises:
-        ValueError: Training failed; its message stands above.
+    `words` are options of `python -m train fit` beside faces, folder, device and time. Gives images seen, images per
+    second (median of the rows), share of time waited for faces, and the first and last PSNR and that of the degraded
+    faces, in dB. ValueError where training failed; its message stands above.
     """
     run = folder / "training"
     command = ["-m", "train", "fit", *words, "--data.faces", str(faces.resolve()), "--run.folder", str(run.resolve())]

@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.dataset import FaceImages
-from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
 from data.ranges import model_to_uint8
-from evaluation.pairs import PairBatch, degraded_pairs
+from evaluation.pairs import FacePairs, PairBatch
 from export.bundle.contents import ImagesUsed
 from export.formats.artefacts import parity_images
 from export.formats.options import ExportSettings, ParityFaces
@@ -79,13 +78,15 @@ def choose_faces(
         return BundleFaces(None, None, smooth, smooth, used, "no faces", ())
     is_integer = "int8" in settings.precision
     is_measured = settings.precision != ("float32",)  # else the golden faces suffice
-    faces, ranges = open_faces(compare_on.faces), load_preset(compare_on.degradation)
+    faces = open_faces(compare_on.faces)
     print_left_out(faces)
     num_held_out, evaluated_on = known_to_training(faces, record)
     wanted = max(number, settings.evaluation_faces) if is_measured else number
     num_calibration = settings.calibration_faces if is_integer else 0
     num_evaluation = wanted if num_held_out is None else min(wanted, num_held_out)
-    calibration, evaluation = split_faces(faces, ranges, seed, resolution, num_calibration, num_evaluation)
+    calibration, evaluation = split_faces(
+        faces, compare_on.degradation, seed, resolution, num_calibration, num_evaluation
+    )
     warnings: list[str] = []
     if evaluated_on == TRAINED_ON:
         warnings.append(f"{evaluated_on}: the figures flatter the network; name faces that it has not seen (--faces)")
@@ -131,7 +132,7 @@ def known_to_training(faces: FaceFiles, record: Mapping[str, Any] | None) -> tup
 
 
 def split_faces(
-    faces: FaceFiles, ranges: DegradationRanges, seed: int, resolution: int, num_calibration: int, num_evaluation: int
+    faces: FaceFiles, degradation: str, seed: int, resolution: int, num_calibration: int, num_evaluation: int
 ) -> tuple[PairBatch | None, PairBatch]:
     """Degrades the first clean faces, at most so many and at most half of all (None for 0), for calibration and the
     last ones for evaluation; no photograph is in both. Raises ValueError where there are too few faces, or one cannot
@@ -143,7 +144,7 @@ def split_faces(
     first = min(num_calibration, len(faces) // 2)
 
     def degraded(part: slice, seed: int) -> PairBatch:
-        return join_pairs(list(degraded_pairs(faces.take(part), resolution, ranges, seed)))
+        return FacePairs(faces.take(part), resolution, degradation, seed).joined()
 
     # Another seed for the first half: equal positions in both would be degraded alike.
     calibration = degraded(slice(first), seed + 1) if first else None
@@ -253,10 +254,3 @@ def unique_stems(names: Sequence[str]) -> list[str]:
         taken.add(stem)
         stems.append(stem)
     return stems
-
-
-def join_pairs(batches: Sequence[PairBatch]) -> PairBatch:
-    """Several batches as one."""
-    names = [name for batch in batches for name in batch.names]
-    degraded, target = (torch.cat(parts) for parts in zip(*((b.degraded, b.target) for b in batches), strict=True))
-    return PairBatch(names, degraded, target)

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from data.randomness import derive_seed
 from data.ranges import uint8_to_model
-from evaluation.pairs import degraded_pairs
+from evaluation.pairs import FacePairs
 from export.formats.options import ExportSettings, ParityFaces
 from export.static.network import StaticGPEN
 from inference.restorers import METADATA_NAME, accepted_deprecations
@@ -134,9 +133,9 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     or preset is missing or wrong."""
     if settings.faces is None:
         return _smooth_images(settings, resolution)
-    faces, ranges = open_faces(settings.faces), load_preset(settings.degradation)
-    pairs = degraded_pairs(faces, resolution, ranges, settings.seed, max_faces=settings.images)
-    return torch.cat([uint8_to_model(pair.degraded) for pair in pairs])
+    faces = open_faces(settings.faces)
+    pairs = FacePairs(faces, resolution, settings.degradation, settings.seed, max_faces=settings.images)
+    return uint8_to_model(pairs.joined().degraded)
 
 
 def restore_images(

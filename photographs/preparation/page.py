@@ -33,14 +33,8 @@ def write_summary(
 ) -> Path:
     """Writes counts as JSON, the contact sheet where faces were kept, and a page that shows both, into a set's folder.
 
-    Args:
-        written: Faces of the set.
-        photos: Out of which they were cut; faces that were rejected are cut again to be shown.
-        lines: What became of each photograph, in their order.
-        settings: Of the command, by the names of its options.
-
-    Returns:
-        The page.
+    Faces that were rejected are cut out of the photographs again to be shown; `lines` say what became of each
+    photograph, in their order. Gives the path of the page.
     """
     report, numbers = Report("Faces out of photographs"), counts(lines)
     write_atomically(written.folder / COUNTS_NAME, json.dumps({"settings": settings, **numbers}, indent=2) + "\n")

@@ -53,14 +53,8 @@ class CutPhoto(NamedTuple):
 
 
 class FaceCutter:
-    """Finds, judges and cuts out the faces of one photograph after another, on one core.
-
-    Args:
-        photos: Of any size.
-        resolution: R of the aligned faces.
-        selection: Which faces are kept.
-        deadly: Why photographs must not be opened, by their positions.
-    """
+    """Finds, judges and cuts out the faces of one photograph after another, of any size, on one core; `deadly` says why
+    photographs must not be opened, by their positions."""
 
     def __init__(
         self, photos: FaceFiles, resolution: int, selection: Selection, deadly: Mapping[int, str] | None = None
@@ -98,22 +92,10 @@ class FaceCutter:
 def cut_photos(
     photos: FaceFiles, positions: Sequence[int], resolution: int, selection: Selection, num_workers: int
 ) -> Iterator[CutPhoto]:
-    """Cuts faces out of photographs; the number of processes changes nothing but the time.
+    """Cuts faces of R pixels out of the photographs at some positions and gives what was found in each, in their order.
 
-    A photograph that ends the process which opens it counts as one that cannot be read.
-
-    Args:
-        photos: Of any size.
-        positions: Of those to look at.
-        resolution: R of the aligned faces.
-        selection: Which faces are kept.
-        num_workers: Processes, at least 1, which is this one.
-
-    Yields:
-        What was found in each, in the order of the positions.
-
-    Raises:
-        ChildProcessError: A process was ended, though no photograph is at fault.
+    The number of processes, at least 1, which is this one, changes nothing but the time. A photograph that ends the
+    process which opens it counts as one that cannot be read; ChildProcessError where one ends and none is at fault.
     """
     num_workers = min(num_workers, len(positions))
     if num_workers <= 1:
@@ -171,15 +153,8 @@ def _cut(index: int) -> CutPhoto:
 
 
 class FacePreparer:
-    """Makes a set of faces in a folder.
-
-    Args:
-        resolution: R of the aligned faces.
-        selection: Which faces are kept.
-        split: Which are held out.
-        manifest: Of the folder.
-        num_workers: Processes that look at photographs; they change nothing but the time.
-    """
+    """Makes a set of faces of R pixels in the folder of a manifest; the processes that look at photographs change
+    nothing but the time."""
 
     def __init__(
         self, resolution: int, selection: Selection, split: Split, manifest: Manifest, num_workers: int = 1

@@ -29,18 +29,8 @@ _GREY_LEVELS = 8
 
 
 def reject_by_place(face: DetectedFace, width: int, height: int, resolution: int, selection: Selection) -> str:
-    """Judges a face by where it is in its photograph.
-
-    Args:
-        face: Found in it.
-        width: Of the photograph, in pixels.
-        height: Of the photograph.
-        resolution: R of the aligned face.
-        selection: Limits.
-
-    Returns:
-        The reason why it is rejected, a colon and what was measured; empty where it is good.
-    """
+    """Judges a face, to be aligned at R pixels, by where it is in its photograph; gives the reason why it is rejected,
+    a colon and what was measured, empty where it is good."""
     side, least = face.square.side_pixels, selection.smallest_share * resolution
     if side < least:
         return f"too small: {side:.0f} pixels, at least {least:.0f} are needed"

@@ -12,8 +12,8 @@ from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics, fid_metric
 from evaluation.metrics.image_metrics import psnr
-from evaluation.pairs import PairBatch, degraded_pairs, stored_pairs
-from evaluation.protocol import Evaluation, Evaluator, FacePairs
+from evaluation.pairs import FacePairs, PairBatch
+from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.pictures import write_png
 from evaluation.reports.tables import metrics_json, per_image_csv, summary_rows, write_evaluation
 
@@ -35,7 +35,7 @@ def _evaluate(faces: FaceFiles, seed: int = 0, batch_size: int = 3) -> Evaluatio
 def test_stored_pairs_give_the_numbers_of_the_preset_they_were_stored_from(
     drawn_faces: FaceFiles, ranges: DegradationRanges, tmp_path: Path
 ) -> None:
-    for batch in degraded_pairs(drawn_faces, 32, ranges, seed=5):
+    for batch in FacePairs(drawn_faces, 32, "small", seed=5):
         for name, degraded, target in zip(*batch, strict=True):
             write_png(tmp_path / "stored" / "degraded" / name, degraded.permute(1, 2, 0).numpy())
             write_png(tmp_path / "stored" / "target" / name, target.permute(1, 2, 0).numpy())
@@ -83,7 +83,7 @@ def test_the_network_gets_eight_bit_values_between_minus_one_and_one(
 
 def test_every_number_of_a_row_is_the_metric_of_that_face(drawn_faces: FaceFiles, ranges: DegradationRanges) -> None:
     evaluation = _evaluate(drawn_faces)
-    batch = next(iter(degraded_pairs(drawn_faces, 32, ranges, 0)))
+    batch = next(iter(FacePairs(drawn_faces, 32, "small")))
     assert [row.name for row in evaluation.rows] == drawn_faces.names
     assert [row.degraded["psnr"] for row in evaluation.rows] == psnr(batch.degraded, batch.target).tolist()
 
@@ -194,11 +194,11 @@ def test_restored_images_of_another_size_or_without_value_are_refused(
 
 
 def test_pairs_with_different_names_are_refused_and_named(drawn_faces: FaceFiles, tmp_path: Path) -> None:
-    target = next(iter(degraded_pairs(drawn_faces, 32, load_preset("small"), 0))).target
+    target = next(iter(FacePairs(drawn_faces, 32, "small"))).target
     for name in ("0", "1", "lonely"):
         write_png(tmp_path / "other" / f"{name}.png", target[0].permute(1, 2, 0).numpy())
     with pytest.raises(ValueError, match=r"without target lonely \(1\); without degraded image 2, 3, 4 … \(5\)"):
-        stored_pairs(open_faces(tmp_path / "other"), drawn_faces, 32)
+        next(iter(FacePairs(drawn_faces, 32, open_faces(tmp_path / "other"))))
 
 
 def test_results_of_faces_with_hostile_names_are_stored_and_no_formulas(drawn_faces: FaceFiles, tmp_path: Path) -> None:

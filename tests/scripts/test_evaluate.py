@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from evaluation.metrics.choice import choose_metrics
-from evaluation.pairs import degraded_pairs
-from evaluation.protocol import Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluator
 from evaluation.reports.pictures import write_png
 from models import load_generator
 from scripts.evaluate import main
@@ -52,7 +51,7 @@ def test_the_files_hold_what_the_package_computes(
 def test_stored_pairs_give_the_degraded_row_of_the_preset(
     run: Run, options: list[object], faces_folder: Path, tmp_path: Path
 ) -> None:
-    for batch in degraded_pairs(open_faces(faces_folder), 32, load_preset("released"), 0):
+    for batch in FacePairs(open_faces(faces_folder), 32, "released"):
         for name, degraded, target in zip(*batch, strict=True):
             write_png(tmp_path / "degraded" / name, degraded.permute(1, 2, 0).numpy())
             write_png(tmp_path / "target" / name, target.permute(1, 2, 0).numpy())

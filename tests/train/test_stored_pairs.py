@@ -16,7 +16,8 @@ from data.dataset import FaceBatch
 from data.faces.files import open_faces
 from data.ranges import uint8_to_model
 from evaluation.metrics.choice import choose_metrics
-from evaluation.protocol import Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluator
 from models import Architecture
 from train.run.data_module import open_photographs
 from train.run.settings import FaceSettings

@@ -16,7 +16,7 @@ from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.files import FaceFiles, contents_fingerprint, fingerprint, hold_out, open_faces, times_fingerprint
 from data.faces.pairing import match_degraded
 from data.run_order import RunBatches
-from evaluation.protocol import FacePairs
+from evaluation.pairs import FacePairs
 from train.processes.strategy import leave_signals_to_the_run
 from train.run.settings import FaceSettings, RunSettings
 

@@ -14,7 +14,8 @@ from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics import perceptual
 from evaluation.metrics.choice import choose_metrics
 from evaluation.metrics.perceptual import load_inception
-from evaluation.protocol import Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluator
 from evaluation.reports.tables import summary_rows
 
 

@@ -16,7 +16,8 @@ from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import choose_metrics, lite0_metric
 from evaluation.metrics.image_metrics import psnr
 from evaluation.metrics.perceptual import distances_by
-from evaluation.protocol import Evaluator, FacePairs
+from evaluation.pairs import FacePairs
+from evaluation.protocol import Evaluator
 from losses.imagenet_features import PerceptualLoss
 
 

@@ -13,10 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from data.degradation.presets import load_preset
 from data.faces.files import fingerprint, open_faces
 from data.ranges import uint8_to_model
-from evaluation.pairs import degraded_pairs
+from evaluation.pairs import FacePairs
 from export.__main__ import main
 from export.bundle import assembly as bundle_module
 from export.bundle.assembly import export_bundle
@@ -80,9 +79,8 @@ def test_reported_differences_are_those_a_fresh_comparison_gives(
     settings = ParityFaces(faces, "released", 1, 2)
     report = export_bundle(checkpoint, tmp_path / "bundle", settings)
     # The last faces are for measuring, the first ones for calibration.
-    ranges, files = load_preset("released"), open_faces(faces)
-    last = files.take(slice(-2, None))
-    images = torch.cat([uint8_to_model(pair.degraded) for pair in degraded_pairs(last, 64, ranges, 1)])
+    last = open_faces(faces).take(slice(-2, None))
+    images = torch.cat([uint8_to_model(pair.degraded) for pair in FacePairs(last, 64, "released", 1)])
     networks = load_restorer(tmp_path / "bundle" / "generator.onnx"), generators["concat"]
     fresh = image_difference(*(restore_images(network, images, "restoring") for network in networks))
     assert fresh == report.differences["generator.onnx"]

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.degradation.presets import load_preset
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8
 from evaluation.metrics.image_metrics import psnr, ssim
-from evaluation.pairs import PairBatch, degraded_pairs
+from evaluation.pairs import FacePairs, PairBatch
 from export.bundle.page import sensitivity_plot
 from export.int8.adaptive_rounding import correct_biases, learn_rounding, rounding_up
 from export.int8.equalization import random_factors, rescale
@@ -263,12 +262,9 @@ def test_ranges_may_come_from_other_faces(network: StaticGPEN, faces: PairBatch)
 @pytest.mark.slow
 def test_int8_of_the_shipped_restorer_keeps_to_its_targets_on_held_out_photographs(photographs: Path) -> None:
     """Of issue 5: 0.10 dB and 0.005 of SSIM against clean faces, 45 dB against float, 95 % of the FLOPs."""
-    ranges = load_preset("released")
 
     def pairs(folder: Path, number: int, seed: int) -> PairBatch:
-        batches = list(degraded_pairs(open_faces(folder), 64, ranges, seed, max_faces=number))
-        names = [name for batch in batches for name in batch.names]
-        return PairBatch(names, torch.cat([b.degraded for b in batches]), torch.cat([b.target for b in batches]))
+        return FacePairs(open_faces(folder), 64, "released", seed, max_faces=number).joined()
 
     def measured(network: StaticGPEN, result: QuantizedNetwork) -> tuple[Quality, Quality]:
         by_float = simulate(network, {}, evaluation.degraded)
