@@ -12,6 +12,7 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.reports.pictures import comparison_rows, write_png
+from system.atomic_file import check_writable
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -85,8 +86,7 @@ SIDE_BY_SIDE = "side_by_side"
 def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
     """Raises ValueError for an output folder in which something could be lost: it is no folder, holds files without
     `overwrite`, lies inside the inputs or around them, or is the folder of the one file that is read."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output must be a folder, {output} is a file; choose another name")
+    check_writable(output)
     if inputs is not None and inputs.is_dir():
         source, target = inputs.resolve(), output.resolve()
         if source.is_relative_to(target) or target.is_relative_to(source):

@@ -8,6 +8,7 @@ from pathlib import Path
 from models.files.run_folder import find_checkpoint, read_config
 from studies.request import MeasurementSettings
 from system.atomic_file import printable
+from system.missing_path import way_out
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _split(word: str) -> tuple[str, list[Path]]:
 
 def _open(path: Path) -> Member:
     if not path.exists():
-        raise FileNotFoundError(f"there is no run, checkpoint or exported model at {path}")
+        raise FileNotFoundError(f"there is no run, checkpoint or exported model at {path}{way_out(path)}")
     run = _run_of(path)
     if path.is_dir():
         if run is None:

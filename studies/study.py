@@ -8,6 +8,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from evaluation.pairs import open_degradation
 from studies.request import MeasurementSettings
+from system.missing_path import way_out
 from system.plain_yaml import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +97,7 @@ def read_study(path: Path) -> Study:
     """Reads a study from a YAML file, with existing config files and presets; FileNotFoundError or ValueError where
     there is no such file or it is no study."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no study {path}; the ones that come along are in configs/ablations")
+        raise FileNotFoundError(f"there is no study {path}{way_out(path)} (some are in configs/ablations)")
     content = read_yaml(path)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--study", type=Study)

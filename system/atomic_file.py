@@ -103,6 +103,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raises ValueError where a folder cannot be made or nothing can be written into it, before there is any work to
+    lose."""
+    lowest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not lowest.is_dir():
+        kind = "a link to nothing" if lowest.is_symlink() and not lowest.exists() else "a file"
+        raise ValueError(f"output must be a folder, {lowest} is {kind}; choose another name")
+    if not os.access(lowest, os.W_OK | os.X_OK):
+        raise ValueError(f"output must be a folder that can be written to, {lowest} cannot; choose another place")
+
+
 def check_apart(outputs: Iterable[Path], inputs: Mapping[str, Path], command: str) -> None:
     """Refuses, by a ValueError, to remove or replace what is read: files and folders that a command such as
     `--overwrite` would remove or replace against inputs by words such as `which the run starts from`, none of which may

@@ -45,6 +45,7 @@ REMEDIES = {
     errno.EROFS: "choose a place that can be written to",
     errno.ENOENT: "check the name; what is to be written needs a place where files can be made",
     errno.ENOTDIR: "a part of this path is a file, not a folder; check the name",
+    errno.EEXIST: "a file or a link to nothing is where a folder is wanted; choose another name",
     errno.EISDIR: "name a file",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "its links lead in a circle; mend them, or name the file itself",

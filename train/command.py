@@ -13,9 +13,9 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from system import machine
-from system.child_processes import ROOT
 from system.command_line import options_of, plain_error, print_names, underscored
 from system.live_progress import live_progress
+from system.missing_path import way_out
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.options import REFUSED, TrainerOptions, check_refused
 from train.run.settings import FaceSettings, RunSettings
@@ -144,26 +144,25 @@ def _parser(stage: type | None, is_help: bool) -> ArgumentParser:
     return parser
 
 
-def _elsewhere(name: str) -> str:
-    """What a message adds where a file that is not here would be found in this repository."""
-    has_it = not Path(name).is_absolute() and (ROOT / name).is_file()
-    return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}" if has_it else "; check the path"
-
-
 def _stage(words: Sequence[str]) -> str | None:
     """Names the class that is trained, by the last config file or option that does; None for help about all. Raises
     ValueError where none or another one is named, or a file is no plain YAML."""
     name = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         option, equals, value = word.partition("=")
         value = value if equals else following
         if option == "--model.class_path":
             name = value
         elif option in ("--config", "-c"):
+            if not value:
+                raise ValueError(f"{option} must be followed by a file, got none; begin with a file of configs/")
             if not Path(value).expanduser().is_file():
-                raise FileNotFoundError(f"there is no config file {value}{_elsewhere(value)}")
+                raise FileNotFoundError(f"there is no config file {value}{way_out(value)}")
             content = read_yaml(Path(value).expanduser())
-            model = content.get("model") if isinstance(content, dict) else None
+            if not isinstance(content, dict):
+                kind = "nothing" if content is None else f"a {type(content).__name__}"
+                raise ValueError(f"a config must hold keys and values as configs/ does, {value} holds {kind}")
+            model = content.get("model")
             name = model.get("class_path", name) if isinstance(model, dict) else name
     if name not in STAGES and not (name is None and _asks_for_help(words)):
         raise ValueError(

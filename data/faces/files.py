@@ -25,6 +25,7 @@ from data.faces.decoding import (
 from data.faces.listing import NOT_READABLE, ZIP_ERRORS, list_files
 from data.faces.stores import FolderStore, Store, TarStore
 from system.atomic_file import printable
+from system.missing_path import way_out
 
 MAX_FILE_BYTES = 8 * MAX_PIXELS
 """Larger files are refused before they are read: an uncompressed image with four 16-bit channels."""
@@ -129,7 +130,7 @@ def open_faces(path: Path | str, background: str = "black") -> FaceFiles:
     """
     path, color = Path(path).expanduser(), color_of(background)
     if not path.exists():
-        raise FileNotFoundError(f"faces must be an existing folder, archive or list, got {path}; check the path")
+        raise FileNotFoundError(f"faces must be an existing folder, archive or list, got {path}{way_out(path)}")
     suffixes, left_out = image_suffixes(), Counter[str]()
     store, listed = list_files(path)
     files = []

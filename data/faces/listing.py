@@ -6,7 +6,7 @@ import struct
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from data.faces.decoding import ADVICE, image_suffixes
@@ -46,6 +46,21 @@ def list_files(path: Path) -> tuple[Store, Listed]:
     if advice := ADVICE.get(path.suffix.lower()):
         raise ValueError(f"files such as {path} cannot be read as they are; {advice}")
     raise ValueError(f"faces must be {KINDS}, got {path}, which is none of them (it begins with {head[:8]!r})")
+
+
+def with_listed(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """Inputs by words that say what they are, and beside those that are lists the folders of the pictures they name."""
+    folders: dict[str, Path] = {}
+    for words, path in inputs.items():
+        if not path.is_file() or path.suffix.lower() in image_suffixes():
+            continue
+        try:
+            store, files = list_files(path)
+        except (OSError, ValueError):  # no faces
+            continue
+        places = {(store.root / name).parent for name, _ in files} if isinstance(store, FolderStore) else set()
+        folders |= {f"{words}: {path} names pictures in {place}": place for place in places}
+    return {**inputs, **folders}
 
 
 def _is_compressed_tar(path: Path) -> bool:

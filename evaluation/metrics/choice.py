@@ -26,6 +26,7 @@ from evaluation.metrics.perceptual import (
 )
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 from losses.imagenet_features import PerceptualLoss
+from system.missing_path import way_out
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def choose_metrics(
     """
     for weights in (lpips_weights, inception_weights, niqe_model):
         if weights is not None and not weights.is_file():
-            raise FileNotFoundError(f"weights must be an existing file, got {weights}; check the path")
+            raise FileNotFoundError(f"weights must be an existing file, got {weights}{way_out(weights)}")
     bridged = [name for name in dict.fromkeys(names) if name.startswith(PYIQA)]
     unknown = sorted(set(names) - {*ALL_METRICS, *bridged})
     if unknown:

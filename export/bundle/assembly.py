@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from data.faces.listing import with_listed
 from data.ranges import uint8_to_model
 from export.bundle.contents import ARTEFACTS, BUNDLE_NAMES, CHECKSUMS_NAME, FLOAT_ARTEFACTS, REPORT_NAME, ExportReport
 from export.bundle.faces import BundleFaces, choose_faces, training_record
@@ -33,7 +34,7 @@ from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, Architecture, StoredNetworks, build_generator, read_checkpoint, save_release
 from system import machine
-from system.atomic_file import ASIDE_PREFIX, check_apart, replacing_outputs
+from system.atomic_file import ASIDE_PREFIX, check_apart, check_writable, replacing_outputs
 from system.live_progress import OnStep, ignore_step, sharing
 
 
@@ -90,8 +91,7 @@ def export_bundle(
 def _check_request(output: Path, overwrite: bool, settings: ExportSettings) -> None:
     check_opset(settings.opset)
     settings.quantization()  # refuses numbers out of range before anything is computed
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"the output must be a folder, {output} is a file; name another")
+    check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not overwrite:
         raise ValueError(
             f"the folder {output} is not empty; name another or add --overwrite to replace the bundle in it"
@@ -106,7 +106,7 @@ def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:
             f"{output} holds {found[0].name} but no bundle ({REPORT_NAME}), so that nothing in it is replaced; name "
             "another folder, or move those files elsewhere"
         )
-    check_apart(found, inputs, "--overwrite")
+    check_apart(found, with_listed(inputs), "--overwrite")
 
 
 def _costs(faces: BundleFaces, settings: ExportSettings, architecture: Architecture) -> list[tuple[str, float]]:

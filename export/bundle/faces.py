@@ -1,6 +1,8 @@
 """Faces of a bundle: to calibrate on, to measure on, and to compare with what comes back from a card."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -237,8 +239,10 @@ def read_array(path: Path, key: str) -> np.ndarray:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             return archive[key]
-    except (KeyError, ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} must be an npz file with the array {key} ({error})") from error
+    except FileNotFoundError:
+        raise
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} must be an npz file with the array {key}, got {error}; write it anew") from error
 
 
 def unique_stems(names: Sequence[str]) -> list[str]:

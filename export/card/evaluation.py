@@ -99,11 +99,14 @@ def read_bundle(folder: Path) -> GoldenBundle:
         raise FileNotFoundError(f"{folder} must be a complete bundle, it has no {REPORT_NAME}; export it again")
     try:
         report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-        resolution, asked = int(report["resolution"]), report["precisions"]
+        resolution, asked = int(report["resolution"]), list(report["precisions"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / REPORT_NAME} is damaged ({error}); export the bundle again") from error
     golden = folder / GOLDEN_NAME
-    stems = tuple(Path(line).stem for line in (golden / LIST_NAME).read_text(encoding="utf-8").splitlines() if line)
+    listed = (golden / LIST_NAME).read_text(encoding="utf-8").splitlines() if (golden / LIST_NAME).is_file() else []
+    stems = tuple(Path(line).stem for line in listed if line)
+    if not stems:
+        raise ValueError(f"{golden / LIST_NAME} must name the golden faces, but names none; export the bundle again")
     everything: tuple[Precision, ...] = ("float32", "fp16", "int8")
     precisions = tuple(name for name in everything if name == "float32" or name in asked)
     outputs = {

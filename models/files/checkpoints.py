@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from models.architecture import Architecture
 from models.discriminator import Discriminator
 from models.files.foreign import NVIDIA_GROUP_SIZE, Found, find_discriminator, find_generator
-from models.files.pickled_file import LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
+from models.files.pickled_file import EXPORTED, LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
 from models.files.release_file import FORMAT, LONGEST_SAFETENSORS_HEADER, Kind, read_safetensors, release_entry
-from models.files.run_folder import find_checkpoint
+from models.files.run_folder import check_seal, find_checkpoint
 from models.files.stored_tensor import StoredTensor, copy_tensors, on_meta
 from models.gpen import GPEN
 from models.prior import Prior
@@ -120,12 +120,25 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(
-            f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors"
+            f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors; take an "
+            "earlier checkpoint"
         )
     _load(module, state, origin, assign=False)
 
 
 def _load(module: nn.Module, state: Mapping[str, Any], origin: str, assign: bool) -> None:
+    have, want = (
+        {name: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for name, t in of.items()}
+        for of in (state, module.state_dict())
+    )
+    other = [name for name in sorted(have | want) if have.get(name) != want.get(name)]
+    if other:
+        was, wanted = (of.get(other[0], "absent") for of in (have, want))
+        raise ValueError(
+            f"{origin} does not fit the network: tensors are missing, left over or of another shape, "
+            f"{len(other)} in all, first {other[0][:100]}, which is {was} instead of {wanted}; take "
+            "another file, or its own architecture"
+        )
     try:
         module.load_state_dict(state, strict=True, assign=assign)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -208,7 +221,13 @@ def _open(path: Path) -> _Content:
         return _Content(read.tensors, entry, card, "release file")
     is_nvidia = head.startswith(PICKLE_MAGIC_BYTES) and NVIDIA_MARK in head
     if not is_nvidia and not head.startswith((ZIP_MAGIC_BYTES, LEGACY_MAGIC_BYTES)):
+        if path.suffix.lower() == ".onnx":
+            raise ValueError(f"{path} {EXPORTED}")
         raise ValueError(f"{path} {_describe(head[:64])}; {EXPECTED}")
+    try:
+        check_seal(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; put a copy back or name another checkpoint") from error
     try:
         content = read_pickled(path)
     except ValueError as error:

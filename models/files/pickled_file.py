@@ -19,6 +19,7 @@ PICKLE_MAGIC_BYTES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 LARGEST_INDEX_BYTES = 32_000_000
 """Of the pickle in a zip archive, which only describes the tensors, and of the archive's directory."""
 _NUM_LEGACY_PICKLES_BEFORE = 3  # magic number, protocol, system
+EXPORTED = "is an exported model; name the checkpoint it was exported from"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def read_pickled(path: Path) -> PickledContent:
         raise
     except Exception as error:  # damaged archives and pickles fail in a dozen ways
         damage = error
+        if str(error) == EXPORTED:
+            raise ValueError(f"{path} {EXPORTED}") from None
         if not reader.dangerous:
             raise ValueError(f"{path} is truncated, damaged or no checkpoint") from error
     if reader.dangerous:
@@ -70,6 +73,8 @@ def _read_zip(path: Path, file: IO[bytes], reader: PickleReader) -> Any:
     with zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
         root = next(iter(members)).partition("/")[0]
+        if f"{root}/constants.pkl" in members and any(name.startswith(f"{root}/code/") for name in members):
+            raise ValueError(EXPORTED)
         if any(m.compress_type != zipfile.ZIP_STORED or m.file_size != m.compress_size for m in members.values()):
             raise ValueError("PyTorch stores its records without compression")
         # PyTorch's own reader ignores case, so that two programs could read two pickles in one file.

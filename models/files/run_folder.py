@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from models.files.pickled_file import read_pickled
+from system.missing_path import way_out
 from system.plain_yaml import read_yaml
 
 SEAL = b"sha256:"
@@ -93,7 +94,8 @@ def find_checkpoint(path: Path | str) -> Path:
     run, which = (path, "last") if path.is_dir() else (path.parent, path.name)
     run = run.parent if run.name == CHECKPOINTS else run
     if which not in ("last", "best") or not ((run / CHECKPOINTS).is_dir() or (run / "run.json").is_file()):
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
+        kind = ", which is a folder without a run; name a file" if path.is_dir() else way_out(path)
+        raise FileNotFoundError(f"there is no checkpoint at {path}{kind}")
     paths = checkpoints_in(run / CHECKPOINTS)
     if not paths:
         raise FileNotFoundError(f"there is no checkpoint at {path}: the run in {run} has written none yet")
@@ -174,7 +176,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     damaged."""
     config: dict[str, Any] = _read(folder / "config.yaml", read_yaml)
     try:
-        dict(config), config["run"]["log_every_images"]
+        numbers = (("run", "log_every_images"), ("run", "total_images"), ("data", "batch_size"))
+        dict(config), [config[group][name] // 1 for group, name in numbers]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.yaml'} is damaged: it is no configuration of a run ({error})") from error
     return config

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,9 @@ def test_results_never_follow_a_link_out_of_the_output_folder(drawn_faces: FaceF
     assert (drawn_faces.path / "b" / "5.png").read_bytes() == before
 
 
-def test_output_folders_in_which_something_could_be_lost_are_refused(tmp_path: Path) -> None:
+def test_output_folders_in_which_something_could_be_lost_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs, used = tmp_path / "in", tmp_path / "used"
     for folder in (inputs, used):
         folder.mkdir()
@@ -71,7 +74,14 @@ def test_output_folders_in_which_something_could_be_lost_are_refused(tmp_path: P
             check_output_folder(output, overwrite=True, inputs=inputs)
     with pytest.raises(ValueError, match="add --overwrite"):
         check_output_folder(used, overwrite=False, inputs=inputs)
-    with pytest.raises(ValueError, match="is a file"):
-        check_output_folder(used / "x.png", overwrite=True)
+    (tmp_path / "link").symlink_to("nowhere")
+    for output, words in (("used/x.png", "used/x.png is a file"), ("used/x.png/a/b", "used/x.png is a file"),
+                          ("link/a", "link is a link to nothing")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"output must be a folder, {tmp_path}/{words}; choose another name"):
+            check_output_folder(tmp_path / output, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: path != tmp_path)
+        with pytest.raises(ValueError, match=f"can be written to, {tmp_path} cannot; choose another place"):
+            check_output_folder(tmp_path / "new" / "x", overwrite=True)
     check_output_folder(used, overwrite=True, inputs=inputs)
     check_output_folder(tmp_path / "new", overwrite=False, inputs=inputs)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export.formats.artefacts import write_onnx, write_torchscript
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations, load_restorer
-from models import GPEN, Architecture, NoiseMode, Prior, save_release
+from models import GPEN, Architecture, NoiseMode, Prior, read_checkpoint, save_release
 from models.files.public_format import public_generator_name
 
 
@@ -87,6 +87,14 @@ def test_a_damaged_torchscript_archive_gets_one_line(files: dict[str, Path], tmp
             bad.writestr(name, b"nonsense" if name.endswith("constants.pkl") else good.read(name))
     with pytest.raises(ValueError, match=r"bad\.pt is a damaged TorchScript file"):
         load_restorer(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("kind", ["script", "network"])
+def test_an_exported_model_is_no_checkpoint_to_train_on_or_export(files: dict[str, Path], kind: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"^{files[kind]} is an exported model; name the checkpoint it was exported from"
+    ):
+        read_checkpoint(files[kind])
 
 
 def test_networks_of_other_programs_are_refused(images: Tensor, tmp_path: Path) -> None:

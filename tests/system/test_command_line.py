@@ -160,6 +160,11 @@ def test_help_is_the_docstring_and_describes_every_option(
             "error: /a\\nb: permission denied; choose a place where you may do that\n",
         ),
         (
+            FileExistsError(errno.EEXIST, "File exists", "/a"),
+            2,
+            "error: /a: file exists; a file or a link to nothing is where a folder is wanted; choose another name\n",
+        ),
+        (
             OSError(errno.ENOSPC, "No space left on device"),
             2,
             "error: no space left on device; make room, or write to another disk, and repeat the command\n",

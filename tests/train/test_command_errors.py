@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from models import GPEN, Architecture, Prior, save_release
-from train.command import main
+from train.command import fit, main
 from train.options import TrainerOptions
 from train.run.settings import FaceSettings, RunSettings
 from train.stages.prior import PriorOptimization
@@ -52,6 +52,24 @@ def test_a_file_that_is_no_yaml_is_refused(fail: Fail, tmp_path: Path) -> None:
 
 def test_a_missing_config_is_named(fail: Fail, tmp_path: Path) -> None:
     assert "nowhere.yaml" in fail("prior", tmp_path, "--config", tmp_path / "nowhere.yaml")
+
+
+def test_a_config_that_holds_no_settings_or_is_a_folder_is_named(fail: Fail, tmp_path: Path) -> None:
+    for content, kind in (("", "nothing"), ("- 1\n", "a list"), ("text", "a str")):
+        (tmp_path / "strange.yaml").write_text(content)
+        message = fail("prior", tmp_path / "run", "--config", tmp_path / "strange.yaml")
+        assert message == f"a config must hold keys and values as configs/ does, {tmp_path}/strange.yaml holds {kind}"
+    message = fail("prior", tmp_path / "run", "--config", tmp_path)
+    assert message == f"there is no config file {tmp_path}, which is a folder; name a file in it"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [([], "model.class_path must be "), (["--config"], "--config must be followed by a file, got none")],
+)
+def test_a_command_without_a_config_says_so(words: list[str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        fit(words)
 
 
 def test_a_value_of_the_wrong_type_names_option_and_value(fail: Fail, tmp_path: Path) -> None:
@@ -124,7 +142,7 @@ def test_a_start_checkpoint_that_is_missing_or_something_else_is_refused(fail: F
     missing, text, other = (tmp_path / name for name in ("nowhere.ckpt", "text.ckpt", "other.pt"))
     text.write_text("hello")
     torch.save({"weight": torch.zeros(3)}, other)
-    assert fail("restoration", tmp_path, START, missing) == f"there is no checkpoint at {missing}"
+    assert fail("restoration", tmp_path, START, missing) == f"there is no checkpoint at {missing}; check the path"
     assert "is a text file that begins with 'hello'" in fail("restoration", tmp_path, START, text)
     assert "tensors of another network" in fail("restoration", tmp_path, START, other)
 

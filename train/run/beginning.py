@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from data.faces.listing import with_listed
 from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of, read_config, recorded, sound_checkpoint
 from system import atomic_file
@@ -182,7 +183,7 @@ def _check_removable(folder: Path, config: dict[str, Any]) -> None:
     configs = {f"which the command names ({word})": Path(word.rpartition("=")[2]) for word in sys.argv[1:]}
     here = folder.resolve()
     present = {name: path for name, path in (inputs | configs).items() if _exists(path) and path.resolve() != here}
-    atomic_file.check_apart([folder / name for name in OUTPUTS], present, OVERWRITE)
+    atomic_file.check_apart([folder / name for name in OUTPUTS], with_listed(present), OVERWRITE)
 
 
 def _exists(path: Path) -> bool:

@@ -111,17 +111,15 @@ def find_difference(folder: Path, config: dict[str, Any], data: dict[str, str]) 
     other_faces = [n for n in known if stored.get(n) != data.get(n)]
     if not changed and not other_faces:
         return None
-    name = (changed + other_faces)[0]
-    was, is_now = before.get(name, stored.get(name)), now.get(name, data.get(name))
-    difference = f"{name} was {was}, now {is_now}; {len(changed) + len(other_faces)} differ in all"
     if changed:
+        name, in_all = changed[0], len(changed) + len(other_faces)
+        difference = f"{name} was {before.get(name)}, now {now.get(name)}; {in_all} differ in all"
         return difference, "continue it with its own settings"
     faces, number = FINGERPRINTS[other_faces[0]]
     numbers = (stored.get(number), data.get(number))
     how = f"{numbers[0]}, now {numbers[1]}" if numbers[0] != numbers[1] else f"{numbers[0]} as before, but others"
-    return difference, (
-        f"{faces}: {how}; put the former ones back, or train on with these from the newest checkpoint by "
-        "--run.accept_other_faces true"
+    return f"{faces}: {how}", (
+        "put the former ones back, or train on with these from the newest checkpoint by --run.accept_other_faces true"
     )
 
 

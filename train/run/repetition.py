@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 
 from evaluation.reports.tables import read_rows
-from models.files.run_folder import checkpoint_path, images_of, read_config, read_record
+from models.files.run_folder import CHECKPOINTS, check_seal, checkpoint_path, images_of, read_config, read_record
 from system.child_processes import Children
 from system.command_line import print_names
 from train.run.non_finite import BEFORE, REPORT, STATE
@@ -37,6 +37,9 @@ def verify(run: Path, num_images: int | None = None) -> bool:
         )
     for name in TABLES:
         read_rows(run / name)  # a damaged one is told before the work
+    stored = checkpoint_path(run / CHECKPOINTS, wanted)
+    if stored.is_file():
+        check_seal(stored)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         if config["run"].get("convolutions") != WHOLE:
@@ -64,18 +67,24 @@ def replay(dump: Path, exact: bool = False, anomaly: bool = False) -> None:
     the record of its run is damaged."""
     path = dump / REPORT
     if not path.is_file():
-        raise FileNotFoundError(f"{dump} is no dump of a skipped update: there is no {REPORT}")
-    report = json.loads(path.read_text())
+        raise FileNotFoundError(
+            f"{dump} is no dump of a skipped update: there is no {REPORT}; name a folder in non_finite/ of a run"
+        )
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        first, before = int(report["first"]), report["before"]  # nothing where the run had no checkpoint yet
+        before_images = images_of(Path(before)) if before else 0
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); take another dump of the run") from error
     run = dump.resolve().parents[1]
     config, record = read_config(run), read_record(run)
-    total_images = report["first"] + config["data"]["batch_size"]
+    total_images = first + config["data"]["batch_size"]
     config["run"] |= {"log_every_images": config["data"]["batch_size"], "validate_every_images": 10**12}
     more = ["--trainer.detect_anomaly", "true"] if anomaly else []
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         source = dump / (BEFORE if exact else STATE)
-        before = report["before"]  # nothing where the run had no checkpoint yet: it begins again
-        images_seen = report["first"] if not exact else images_of(Path(before)) if before else 0
+        images_seen = before_images if exact else first
         start = _place_start(source, images_seen, folder, config, record)
         print_names(f"training from {start} to image {total_images:,}")
         problem = repeat(config, folder, total_images, record["sessions"][-1]["num_threads"], *more)

@@ -81,6 +81,10 @@ class RunSettings:
             raise ValueError("run: " + "; ".join(problems))
 
 
+MOST_WORKERS = 256
+"""More readers for one process are a slip of the keyboard, which would take the machine's memory."""
+
+
 @dataclass(frozen=True)
 class FaceSettings:
     """Photographs: aligned faces for training and for validation."""
@@ -119,6 +123,10 @@ class FaceSettings:
 
     def __post_init__(self) -> None:
         problems = []
+        if not 0 <= self.num_workers <= MOST_WORKERS:
+            problems.append(f"num_workers must be from 0 to {MOST_WORKERS}, got {self.num_workers}")
+        if self.cache_mebibytes < 0:
+            problems.append(f"cache_mebibytes must be at least 0, got {self.cache_mebibytes}")
         if self.degraded is None and self.synthetic_share is not None:
             problems.append("synthetic_share needs degraded versions to mix with, give data.degraded")
         if self.synthetic_share is not None and not 0 <= self.synthetic_share <= 1:

@@ -95,6 +95,7 @@ def test_files_with_the_names_of_the_inputs_belong_to_them_in_any_form(
         (lambda folder: np.savez(folder / "output_3.npz", output_0=np.zeros((3, 32, 32), np.uint8)), "floating-point"),
         (lambda folder: np.savez(folder / "output_3.npz", other=np.zeros(3)), "the array output_0"),
         (lambda folder: (folder / "output_3.npz").write_bytes(b"no archive"), "must be an npz file"),
+        (lambda folder: (folder / "output_3.npz").write_bytes(b"PK\x03\x04cut off"), "must be an npz file"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "at least one face image"),
     ],
 )
@@ -188,6 +189,14 @@ def test_outputs_that_are_no_numbers_differ_and_point_to_an_overflow(bundle: Pat
 def test_a_folder_that_is_no_bundle_and_a_precision_that_is_not_in_it_are_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="must be a complete bundle"):
         read_bundle(tmp_path)
+    damaged = shutil.copytree(bundle, tmp_path / "damaged")
+    for change in (lambda path: path.write_text("\n"), lambda path: path.unlink()):
+        change(damaged / "golden" / "datalist.txt")
+        with pytest.raises(ValueError, match=r"datalist\.txt must name the golden faces, but names none"):
+            read_bundle(damaged)
+    (damaged / "report.json").write_text('{"resolution": 32, "precisions": 5}')
+    with pytest.raises(ValueError, match=r"report\.json is damaged .+; export the bundle again"):
+        read_bundle(damaged)
     golden = read_bundle(bundle)
     with pytest.raises(ValueError, match="float32, fp16, got int8"):
         evaluate_card(golden, "int8", golden.outputs["float32"])

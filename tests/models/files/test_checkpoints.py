@@ -27,8 +27,10 @@ from models import (
 )
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
 from models.files.release_file import FORMAT, lightning_entry
+from models.files.run_folder import write_sealed
 from models.gpen import noises_from_features
 from models.operators.resampling import fir_kernel
+from system.child_processes import ROOT
 
 Tiny = Callable[..., Architecture]
 Awaken = Callable[[nn.Module], Any]
@@ -224,9 +226,24 @@ def test_files_written_before_pytorch_1_6_are_read(gpen: GPEN, tmp_path: Path) -
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"^there is no checkpoint at {path}$"):
+    link = tmp_path / "link.ckpt"
+    link.symlink_to("gone.ckpt")
+    for path, words in (
+        (tmp_path / "nothing.safetensors", "; check the path"),
+        (tmp_path, ", which is a folder without a run; name a file"),
+        (link, ", a link to gone.ckpt, where nothing is; mend it"),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"^there is no checkpoint at {path}{words}$"):
             load_generator(path)
+
+
+def test_a_file_of_the_repository_that_is_looked_for_elsewhere_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"weights/prior_64.safetensors in {tmp_path}; commands run in the repository's folder, {ROOT}$"
+    with pytest.raises(FileNotFoundError, match=words):
+        load_generator("weights/prior_64.safetensors")
 
 
 def torch_file(content: object) -> Callable[[Path], None]:
@@ -329,11 +346,11 @@ def break_value(tensors: dict[str, Tensor]) -> None:
 
 NAMES = "synthesis.constant", "generator.input.input"
 DAMAGES: list[tuple[Callable[[dict[str, Tensor]], None], str, str]] = [
-    (remove, 'Missing key(s) in state_dict: "decoder.{0}"', "{1} missing, none unexpected"),
-    (add, 'Unexpected key(s) in state_dict: "decoder.{0}.more"', "none missing, {1}.more unexpected"),
+    (remove, "first decoder.{0}, which is absent instead of (1, 16, 4, 4)", "{1} missing, none unexpected"),
+    (add, "first decoder.{0}.more, which is (1,) instead of absent", "none missing, {1}.more unexpected"),
     (
         reshape,
-        "size mismatch for decoder.{0}: copying a param with shape torch.Size([1, 16, 5, 4])",
+        "1 in all, first decoder.{0}, which is (1, 16, 5, 4) instead of (1, 16, 4, 4); take another file",
         "{1} has shape (1, 16, 5, 4), expected (1, 16, 4, 4)",
     ),
     (break_value, "not finite, in decoder.{0} and 0 more", "not finite, in decoder.{0} and 0 more"),
@@ -395,16 +412,36 @@ def test_a_release_with_a_senseless_architecture_is_damaged(gpen: GPEN, tmp_path
     assert one_line_about(tmp_path / "a.safetensors").startswith("FILE is a damaged release file (")
 
 
-@pytest.mark.parametrize("changes", [{"noise_mode": "add"}, {"resolution": 64}, {"num_mapping_layers": 3}])
+@pytest.mark.parametrize(
+    ("changes", "tensor"),
+    [
+        ({"noise_mode": "add"}, "decoder.synthesis.blocks.0.plain.bias, which is (32,) instead of (16,); take another"),
+        ({"resolution": 64}, ""),
+        ({"num_mapping_layers": 3}, "decoder.mapping.layers.2.bias, which is absent instead of (16,); take another"),
+    ],
+)
 def test_a_release_with_the_architecture_of_another_network_does_not_fit(
-    gpen: GPEN, tmp_path: Path, changes: dict[str, Any]
+    gpen: GPEN, tmp_path: Path, changes: dict[str, Any], tensor: str
 ) -> None:
     def change(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         metadata["architecture"] = json.dumps(asdict(gpen.architecture) | changes)
 
     save_release(tmp_path / "a.safetensors", gpen)
     swap_format(tmp_path / "a.safetensors", change)
-    assert one_line_about(tmp_path / "a.safetensors").startswith("FILE does not fit the network: ")
+    line = one_line_about(tmp_path / "a.safetensors")
+    assert line.startswith("FILE does not fit the network: ") and f"first {tensor}" in line
+
+
+def test_a_checkpoint_of_a_run_that_has_changed_since_it_was_written_is_refused(gpen: GPEN, tmp_path: Path) -> None:
+    state = {f"ema.{name}": tensor for name, tensor in gpen.state_dict().items()}
+    write_sealed({"state_dict": state, FORMAT: lightning_entry("gpen", gpen.architecture, 4)}, tmp_path / "a.ckpt")
+    assert_same_state(load_generator(tmp_path / "a.ckpt"), gpen)
+    content = bytearray((tmp_path / "a.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(content)
+    line = one_line_about(tmp_path / "a.ckpt")
+    assert line.startswith("FILE is damaged: its content does not have the checksum")
+    assert line.endswith("put a copy back or name another checkpoint")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_what_is_missing_is_named(run: Path) -> None:
         FileNotFoundError, match=r"images_000000000200\.ckpt, which the run in .+ remembers as its best"
     ):
         find_checkpoint(run / "best")
-    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint at .+/worst$"):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint at .+/worst; check the path$"):
         find_checkpoint(run / "worst")
     for path in (run / "checkpoints").iterdir():
         path.unlink()

@@ -50,7 +50,7 @@ def test_photographs_where_a_run_would_write_are_never_removed(fail: Fail, tmp_p
     assert files_below(run) == before
 
 
-@pytest.mark.parametrize("way", ["data.validation_faces", "model.init_args.degradation", "link", "config"])
+@pytest.mark.parametrize("way", ["data.validation_faces", "model.init_args.degradation", "link", "list", "config"])
 def test_no_input_of_any_kind_lies_in_what_overwrite_removes(
     train: Train, fail: Fail, tmp_path: Path, faces: Path, way: str
 ) -> None:
@@ -64,6 +64,10 @@ def test_no_input_of_any_kind_lies_in_what_overwrite_removes(
         collected = draw_faces(tmp_path / "collected", 12)
         (collected / "link.png").symlink_to(linked / "00.png")
         options = ["--data.faces", collected]
+    elif way == "list":
+        linked = draw_faces(run / "pictures" / "mine", 12)
+        (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in linked.iterdir()))
+        options = ["--data.faces", tmp_path / "list.txt"]
     else:
         file = run / "samples" / "mine.yaml"
         file.parent.mkdir(exist_ok=True)
@@ -173,7 +177,7 @@ def test_added_photographs_are_named_with_both_numbers_and_training_goes_on_with
     train("prior", run, "--run.total_images", 8, *options)
     draw_faces(photographs, 39)
     line = fail("prior", run, "--run.total_images", 16, *options)
-    assert "(fingerprint was " in line and "faces to train on: 30, now 36" in line
+    assert "holds a run with other settings (faces to train on: 30, now 36); put the former ones back" in line
     assert "--run.accept_other_faces true" in line and "--run.folder" in line
     train("prior", run, "--run.total_images", 16, *options, "--run.accept_other_faces", "true")
     record = json.loads((run / "run.json").read_text())

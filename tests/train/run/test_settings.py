@@ -1,8 +1,10 @@
 """Progress is counted in images: rhythms that do not divide by the batch, and limits of the settings."""
 
+from pathlib import Path
+
 import pytest
 
-from train.run.settings import RunSettings, is_passed
+from train.run.settings import FaceSettings, RunSettings, is_passed
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 16])
@@ -36,6 +38,20 @@ def test_all_settings_below_1_are_named_together() -> None:
 def test_every_rhythm_must_be_at_least_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"run: {name} must be at least 1, got 0"):
         RunSettings(**{name: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"num_workers": 100_000}, "num_workers must be from 0 to 256, got 100000"),
+        ({"num_workers": -1, "cache_mebibytes": -5},
+         "num_workers must be from 0 to 256, got -1; cache_mebibytes must be at least 0, got -5"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_keyboard_starts_no_readers(settings: dict[str, int], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^data: {problem}$"):
+        FaceSettings(Path("faces"), **settings)  # type: ignore[arg-type]
+    FaceSettings(Path("faces"), num_workers=256, cache_mebibytes=0)
 
 
 def test_seed_0_is_a_seed() -> None:
