@@ -14,7 +14,7 @@ from models.files.run_folder import recorded
 from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution, Slot, share_machine
 from studies.measurement import MEASURING, Measurer
-from studies.plan import Conditions, PlannedMember, all_runs, describe_plan, plan_members
+from studies.plan import RHYTHMS, Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
@@ -22,8 +22,8 @@ from system import command_line, machine
 from system.live_progress import live_progress
 from train.processes.strategy import OUT_OF_TIME_CODE
 
-MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images")
-"""Options that name images of a run, in a schedule that is to end with it."""
+MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images", *RHYTHMS)
+"""Options that name images of a run: in a schedule that is to end with it, or between the points of its curves."""
 
 
 def carry_out_study(request: Request) -> None:
@@ -81,7 +81,8 @@ def _moments_moved(overlay: dict[str, Any], share: float) -> dict[str, Any]:
         if isinstance(value, dict):
             moved[name] = _moments_moved(value, share)
         elif name in MOMENTS and value is not None:
-            moved[name] = round(value * share) if isinstance(value, int) else [round(image * share) for image in value]
+            whole = [round(image * share) for image in ([value] if isinstance(value, int) else value)]
+            moved[name] = max(whole[0], int(name in RHYTHMS)) if isinstance(value, int) else whole
     return moved
 
 

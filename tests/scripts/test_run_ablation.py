@@ -192,6 +192,14 @@ def test_schedules_of_variants_end_with_a_shorter_run() -> None:
     assert with_budget(study, Budget(prior_images=100)).variants == study.variants
 
 
+@pytest.mark.parametrize(("images", "between"), [(4800, 800), (96, 16), (4, 1)])
+def test_rhythms_that_a_study_sets_leave_its_curves_as_many_points_in_another_budget(images: int, between: int) -> None:
+    study = read_study(ROOT / "configs" / "ablations" / "noise_injection.yaml")
+    assert (study.restoration.images, study.restoration.overlay["run"]) == (9600, {"validate_every_images": 1600})
+    shorter = with_budget(study, Budget(restoration_images=images)).restoration
+    assert shorter.overlay["run"] == {"validate_every_images": between}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
