@@ -144,7 +144,8 @@ def test_settings_of_the_compiler_read_back_with_the_values_of_the_zoo(
     }
     pictures = list((folder / settings["dataset"]["path"]).glob(f"*.{settings['dataset']['sampler']['suffix']}"))
     assert len(pictures) == settings["dataset"]["sampler"]["get_data_num"] == 12
-    assert Image.open(pictures[0]).size == (64, 64)
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (64, 64)
 
 
 def test_layer_map_names_the_convolutions_of_the_trace_that_is_compiled(
