@@ -136,7 +136,7 @@ def test_all_runs_of_a_folder_train_in_the_precision_of_its_first_one_whatever_t
     assert precision_options(tmp_path) == ("--trainer.precision", "bf16-mixed")
     run = tmp_path / "runs" / "prior_seed0_0123456789"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("run: {log_every_images: 8}\n")
+    (run / "config.yaml").write_text("data: {batch_size: 4}\nrun: {log_every_images: 8, total_images: 24}\n")
     session = {"num_processes": 1, "num_threads": 1, "precision": "32-true"}
     (run / "run.json").write_text(json.dumps({"data": {}, "sessions": [session]}))
     assert precision_options(tmp_path) == ("--trainer.precision", "32-true")

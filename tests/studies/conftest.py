@@ -130,7 +130,7 @@ def write_run(
     (folder / "checkpoints").mkdir(parents=True)
     config = {
         "model": {"init_args": {"start": None, "seed": 0, **(settings or {})}},
-        "data": {"faces": "/data/alice/faces"},
+        "data": {"faces": "/data/alice/faces", "batch_size": 8},
         "run": {"folder": "/data/alice/runs/x", "seed": 0, "log_every_images": 1000, "total_images": 2000},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -65,10 +65,10 @@ def test_a_damaged_report_of_a_skipped_update_is_named(tmp_path: Path, content: 
 def test_a_warning_is_no_failure_and_a_failure_is_told_by_its_cause(
     printed: str, code: int, problem: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def run(self: Children, arguments: Sequence[str], environment: Any, output: int, errors: IO[bytes]) -> int:
+    def start(self: Children, arguments: Sequence[str], environment: Any, output: int, errors: IO[bytes]) -> None:
         assert arguments[:4] == ["-m", "train", "fit", "--config"] and environment["OMP_NUM_THREADS"] == "3"
         errors.write(printed.encode())
-        return code
 
-    monkeypatch.setattr(Children, "run", run)
+    monkeypatch.setattr(Children, "start", start)
+    monkeypatch.setattr(Children, "finish", lambda self, child: code)
     assert repeat(CONFIG, tmp_path / "run", 4, 3) == problem
