@@ -16,7 +16,8 @@ from system.atomic_file import printable, write_atomically
 PICTURES_FOLDER = "pictures"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
+  max-width: 74rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
+p, li, figure { max-width: 62rem; }  /* tables take the whole page */
 h1, h2, h3 { line-height: 1.2; margin: 2rem 0 .6rem; }
 h2 { border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }

@@ -14,7 +14,7 @@ from models.files.run_folder import recorded
 from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution, Slot, share_machine
 from studies.measurement import MEASURING, Measurer
-from studies.plan import RHYTHMS, Conditions, PlannedMember, all_runs, describe_plan, plan_members
+from studies.plan import PRIOR, RHYTHMS, Conditions, PlannedMember, all_runs, describe_plan, plan_members
 from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
@@ -141,6 +141,15 @@ def measure_members(
     return measured
 
 
+def describe_priors(study: Study, members: Sequence[PlannedMember], given: Path | None) -> str:
+    """Says where the priors of a study come from, one that was finished before included."""
+    trained = f"{study.prior.images:,} images per run ({', '.join(study.prior.configs)})"
+    if given is None:
+        return trained
+    is_trained = any(run.stage == PRIOR for run in all_runs(members))
+    return f"{given.name}, trained before" + (f", and {trained} for variants that change it" if is_trained else "")
+
+
 def compare(
     study: Study,
     members: Sequence[PlannedMember],
@@ -160,7 +169,7 @@ def compare(
         if m not in measured
     }
     budget = (
-        f"Stage 1: {study.prior.images:,} images per run ({', '.join(study.prior.configs)}); stage 2: "
+        f"Stage 1: {describe_priors(study, members, request.budget.prior)}; stage 2: "
         f"{study.restoration.images:,} images per run ({', '.join(study.restoration.configs)})."
     )
     reference = study.reference if study.reference in names else names[0]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from studies.commands.ablation import carry_out, precision_options, with_budget
+from studies.commands.ablation import carry_out, describe_priors, precision_options, with_budget
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.request import Budget, StudyFaces
@@ -127,6 +127,13 @@ def test_a_finished_prior_takes_the_place_of_those_that_no_variant_changes(
     assert isinstance(starts["add"], PlannedRun)
     words = starts["add"].arguments
     assert words[words.index("--model.init_args.architecture.noise_mode") + 1] == "add"
+
+    trained = f"{study.prior.images:,} images per run ({study.prior.configs[0]})"
+    assert describe_priors(study, members, None) == trained
+    before = f"{release.name}, trained before"
+    assert describe_priors(study, members, release) == f"{before}, and {trained} for variants that change it"
+    of_release = [member for member in members if member.variant != "add"]
+    assert describe_priors(study, of_release, release) == before
 
 
 def test_all_runs_of_a_folder_train_in_the_precision_of_its_first_one_whatever_the_machine(
