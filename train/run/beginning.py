@@ -156,15 +156,18 @@ def _is_run(folder: Path) -> bool:
 
 
 def _check_nothing_is_lost(folder: Path) -> None:
-    """Refuses to begin anew where a run had got beyond its first checkpoint; before it there is nothing to lose."""
+    """Refuses to begin anew where a run had got beyond its first checkpoint, or to its end, which has one too; before
+    them there is nothing to lose."""
     begun_at = [session.get("images_seen", 0) for session in recorded(folder)["sessions"]]
     images_seen = max([*read_rows(folder / "train.csv"), *begun_at], default=0)
     try:
         settings = read_config(folder)
-        first = settings["run"]["checkpoint_every_images"] + settings["data"]["batch_size"]
+        batch_size, total_images = settings["data"]["batch_size"], settings["run"]["total_images"]
+        first = settings["run"]["checkpoint_every_images"] + batch_size
+        is_complete = has_all_images(images_seen, batch_size, total_images)
     except (FileNotFoundError, ValueError, KeyError):
-        first = 0
-    if images_seen > first or any(begun_at):
+        first, is_complete = 0, False
+    if images_seen > first or is_complete or any(begun_at):
         raise ValueError(
             f"{folder} holds the record of a run up to image {images_seen:,} but none of its checkpoints; put one back "
             f"into {folder / 'checkpoints'} to continue, choose another --run.folder or begin again with {OVERWRITE}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,18 @@ def test_the_log_of_a_run_without_its_checkpoints_is_not_removed(train: Train, f
     train("prior", tmp_path, "--run.total_images", 8, "--run.overwrite", "true")
     assert checkpoints(tmp_path) == ["images_000000000008.ckpt"]
     assert (tmp_path / "images_000000000024.ckpt").is_file()  # nothing that a run calls its own
+
+
+def test_a_complete_run_shorter_than_its_rhythm_of_checkpoints_is_not_begun_anew(
+    train: Train, fail: Fail, tmp_path: Path
+) -> None:
+    options = ["--run.total_images", 8, "--run.checkpoint_every_images", 1000]
+    train("prior", tmp_path, *options)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").touch()
+    before = files_below(tmp_path)
+    assert "the record of a run up to image 8 but none of its checkpoints" in fail("prior", tmp_path, *options)
+    assert files_below(tmp_path) == before
 
 
 def test_added_photographs_are_named_with_both_numbers_and_training_goes_on_with_them_when_asked(
