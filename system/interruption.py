@@ -11,7 +11,10 @@ INTERRUPTED_CODE = 130
 
 
 def end_interrupted_in_one_line() -> None:
-    """Lets Ctrl-C end a command in one line also while its modules are imported, before anything can catch it."""
+    """Lets Ctrl-C end a command in one line also while its modules are imported, before anything can catch it. Only
+    `python -m` has -m for its name then: an interactive Python that imports a package is left alone."""
+    if sys.argv[:1] != ["-m"]:
+        return
     before = sys.excepthook
 
     def tell(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
