@@ -81,8 +81,9 @@ def _moments_moved(overlay: dict[str, Any], share: float) -> dict[str, Any]:
         if isinstance(value, dict):
             moved[name] = _moments_moved(value, share)
         elif name in MOMENTS and value is not None:
-            whole = [round(image * share) for image in ([value] if isinstance(value, int) else value)]
-            moved[name] = max(whole[0], int(name in RHYTHMS)) if isinstance(value, int) else whole
+            least = int(name in RHYTHMS)  # a rhythm of no image is none
+            whole = round(value * share) if isinstance(value, int) else [round(image * share) for image in value]
+            moved[name] = max(whole, least) if isinstance(whole, int) else whole
     return moved
 
 
