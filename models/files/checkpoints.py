@@ -13,8 +13,8 @@ from models.discriminator import Discriminator
 from models.files.foreign import NVIDIA_GROUP_SIZE, Found, find_discriminator, find_generator
 from models.files.pickled_file import EXPORTED, LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
 from models.files.release_file import FORMAT, LONGEST_SAFETENSORS_HEADER, Kind, read_safetensors, release_entry
-from models.files.run_folder import check_seal, find_checkpoint
-from models.files.stored_tensor import StoredTensor, copy_tensors, on_meta
+from models.files.run_folder import check_seal, locate_checkpoint
+from models.files.stored_tensor import StoredTensor, copy_tensors
 from models.gpen import GPEN
 from models.prior import Prior
 
@@ -123,14 +123,13 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
             f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors; take an "
             "earlier checkpoint"
         )
-    _load(module, state, origin, assign=False)
+    _check_fits(module, state, origin)
+    module.load_state_dict(state)
 
 
-def _load(module: nn.Module, state: Mapping[str, Any], origin: str, assign: bool) -> None:
-    have, want = (
-        {name: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for name, t in of.items()}
-        for of in (state, module.state_dict())
-    )
+def _check_fits(module: nn.Module, state: Mapping[str, Any], origin: str) -> None:
+    """Raises ValueError unless a state has the tensors of a network, which may be on the meta device."""
+    have, want = ({name: _form(value) for name, value in of.items()} for of in (state, module.state_dict()))
     other = [name for name in sorted(have | want) if have.get(name) != want.get(name)]
     if other:
         was, wanted = (of.get(other[0], "absent") for of in (have, want))
@@ -139,10 +138,13 @@ def _load(module: nn.Module, state: Mapping[str, Any], origin: str, assign: bool
             f"{len(other)} in all, first {other[0][:100]}, which is {was} instead of {wanted}; take "
             "another file, or its own architecture"
         )
-    try:
-        module.load_state_dict(state, strict=True, assign=assign)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{origin} does not fit the network: {' '.join(str(error).split())[:300]}") from error
+
+
+def _form(value: object) -> tuple[int, ...] | str:
+    """The shape of a tensor of floating-point numbers, else what it is in place of one."""
+    if not isinstance(value, Tensor | StoredTensor):
+        return type(value).__name__
+    return tuple(value.shape) if value.dtype.is_floating_point else str(value.dtype)
 
 
 def read_checkpoint(path: Path | str) -> StoredNetworks:
@@ -150,8 +152,8 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
     (safetensors), Lightning checkpoint, public GPEN checkpoint (bare or in any wrapper), StyleGAN2 checkpoint in
     rosinality's format or NVIDIA's, a run's folder, or `best` or `last` in it. FileNotFoundError where there is no such
     file, ValueError where it is something else or damaged."""
-    path = find_checkpoint(path)
-    content = _open(path)
+    path, is_checked = locate_checkpoint(path)
+    content = _open(path, is_checked)
     if content.entry is not None:
         return _read_own(path, content)
     found = find_generator(content.values)
@@ -177,8 +179,8 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
 def read_discriminator(path: Path | str) -> StoredDiscriminator | None:
     """Reads the discriminator of a checkpoint, which may hold nothing else; None where there is only a generator.
     Raises as `read_checkpoint` does."""
-    path = find_checkpoint(path)
-    content = _open(path)
+    path, is_checked = locate_checkpoint(path)
+    content = _open(path, is_checked)
     if content.entry is not None:
         return _read_own(path, content).discriminator
     judge = _foreign_judge(path, content)
@@ -206,7 +208,7 @@ class _Content:
         return f"holds {_few(self.values, 5) or 'nothing'}; {EXPECTED}"
 
 
-def _open(path: Path) -> _Content:
+def _open(path: Path, is_checked: bool) -> _Content:
     with path.open("rb") as file:
         head = file.read(NVIDIA_HEAD_BYTES)
     if int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER and head[8:9] == b"{":
@@ -225,7 +227,8 @@ def _open(path: Path) -> _Content:
             raise ValueError(f"{path} {EXPORTED}")
         raise ValueError(f"{path} {_describe(head[:64])}; {EXPECTED}")
     try:
-        check_seal(path)
+        if not is_checked:
+            check_seal(path)
     except ValueError as error:
         raise ValueError(f"{error}; put a copy back or name another checkpoint") from error
     try:
@@ -266,12 +269,12 @@ def _read_own(path: Path, content: _Content) -> StoredNetworks:
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path} is a damaged {content.name} ({error})") from error
     generator, discriminator = _part(content.values, "generator."), _part(content.values, "discriminator.")
-    _load(network, on_meta(generator), str(path), assign=True)
+    _check_fits(network, generator, str(path))
 
     def find() -> StoredDiscriminator | None:
         if not discriminator:
             return None
-        _load(judge, on_meta(discriminator), str(path), assign=True)
+        _check_fits(judge, discriminator, str(path))
         return StoredDiscriminator(path, architecture, group, discriminator)
 
     state = copy_tensors(generator, path)

@@ -88,9 +88,14 @@ def find_checkpoint(path: Path | str) -> Path:
     """The checkpoint that a path stands for: a file; a run's folder, for its last sound one; or `last` or `best` in a
     run's folder or in its `checkpoints`, where no file is called so. FileNotFoundError where there is none, ValueError
     where none is as it was written, or the run has no best one."""
+    return locate_checkpoint(path)[0]
+
+
+def locate_checkpoint(path: Path | str) -> tuple[Path, bool]:
+    """What `find_checkpoint` gives, and whether it has been compared with its seal on the way."""
     path = Path(path)
     if path.is_file():
-        return path
+        return path, False
     run, which = (path, "last") if path.is_dir() else (path.parent, path.name)
     run = run.parent if run.name == CHECKPOINTS else run
     if which not in ("last", "best") or not ((run / CHECKPOINTS).is_dir() or (run / "run.json").is_file()):
@@ -102,7 +107,7 @@ def find_checkpoint(path: Path | str) -> Path:
     last, _ = _latest_sound(paths)
     if last is None:
         raise ValueError(f"all {len(paths)} checkpoints of {run} are damaged; put a copy back")
-    return last if which == "last" else _best(run, last)
+    return (last, True) if which == "last" else (_best(run, last), False)
 
 
 def _best(run: Path, last: Path) -> Path:

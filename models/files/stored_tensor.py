@@ -72,14 +72,6 @@ def _sizes(numbers: object) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def on_meta(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with tensors that have shapes and no values; what is no tensor stays what it is."""
-    return {
-        name: torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, StoredTensor) else value
-        for name, value in state.items()
-    }
-
-
 def copy_tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Reads the tensors of a state dict as contiguous float32; ValueError where an entry is no ordinary floating
     tensor, or the tensors are larger than the file: a few bytes repeated to gigabytes."""

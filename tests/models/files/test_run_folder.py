@@ -7,7 +7,7 @@ import torch
 
 from models import GPEN, Architecture, load_generator
 from models.files.release_file import FORMAT, lightning_entry
-from models.files.run_folder import find_checkpoint, write_sealed
+from models.files.run_folder import check_seal, find_checkpoint, write_sealed
 
 
 @pytest.fixture
@@ -45,6 +45,22 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(run: Path) -> Non
         path.write_bytes(b"PK")
     with pytest.raises(ValueError, match=f"all 3 checkpoints of {run} are damaged; put a copy back"):
         find_checkpoint(run)
+
+
+def test_what_a_folder_stands_for_is_hashed_once_and_the_best_one_too(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def noting(path: Path) -> bool:
+        hashed.append(path.name[-8:-5])
+        return check_seal(path)
+
+    for module in ("run_folder", "checkpoints"):
+        monkeypatch.setattr(f"models.files.{module}.check_seal", noting)
+    for name in ("", "best", "checkpoints/images_000000000100.ckpt"):
+        load_generator(run / name)
+    assert hashed == ["300", "300", "200", "100"]  # the record of the best one stands in the last
 
 
 def test_what_is_missing_is_named(run: Path) -> None:
