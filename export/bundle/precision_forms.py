@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data.ranges import model_to_uint8, uint8_to_model
+from data.ranges import uint8_to_model
 from evaluation.metrics.image_metrics import psnr
 from evaluation.reports.tables import changes_in_words
 from evaluation.statistics import mean_difference_interval
@@ -26,7 +26,7 @@ from export.formats.integer_engine import write_integer_onnx
 from export.formats.options import ExportSettings
 from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
-from export.int8.simulation import BATCH_SIZE, quality
+from export.int8.simulation import BATCH_SIZE, Quality, face_qualities
 from export.static.graph import Layer, map_layers
 from export.static.half_precision import ValueRange, half_risks, record_ranges, simulate_half
 from export.static.network import StaticGPEN
@@ -82,8 +82,9 @@ def make_forms(
         on_step("restoring in int8, as the card")
         restored[f"{name}, simulated"] = card.simulate(faces.evaluation.degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
-    results = _measure(restored, faces)
-    warnings = [*harms(restored["float32"], faces), *half_risks(ranges)]
+    measured = _measure(restored, faces)
+    results = tuple(_result(form, values, faces.has_targets) for form, values in measured.items())
+    warnings = [*harms(measured["float32"][:, 0], faces), *half_risks(ranges)]
     warnings += [*missed_budgets(results, settings.quantization()), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
     return PrecisionForms(entries, restored, results, golden_forms, card, ranges, differences, tuple(warnings))
@@ -125,22 +126,25 @@ def _run_in_integers(
     return restore_images(restorer, degraded, "restoring in int8 by onnxruntime", on_step)
 
 
-def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> tuple[FormResult, ...]:
-    by_float, target = restored["float32"], faces.evaluation.target
-    measured = {form: quality(images, target, by_float) for form, images in restored.items()}
-    return tuple(
-        FormResult(form, values.psnr_to_float, values if faces.has_targets else None)
-        for form, values in measured.items()
-    )
+def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> dict[str, Tensor]:
+    """Quality of every face, [N, 3], by the form that restored it."""
+    return {
+        form: face_qualities(images, faces.evaluation.target, restored["float32"]) for form, images in restored.items()
+    }
 
 
-def harms(restored: Tensor, faces: BundleFaces) -> list[str]:
-    """Says so where the network makes the evaluation faces worse than they came, beyond chance."""
+def _result(form: str, measured: Tensor, has_targets: bool) -> FormResult:
+    means = Quality(*measured.mean(dim=0).tolist())
+    return FormResult(form, means.psnr_to_float, means if has_targets else None)
+
+
+def harms(after: Tensor, faces: BundleFaces) -> list[str]:
+    """Says so where the network, by the PSNR [N] of what it restored, makes the evaluation faces worse than they came,
+    beyond chance."""
     if not faces.has_targets:
         return []
-    after = psnr(model_to_uint8(restored.cpu()), faces.evaluation.target).tolist()
-    before = psnr(faces.evaluation.degraded, faces.evaluation.target).tolist()
-    worse, _ = changes_in_words({"psnr": mean_difference_interval(after, before)})
+    before = psnr(faces.evaluation.degraded, faces.evaluation.target)
+    worse, _ = changes_in_words({"psnr": mean_difference_interval(after.tolist(), before.tolist())})
     advice = "train longer, or export under the preset that the network was trained on (--degradation)"
     return [f"the restored faces are worse than the degraded ones: {worse} these; {advice}"] if worse else []
 

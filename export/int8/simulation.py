@@ -174,10 +174,14 @@ class Quality:
     """Against the images of the float network, dB."""
 
 
-def quality(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Quality:
+def face_qualities(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Tensor:
     """Measures restored faces, [N, 3, R, R], about [-1, 1], against clean ones, uint8, and what the float network made:
-    means."""
+    [N, 3], the columns of `Quality`."""
     images = model_to_uint8(restored.cpu())
     reference = model_to_uint8(restored_by_float.cpu())
-    values = psnr(images, target), ssim(images, target), psnr(images, reference)
-    return Quality(*(float(value.mean()) for value in values))
+    return torch.stack([psnr(images, target), ssim(images, target), psnr(images, reference)], dim=1)
+
+
+def quality(restored: Tensor, target: Tensor, restored_by_float: Tensor) -> Quality:
+    """The means of `face_qualities`."""
+    return Quality(*face_qualities(restored, target, restored_by_float).mean(dim=0).tolist())
