@@ -55,12 +55,12 @@ def plot(points: Sequence[Point]) -> bytes:
         (1, "batch (128 pixels)", lambda s: s.batch_size, lambda s: s.architecture.resolution == 128),
     )
     for column, label, of, belongs in sweeps:
-        for threads, colour, marker in zip(sorted({p.num_threads for p in points}), COLOURS, "os", strict=False):
+        for index, threads in enumerate(sorted({p.num_threads for p in points})):
             chosen = sorted(
                 (p for p in points if p.num_threads == threads and belongs(p.size)), key=lambda p: of(p.size)
             )
             x = [of(p.size) for p in chosen]
-            style = {"color": colour, "marker": marker, "label": f"{threads} thread{'s' * (threads > 1)}"}
+            style = {"color": COLOURS[index], "marker": "os"[index], "label": f"{threads} thread{'s' * (threads > 1)}"}
             axes[0, column].plot(x, [p.timing.median for p in chosen], **style)
             axes[1, column].plot(x, [p.timing.memory_bytes / 2**30 for p in chosen], **style)
         for row, unit in enumerate(("seconds per iteration", "memory in GiB")):

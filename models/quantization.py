@@ -69,7 +69,8 @@ _OPTIONS: dict[Any, tuple[str, ...]] = {
 
 
 def _describe(operation: Any, index: int, operands: Sequence[Any], named: Mapping[str, Any]) -> ConvolutionCall:
-    given = dict(zip(("input", "weight", "bias", *_OPTIONS[operation]), operands, strict=False)) | dict(named)
+    names = ("input", "weight", "bias", *_OPTIONS[operation])
+    given = dict(zip(names[: len(operands)], operands, strict=True)) | dict(named)
     x = given.pop("x") if "x" in given else given.pop("input")
     weight, bias = given.pop("weight"), given.pop("bias", None)
     is_transposed = operation is torch.conv_transpose2d or given.get("transposed", False)

@@ -6,6 +6,7 @@ from argparse import SUPPRESS
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +149,7 @@ def _stage(words: Sequence[str]) -> str | None:
     """Names the class that is trained, by the last config file or option that does; None for help about all. Raises
     ValueError where none or another one is named, or a file is no plain YAML."""
     name = None
-    for word, following in zip(words, [*words[1:], ""], strict=False):
+    for word, following in pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         value = value if equals else following
         if option == "--model.class_path":

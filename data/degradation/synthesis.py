@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import astuple
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -208,7 +209,7 @@ def draw_mask(shapes: MaskShapes, resolution: int, device: torch.device) -> Tens
     for left, top, right, bottom in shapes.boxes:
         mask[top:bottom, left:right] = True
     for stroke in shapes.strokes:
-        for (x0, y0), (x1, y1) in zip(stroke.points[:-1], stroke.points[1:], strict=True):
+        for (x0, y0), (x1, y1) in pairwise(stroke.points):
             columns, rows = axis[None, :] - x0, axis[:, None] - y0
             squared_length = (x1 - x0) ** 2 + (y1 - y0) ** 2
             # How far along the segment its nearest point lies.

@@ -3,7 +3,6 @@
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import PurePosixPath
 
 from data.faces.files import FaceFiles
@@ -113,9 +112,7 @@ def _places(faces: FaceFiles, template: str) -> dict[str, int]:
 def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
     """A template that would make the first names match, where one is to be seen."""
     first, second = (PurePosixPath(faces.names[0]).stem for faces in (degraded, target))
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-    while length and first[length - 1] in "_-. ":
-        length -= 1
+    length = len(os.path.commonprefix([first, second]).rstrip("_-. "))  # noqa: RUF071 - letter by letter it is
     ends = [stem[length:] for stem in (first, second)]
     fits = all(
         PurePosixPath(name).stem.endswith(end)

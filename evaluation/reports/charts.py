@@ -137,8 +137,8 @@ def _scale_to_later_points(axes: Axes, curves: Sequence[Curve], scale_from: floa
     shown = [
         value
         for curve in curves
-        for values in (curve.y, curve.low, curve.high)
-        for x, value in zip(curve.x, values, strict=bool(values))
+        for values in filter(len, (curve.y, curve.low, curve.high))
+        for x, value in zip(curve.x, values, strict=True)
         if x >= first
     ]
     if shown:

@@ -70,7 +70,8 @@ def write_bundle_files(
 def _write_golden(folder: Path, faces: BundleFaces, forms: PrecisionForms) -> None:
     stems = write_inputs(folder, GOLDEN_NAME, faces.golden)
     for precision, form in forms.golden_forms.items():
-        for stem, image in zip(stems, forms.restored[form], strict=False):  # the golden faces are the first ones
+        golden = forms.restored[form][: len(stems)]  # the first ones
+        for stem, image in zip(stems, golden, strict=True):
             path = folder / GOLDEN_NAME / OUTPUTS_NAME / precision / f"{stem}.npz"
             write_array(path, OUTPUT_KEY, image[None].to(torch.float32).numpy())
     if faces.has_targets:
