@@ -31,6 +31,8 @@ from train.command import objects_of
 from train.run.data_module import FacesDataModule
 
 DEGRADATION, NUM_FACES, NUM_MEASUREMENTS = "small", 100, 12
+NUM_ROUNDS = 3
+"""In which the textbook is timed."""
 SIZE = Size(Architecture(64, 1, 0.125), 8)
 OUR_SHARE = 1 / 16
 """Of the textbook's time that ours gets: what counts is when it reaches what the textbook reaches at all."""
@@ -135,15 +137,15 @@ def prepare(recipe: str, faces: Path, validation_faces: Path, folder: Path) -> t
     return Contender(step, iter(data.train_dataloader()), [module.ema, module.generator]), data
 
 
-def textbook_seconds_per_image(num_rounds: int = 3) -> float:
+def textbook_seconds_per_image() -> float:
     """Processor time of an image in the textbook's iteration by the released recipe, float32, lazy terms amortised."""
     seconds = 0.0
     for part in iterations.textbook(2, SIZE, identity=IdentityLoss()):
         part.run()
         start = time.process_time()
-        for _ in range(num_rounds):
+        for _ in range(NUM_ROUNDS):
             part.run()
-        seconds += part.share * (time.process_time() - start) / num_rounds
+        seconds += part.share * (time.process_time() - start) / NUM_ROUNDS
     return seconds / SIZE.batch_size
 
 

@@ -33,10 +33,10 @@ from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
 from system.live_progress import live_progress
+from system.machine import ROOT
 from train.reporting.tracking import read_table
 from train.training import quiet_libraries
 
-ROOT = Path(__file__).resolve().parents[1]
 DEGRADATION, SEED = "small", 0
 NUM_RENDERED, NUM_VALIDATION = 2_000, 64
 MINUTES, MINUTES_ON_ONE_CORE = 12.0, 25.0

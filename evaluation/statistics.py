@@ -59,7 +59,7 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
     return MeanInterval(float(array.mean()), *_interval(_resampled_means(array, NUM_RESAMPLES, seed)))
 
 
-def mean_difference_interval(values: Sequence[float], reference: Sequence[float], seed: int = 0) -> MeanInterval:
+def mean_difference_interval(values: Sequence[float], reference: Sequence[float]) -> MeanInterval:
     """Mean of `values` minus `reference` over the same faces in the same order, with the interval of the paired
     difference, which excludes 0 if the difference is significant at 5 %.
 
@@ -70,7 +70,7 @@ def mean_difference_interval(values: Sequence[float], reference: Sequence[float]
         raise ValueError(
             f"a paired difference needs the same faces twice, got {len(values)} and {len(reference)} values"
         )
-    return mean_interval([a - b for a, b in zip(values, reference, strict=True)], seed)
+    return mean_interval([a - b for a, b in zip(values, reference, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from data.randomness import draw_noises, draw_normal
 from data.ranges import model_to_uint8
 from models import Prior, load_prior
 from system.atomic_file import replacing
+from system.machine import ROOT
 
-SHIPPED_PRIOR = Path(__file__).resolve().parents[1] / "weights" / "prior_64.safetensors"
+SHIPPED_PRIOR = ROOT / "weights" / "prior_64.safetensors"
 BATCH_SIZE = 32
 NUM_LATENTS_OF_MEAN = 4096
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from system.machine import ROOT
+
 if TYPE_CHECKING:
     from inference.restorers import Restorer
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 class RestorerOptions:
     """The restorer."""
 
-    checkpoint: Path = Path(__file__).resolve().parents[1] / "weights" / "gpen_64.safetensors"
+    checkpoint: Path = ROOT / "weights" / "gpen_64.safetensors"
     """Release file, Lightning checkpoint, public GPEN checkpoint, TorchScript or ONNX file; its resolution is used."""
     batch_size: int = 16
     """Faces restored at once."""

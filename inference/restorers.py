@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models import Architecture, build_generator, read_checkpoint
 from models.files.run_folder import find_checkpoint
-from system.missing_path import way_out
+from system.atomic_file import way_out
 
 METADATA_NAME = "gpen-trainer.json"
 """Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from models.files.run_folder import find_checkpoint, read_config
 from studies.request import MeasurementSettings
-from system.atomic_file import printable
-from system.missing_path import way_out
+from system.atomic_file import printable, way_out
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from evaluation.pairs import open_degradation
 from studies.request import MeasurementSettings
-from system.missing_path import way_out
+from system.atomic_file import way_out
+from system.machine import ROOT
 from system.plain_yaml import read_yaml
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

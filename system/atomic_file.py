@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the complete new ones, whatever happens while they are written."""
+"""Files that are the old ones or the complete new ones, whatever happens meanwhile; what messages say of paths."""
 
 import os
 import secrets
@@ -7,6 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from system.machine import ROOT
 
 
 @contextmanager
@@ -141,6 +143,19 @@ def _places(path: Path) -> Iterator[Path]:
         yield Path(real)
         paths = (os.path.join(current, name) for name in files)
         yield from (Path(os.path.realpath(link)) for link in paths if os.path.islink(link))
+
+
+def way_out(name: Path | str) -> str:
+    """What a message adds behind the name of a file that is none: what is there instead, or where this repository has
+    one of that name."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ", which is a folder; name a file in it"
+    if path.is_symlink():
+        return f", a link to {path.readlink()}, where nothing is; mend it"
+    if not path.is_absolute() and (ROOT / path).exists():
+        return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}"
+    return "; check the path"
 
 
 def printable(text: str) -> str:

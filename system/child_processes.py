@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+
+from system.machine import ROOT
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """After these a run finishes its iteration and saves. SIGUSR1 is the warning of SLURM's `--signal=USR1@120`, SIGHUP
 the end of a terminal."""
 PARENT = "GPEN_PARENT"
 """Variable that names the process with which a command ends."""
-ROOT = Path(__file__).resolve().parents[1]
 SECONDS_TO_END = 60.0
 """A child that was asked to end has so long to save before it is killed."""
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl

@@ -14,9 +14,9 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from system import machine
+from system.atomic_file import way_out
 from system.command_line import options_of, plain_error, print_names, underscored
 from system.live_progress import live_progress
-from system.missing_path import way_out
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.options import REFUSED, TrainerOptions, check_refused
 from train.run.settings import FaceSettings, RunSettings

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from jsonargparse import ArgumentParser
 
+from system.machine import ROOT
 from system.plain_yaml import read_yaml, value_problems
 
 REFERENCE_RESOLUTION = 512
@@ -221,7 +222,7 @@ def _probability_problems(ranges: object, prefix: str) -> list[str]:
     ]
 
 
-PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "degradations"
+PRESETS_FOLDER = ROOT / "configs" / "degradations"
 
 _GROUPS: dict[type, dict[str, type]] = {
     DegradationRanges: {"first": RoundRanges, "second": RoundRanges, "color": ColorRanges, "mask": MaskRanges},

@@ -125,8 +125,8 @@ def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
     return f"rename or remove them, or say how the names differ, which looks like {' '.join(templates)}"
 
 
-def _some(names: list[str], number: int = 3) -> str:
-    """A few names and how many there are."""
+def _some(names: list[str]) -> str:
+    """Three names and how many there are."""
     if not names:
         return "none"
-    return f"{', '.join(map(printable, names[:number]))}{' …' if len(names) > number else ''} ({len(names)})"
+    return f"{', '.join(map(printable, names[:3]))}{' …' if len(names) > 3 else ''} ({len(names)})"

@@ -20,6 +20,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 _CELL_INCHES = 2.0
 _LINE_INCHES = 0.17
 _TITLE_INCHES = 0.4
+_MOST_COLUMNS = 4
 
 
 def preview_degradation(faces: FaceFiles, degradation: str, resolution: int, seed: int) -> bytes:
@@ -50,13 +51,11 @@ def describe_parameters(parameters: DegradationParameters) -> list[str]:
     return lines
 
 
-def draw_preview(
-    target: Tensor, degraded: Tensor, parameters: Sequence[DegradationParameters], title: str, num_columns: int = 4
-) -> bytes:
-    """Draws pairs of targets and degraded faces, [N, 3, R, R], [-1, 1], with their parameters below, so many side by
-    side, as a PNG file without interpolation."""
+def draw_preview(target: Tensor, degraded: Tensor, parameters: Sequence[DegradationParameters], title: str) -> bytes:
+    """Draws pairs of targets and degraded faces, [N, 3, R, R], [-1, 1], with their parameters below, as a PNG file
+    without interpolation."""
     captions = [describe_parameters(drawn) for drawn in parameters]
-    num_columns = min(num_columns, len(captions))
+    num_columns = min(_MOST_COLUMNS, len(captions))
     num_rows = -(-len(captions) // num_columns)
     text_inches = _LINE_INCHES * (max(len(lines) for lines in captions) + 1)
     row_inches = 2 * _CELL_INCHES + text_inches

@@ -14,6 +14,8 @@ from evaluation.reports.pictures import Picture, png_bytes
 from system.atomic_file import printable, write_atomically
 
 PICTURES_FOLDER = "pictures"
+DRAWING_PIXELS = 760
+"""Width of drawings on the screen; pictures have their own."""
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   max-width: 74rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
@@ -95,10 +97,9 @@ class Report:
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         self._add(f"{_plain(caption)}\n\n{text}" if caption else text)
 
-    def add_picture(self, picture: Picture, caption: str, width_pixels: int | None = None, name: str = "") -> None:
-        """Adds a picture, uint8 [H, W, 3], stored losslessly, with a caption that screen readers read out too; None for
-        the width on the screen takes the picture's own."""
-        self._add_drawing(png_bytes(picture), "png", caption, width_pixels or picture.shape[1], name)
+    def add_picture(self, picture: Picture, caption: str, name: str = "") -> None:
+        """Adds a picture, uint8 [H, W, 3], stored losslessly, with a caption that screen readers read out too."""
+        self._add_drawing(png_bytes(picture), "png", caption, picture.shape[1], name)
 
     def add_curves(
         self, curves: Sequence[Curve], x_label: str, y_label: str, caption: str, logarithmic: bool = False
@@ -107,9 +108,9 @@ class Report:
         labels name quantity and unit. ValueError where there are no curves or x and y differ in length."""
         self.add_svg(curves_svg(curves, x_label, y_label, logarithmic), caption)
 
-    def add_svg(self, drawing: bytes, caption: str, width_pixels: int = 760, name: str = "") -> None:
+    def add_svg(self, drawing: bytes, caption: str, name: str = "") -> None:
         """Adds a drawing made elsewhere; its caption is also read out by screen readers."""
-        self._add_drawing(drawing, "svg", caption, width_pixels, name)
+        self._add_drawing(drawing, "svg", caption, DRAWING_PIXELS, name)
 
     def html(self) -> str:
         """The whole page, which needs nothing but a browser."""

@@ -47,10 +47,10 @@ def rescale(network: StaticGPEN, factors: RescalingFactors) -> StaticGPEN:
     return network
 
 
-def random_factors(network: StaticGPEN, deviation: float, seed: int = 0) -> RescalingFactors:
+def random_factors(network: StaticGPEN, deviation: float) -> RescalingFactors:
     """Draws factors of all four kinds, log-normal with a standard deviation of the logarithm, to see how well a
     quantizer copes with uneven channels."""
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(0)
 
     def draw(number: int) -> Tensor:
         return torch.exp(deviation * torch.randn(number, generator=random, dtype=torch.float64))

@@ -67,12 +67,12 @@ def convolution_names(network: nn.Module) -> dict[int, str]:
 
 
 @torch.no_grad()
-def restore_with(network: nn.Module, faces: Tensor, compute: Compute, batch_size: int = BATCH_SIZE) -> Tensor:
+def restore_with(network: nn.Module, faces: Tensor, compute: Compute) -> Tensor:
     """Restores degraded faces, uint8 [N, 3, R, R], to about [-1, 1] while a function of ours, told its name and
     operands, computes every convolution of a network that maps [-1, 1] to the same."""
     names = convolution_names(network)
     images = []
-    for batch in faces.split(batch_size):
+    for batch in faces.split(BATCH_SIZE):
         with ConvolutionCalls(lambda call: compute(names[id(call.weight)], call)):
             images.append(network(uint8_to_model(batch)))
     return torch.cat(images)

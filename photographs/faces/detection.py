@@ -19,8 +19,9 @@ from photographs.faces.alignment import (
     transformed,
     warp,
 )
+from system.machine import ROOT
 
-DETECTOR_FILE = Path(__file__).resolve().parents[2] / "weights" / "face_detection_yunet.onnx"
+DETECTOR_FILE = ROOT / "weights" / "face_detection_yunet.onnx"
 SEARCHED_PIXELS = 1280
 """Longer sides of photographs are shrunk to this: a face needs about 12 pixels there to be found."""
 LARGE_FACE_PIXELS = 320

@@ -30,7 +30,7 @@ from models.files.release_file import FORMAT, lightning_entry
 from models.files.run_folder import write_sealed
 from models.gpen import noises_from_features
 from models.operators.resampling import fir_kernel
-from system.child_processes import ROOT
+from system.machine import ROOT
 
 Tiny = Callable[..., Architecture]
 Awaken = Callable[[nn.Module], Any]
