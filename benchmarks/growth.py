@@ -1,24 +1,23 @@
 """How time and memory of an iteration grow with resolution, batch and threads."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from benchmarks import iterations
 from benchmarks.contenders import Contender, Timing
 from benchmarks.iterations import Size
+from evaluation.reports.charts import BLUE, VERMILION, svg_of
 from models import Architecture
 from system.machine import native_precisions
 
 RESOLUTIONS = (64, 128, 256, 512)
 BATCH_SIZES = (1, 2, 4, 8, 16)
 BATCH_AT_RESOLUTIONS, RESOLUTION_AT_BATCHES = 4, 128
-COLOURS = ("#0072B2", "#D55E00")
-"""Blue and vermilion of Okabe and Ito, told apart by everybody."""
+COLOURS = (BLUE, VERMILION)
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ def contenders(size: Size, most_threads: int) -> list[Contender]:
 
 def plot(points: Sequence[Point]) -> bytes:
     """Draws seconds and memory over resolution and over batch as an SVG file."""
-    figure, axes = plt.subplots(2, 2, figsize=(8, 5.5), layout="constrained")
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     sweeps = (
         (0, "resolution in pixels (batch 4)", lambda s: s.architecture.resolution, lambda s: s.batch_size == 4),
         (1, "batch (128 pixels)", lambda s: s.batch_size, lambda s: s.architecture.resolution == 128),
@@ -66,10 +66,7 @@ def plot(points: Sequence[Point]) -> bytes:
         for row, unit in enumerate(("seconds per iteration", "memory in GiB")):
             _label(axes[row, column], label, unit, sorted({of(p.size) for p in points if belongs(p.size)}))
     axes[0, 0].legend(frameon=False)
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return file.getvalue()
+    return svg_of(figure)
 
 
 def _label(axis: Axes, x_label: str, y_label: str, ticks: Sequence[int]) -> None:

@@ -12,8 +12,10 @@ from matplotlib.ticker import FuncFormatter
 
 from evaluation.reports.tables import read_rows
 
-# Okabe and Ito's palette (without yellow, which vanishes on white); line styles tell curves apart in grey print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#777777"
+"""The first two are Okabe and Ito's, which everybody can tell apart."""
+# The rest of their palette, without yellow, which vanishes on white; line styles tell curves apart in grey print.
+_COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _LINE_STYLES = ("-", "--", "-.", ":")
 _LABEL_GAP = 0.075  # of the height of the axes: a line of text
 
@@ -49,7 +51,7 @@ def curves_svg(
     """
     if not curves or any(len(values) != len(c.x) for c in curves for values in (c.y, c.low or c.y, c.high or c.y)):
         raise ValueError("a chart needs at least one curve, each with as many x as y values")
-    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
+    with rc_context({"font.size": 10}):
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
         axes = figure.subplots()
         for index, curve in enumerate(curves):
@@ -64,7 +66,7 @@ def curves_svg(
         axes.spines[["top", "right"]].set_visible(False)
         if len(curves) > 1:
             _name_ends(axes, curves)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 class CurvePanel(NamedTuple):
@@ -81,7 +83,7 @@ def curve_panels_svg(panels: Sequence[CurvePanel], x_label: str) -> bytes:
     gives equal bytes. ValueError where there is nothing to draw."""
     if not panels or not all(panel.curves for panel in panels):
         raise ValueError("a drawing needs at least one panel, and a curve in each")
-    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
+    with rc_context({"font.size": 10}):
         figure = Figure(figsize=(7.6, 2.2 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for axes, panel in zip(grid, panels, strict=True):
@@ -94,12 +96,14 @@ def curve_panels_svg(panels: Sequence[CurvePanel], x_label: str) -> bytes:
             axes.spines[["top", "right"]].set_visible(False)
         grid[0].legend(grid[0].lines, [curve.label for curve in panels[0].curves], frameon=False)
         grid[-1].set_xlabel(x_label)
-        return _svg(figure)
+        return svg_of(figure)
 
 
-def _svg(figure: Figure) -> bytes:
+def svg_of(figure: Figure) -> bytes:
+    """A figure of matplotlib as SVG, equal ones as equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "report"}):  # else the names inside differ from time to time
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -203,7 +207,6 @@ def columns_of(path: Path, names: Sequence[str]) -> list[Curve]:
 
 
 Interval = tuple[float, float]
-BLUE, GREY = "#0072B2", "#777777"
 ROW_INCHES, PANEL_INCHES = 0.26, 0.85
 """Height of a row, and of a panel without rows."""
 
@@ -236,12 +239,12 @@ def forest_svg(panels: Sequence[ForestPanel]) -> bytes:
     if not panels or not all(panel.rows for panel in panels):
         raise ValueError("a forest plot needs at least one panel, and a difference in each")
     heights = [PANEL_INCHES + ROW_INCHES * len(panel.rows) for panel in panels]
-    with rc_context({"svg.hashsalt": "report", "font.size": 10}):
+    with rc_context({"font.size": 10}):
         figure = Figure(figsize=(7.6, sum(heights)), layout="constrained")
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
         for axes, panel in zip(grid[:, 0], panels, strict=True):
             _draw_differences(axes, panel)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _draw_differences(axes: Axes, panel: ForestPanel) -> None:

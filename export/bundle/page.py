@@ -1,15 +1,12 @@
 """The report of a bundle as one page that needs nothing but a browser or a printer."""
 
-import io
 import re
 from collections.abc import Sequence
 
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from data.ranges import model_to_uint8
-from evaluation.reports.charts import Curve
+from evaluation.reports.charts import BLUE, VERMILION, Curve, svg_of
 from evaluation.reports.pictures import comparison_rows
 from evaluation.reports.report import Report
 from export.bundle.contents import INTEGER_TORCHSCRIPT_NAME, ExportReport
@@ -21,8 +18,6 @@ from export.static.graph import KindCost
 from export.static.half_precision import LARGEST_HALF
 
 NUM_PICTURES = 6
-ALONE, ALL_BUT = "#0072b2", "#d55e00"
-"""Blue and vermilion, which colour-blind readers tell apart; the markers differ as well."""
 NOT_RUN = (
     "The VACC compiler and card were not at hand: the files for them follow the public model zoo, fp16 and int8 are "
     "simulations of their arithmetic, and onnxruntime's int8 is another engine. scripts.evaluate_bundle tells how far "
@@ -203,7 +198,7 @@ def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
     drops, distances = figure.subplots(1, 2, sharey=True)
     alone = [(row.drop_alone_db, row.psnr_to_float_alone_db) for row in sensitivity]
     all_but = [(row.drop_all_but_db, row.psnr_to_float_all_but_db) for row in sensitivity]
-    pairs = (("alone in int8", ALONE, "o", alone), ("all but this in int8", ALL_BUT, "s", all_but))
+    pairs = (("alone in int8", BLUE, "o", alone), ("all but this in int8", VERMILION, "s", all_but))
     for label, colour, marker, values in pairs:
         for axes, column in ((drops, 0), (distances, 1)):
             axes.plot([value[column] for value in values], places, marker, color=colour, label=label, markersize=4)
@@ -215,7 +210,4 @@ def sensitivity_plot(sensitivity: Sequence[LayerSensitivity]) -> bytes:
         axes.locator_params(axis="x", nbins=4)  # more of their numbers, such as -0.015, would run into each other
         axes.grid(alpha=0.3)
     figure.legend(*drops.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "report"}):  # else the names inside differ from time to time
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue()
+    return svg_of(figure)
