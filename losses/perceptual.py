@@ -1,7 +1,6 @@
-"""Distances of images in the features of a frozen network: LPIPS, and texture, which is the same wherever it stands."""
+"""LPIPS, the perceptual distance that papers report."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet_Weights, VGG16_Weights
 
-from losses.pixel import at_least_float32, unit_length
+from losses.distances import unit_length
 from losses.weights import WeightsFile, assign_tensors, find_weights, load_tensors
 
 _URLS = {"alex": AlexNet_Weights.IMAGENET1K_V1.url, "vgg": VGG16_Weights.IMAGENET1K_V1.url}
@@ -74,54 +73,3 @@ def _build(network: str, path: Path) -> lpips.LPIPS:
     backbone = {name: published[source] for name, source in names.items() if source in published}
     assign_tensors(module.net, backbone, path)
     return module
-
-
-STABILITY = 1e-6
-"""Constant that keeps the quotients of `structure_texture_distances` finite, as in the paper's code."""
-
-
-def gram_loss(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the mean absolute difference of Gram matrices of features, one tensor [N, C, H, W] per layer
-    in the same order: scalar, float32, at least 0; no gradient reaches the target's. A Gram matrix is the mean over
-    places of the products of channels, over C.
-
-    Source: Gatys et al. 2016 (CVPR), equation 3; absolute differences as in GFPGAN (arXiv 2101.04061), equation 5.
-    """
-    distances = [
-        (_gram_matrix(ours) - _gram_matrix(theirs.detach())).abs().mean()
-        for ours, theirs in zip(features_restored, features_target, strict=True)
-    ]
-    return torch.stack(distances).mean()
-
-
-def _gram_matrix(features: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, C, C], in float32 also under autocast."""
-    _, channels, height, width = features.shape
-    with torch.autocast(features.device.type, enabled=False):
-        flat = at_least_float32(features).flatten(2)  # [N, C, H·W]
-        return flat @ flat.mT / (channels * height * width)
-
-
-def structure_texture_distances(features_restored: Sequence[Tensor], features_target: Sequence[Tensor]) -> Tensor:
-    """One less the mean similarity of texture (a channel's mean) and structure (its correlation with the target's), of
-    images and their features, one tensor [N, C, H, W] per layer in the same order: [N], float32, 0 for equal images, at
-    most 2.
-
-    It is DISTS' construction with the same weight for every channel, on whatever features are given: never to be
-    reported as DISTS, whose weights and VGG features are others.
-
-    Source: Ding et al. 2020 (arXiv 2004.07728), equations 4 to 6.
-    """
-    similarities = []
-    with torch.autocast(features_restored[0].device.type, enabled=False):
-        for ours, theirs in zip(features_restored, features_target, strict=True):
-            x, y = at_least_float32(ours), at_least_float32(theirs)
-            x_mean, y_mean = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
-            x, y = x - x_mean, y - y_mean
-            x_variance, y_variance, covariance = (
-                (a * b).mean((2, 3), keepdim=True) for a, b in ((x, x), (y, y), (x, y))
-            )
-            texture = (2 * x_mean * y_mean + STABILITY) / (x_mean.square() + y_mean.square() + STABILITY)
-            structure = (2 * covariance + STABILITY) / (x_variance + y_variance + STABILITY)
-            similarities.append((texture + structure) / 2)
-    return 1 - torch.cat(similarities, dim=1).mean((1, 2, 3))

@@ -122,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         Image.fromarray(random.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / "faces" / f"{index}.png")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(train.stages.restoration, "start_networks", lambda *_: [])
-    for name in ("losses.perceptual.LpipsLoss", "losses.identity.IdentityLoss"):
+    for name in ("train.stages.restoration_losses.LpipsLoss", "train.stages.restoration_losses.IdentityLoss"):
         monkeypatch.setattr(name, lambda *_: torch.nn.Identity())
     return folder
 

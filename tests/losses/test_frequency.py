@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.pixel import focal_frequency_loss
+from losses.distances import focal_frequency_loss
 
 SIZE = 16
 

@@ -15,7 +15,8 @@ from torch.nn import functional
 from data.dataset import FaceImages
 from data.faces.files import open_faces
 from data.ranges import uint8_to_model
-from losses.imagenet_features import EfficientNetLite0, PerceptualLoss, feature_distances, packaged_weights
+from losses.distances import feature_distances
+from losses.imagenet_features import EfficientNetLite0, PerceptualLoss, packaged_weights
 from losses.weights import load_tensors
 
 MILITARY_UNIFORM = 652

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from losses.pixel import l1_loss, smooth_l1_loss
+from losses.distances import l1_loss, smooth_l1_loss
 
 
 def test_l1_is_the_mean_absolute_difference() -> None:

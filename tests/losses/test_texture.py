@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from losses.distances import gram_loss, structure_texture_distances
 from losses.imagenet_features import EfficientNetLite0
-from losses.perceptual import gram_loss, structure_texture_distances
 
 
 def random(*shape: int) -> Tensor:

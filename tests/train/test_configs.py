@@ -48,8 +48,8 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, faces: Path) -> Any:
     built: list[Training] = []
     monkeypatch.setattr(Training, "fit", lambda self: built.append(self) or 0)
     monkeypatch.setattr(train.stages.restoration, "start_networks", lambda *_: [])
-    monkeypatch.setattr("losses.perceptual.LpipsLoss", lambda *_: nn.Identity())
-    monkeypatch.setattr("losses.identity.IdentityLoss", lambda *_: nn.Identity())
+    monkeypatch.setattr("train.stages.restoration_losses.LpipsLoss", lambda *_: nn.Identity())
+    monkeypatch.setattr("train.stages.restoration_losses.IdentityLoss", lambda *_: nn.Identity())
     machine = ["--data.faces", faces, "--run.folder", tmp_path, "--run.wandb", "off"]
     machine += ["--trainer.devices", 1, "--trainer.accelerator", "cpu", "--run.seed", 7]
 

@@ -8,9 +8,17 @@ import torch
 from torch import Tensor
 
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
-from losses.imagenet_features import EfficientNetLite0, feature_distances
-from losses.perceptual import gram_loss, structure_texture_distances
-from losses.pixel import focal_frequency_loss, l1_loss, smooth_l1_loss
+from losses.distances import (
+    feature_distances,
+    focal_frequency_loss,
+    gram_loss,
+    l1_loss,
+    smooth_l1_loss,
+    structure_texture_distances,
+)
+from losses.identity import IdentityLoss
+from losses.imagenet_features import EfficientNetLite0
+from losses.perceptual import LpipsLoss
 from models import Discriminator
 from models.discriminator import ComponentDiscriminators
 from train.updates.optimization import frozen
@@ -119,12 +127,8 @@ class RestorationLosses:
         if weights.perceptual > 0 or weights.style > 0 or weights.texture > 0:
             self._features = EfficientNetLite0()
         if weights.lpips > 0:
-            from losses.perceptual import LpipsLoss  # three seconds that only those who use it pay
-
             self._lpips = LpipsLoss(weights.networks.lpips, weights.networks.lpips_path)
         if weights.identity > 0:
-            from losses.identity import IdentityLoss
-
             self._identity = IdentityLoss(weights.networks.identity_path)
 
     def follow(self, images_seen: int) -> dict[str, float]:

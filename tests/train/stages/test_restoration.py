@@ -20,7 +20,7 @@ from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
 from export.formats.artefacts import SAFETENSORS_NAME, parity_images
 from export.formats.options import ParityFaces
-from losses.perceptual import gram_loss
+from losses.distances import gram_loss
 from models import GPEN, Architecture, Discriminator, load_generator
 from models.discriminator import ComponentDiscriminators
 from models.files.run_folder import write_sealed
@@ -317,8 +317,8 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
         raise AssertionError("a network of weight 0 was loaded")
 
     monkeypatch.setattr(train.stages.restoration_losses, "EfficientNetLite0", refuse)
-    monkeypatch.setattr("losses.perceptual.LpipsLoss", refuse)
-    monkeypatch.setattr("losses.identity.IdentityLoss", refuse)
+    monkeypatch.setattr("train.stages.restoration_losses.LpipsLoss", refuse)
+    monkeypatch.setattr("train.stages.restoration_losses.IdentityLoss", refuse)
     RestorationLosses(RestorationLossWeights())
     for name in ("perceptual", "style", "texture", "lpips", "identity"):
         with pytest.raises(AssertionError):
