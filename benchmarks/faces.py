@@ -11,10 +11,9 @@ import torch
 
 from benchmarks.contenders import Part
 from benchmarks.iterations import Iterations, Precision, Size, images
-from data.degradation.blur import gaussian_kernels
-from data.degradation.parameters import BlurKernel, DegradationParameters
+from data.degradation.operators import gaussian_kernels
 from data.degradation.presets import load_preset
-from data.degradation.sampling import sample_parameters
+from data.degradation.sampling import BlurKernel, DegradationParameters, sample_parameters
 from data.degradation.synthesis import degrade
 from train.run.data_module import FacesDataModule
 from train.run.settings import FaceSettings, RunSettings

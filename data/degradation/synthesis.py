@@ -15,24 +15,22 @@ from kornia.enhance import (
 )
 from torch import Tensor
 
-from data.degradation.blur import (
+from data.degradation.operators import (
+    add_noise,
     blur_and_resize,
+    canvas_size,
+    compress_jpeg,
+    compress_webp,
+    fill_canvas,
     gaussian_kernels,
     generalised_kernels,
     motion_kernels,
     plateau_kernels,
     resize,
+    round_to_8_bits,
     sinc_kernels,
 )
-from data.degradation.parameters import BlurKernel, BlurKind, DegradationParameters, MaskShapes, RoundParameters
-from data.degradation.recording import (
-    add_noise,
-    canvas_size,
-    compress_jpeg,
-    compress_webp,
-    fill_canvas,
-    round_to_8_bits,
-)
+from data.degradation.sampling import BlurKernel, BlurKind, DegradationParameters, MaskShapes, RoundParameters
 from data.ranges import model_to_unit, unit_to_model
 
 Key = TypeVar("Key", bound=Hashable)

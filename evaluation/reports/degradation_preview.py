@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data.dataset import FaceImages
-from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.degradation.presets import load_preset
-from data.degradation.sampling import sample_parameters
+from data.degradation.sampling import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
 from data.degradation.synthesis import degrade
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model

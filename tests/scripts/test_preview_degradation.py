@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.degradation.presets import load_preset
-from data.degradation.sampling import sample_parameters
+from data.degradation.sampling import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
 from data.degradation.synthesis import degrade
 from evaluation.reports.degradation_preview import describe_parameters, draw_preview
 from scripts.preview_degradation import main

@@ -30,7 +30,7 @@ PINNED = {
     # Parameters of a batch; on a GPU both copy from pinned memory and go on at once.
     ("copy", "data/degradation/synthesis.py:to_device"),
     ("copy", "data/degradation/synthesis.py:_apply_jitter"),
-    ("copy", "data/degradation/recording.py:compress_jpeg"),
+    ("copy", "data/degradation/operators.py:compress_jpeg"),
 }
 LOGGING = {
     # When a row is logged: means of the losses, flags of skipped updates, speed and memory.

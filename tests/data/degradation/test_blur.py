@@ -10,7 +10,7 @@ from kornia.filters import filter2d
 from kornia.filters.kernels_geometry import get_motion_kernel2d
 from torch import Tensor
 
-from data.degradation.blur import blur_and_resize, gaussian_kernels, motion_kernels, resize
+from data.degradation.operators import blur_and_resize, gaussian_kernels, motion_kernels, resize
 
 
 def gaussian(sigma_x: float, sigma_y: float, angle: float, kernel_size: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.degradation.recording import compress_jpeg, round_to_8_bits
+from data.degradation.operators import compress_jpeg, round_to_8_bits
 
 
 @pytest.fixture

@@ -12,18 +12,19 @@ import torch
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from data.degradation.blur import (
+from data.degradation.operators import (
+    add_noise,
     blur_and_resize,
+    compress_webp,
+    draw_poisson_noise,
     gaussian_kernels,
     generalised_kernels,
     plateau_kernels,
     resize,
     sinc_kernels,
 )
-from data.degradation.parameters import MaskShapes, RoundParameters, Stroke
 from data.degradation.presets import MaskRanges
-from data.degradation.recording import add_noise, compress_webp, draw_poisson_noise
-from data.degradation.sampling import sample_mask
+from data.degradation.sampling import MaskShapes, RoundParameters, Stroke, sample_mask
 from data.degradation.synthesis import draw_mask
 
 CPU = torch.device("cpu")

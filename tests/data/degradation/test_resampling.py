@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.degradation.blur import resize, resize_along
-from data.degradation.recording import canvas_size, fill_canvas
+from data.degradation.operators import canvas_size, fill_canvas, resize, resize_along
 
 
 @pytest.mark.parametrize(("before", "after"), [(128, 98), (128, 16), (128, 160), (33, 64), (9, 64), (1, 64), (64, 1)])

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.degradation.parameters import BlurKernel, DegradationParameters, RoundParameters
 from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset
-from data.degradation.sampling import sample_parameters
+from data.degradation.sampling import BlurKernel, DegradationParameters, RoundParameters, sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
 from tests.fixtures.degradations import through_json
@@ -57,7 +56,7 @@ def decibels(one: Tensor, other: Tensor) -> float:
     return float(-10 * torch.log10(((one.double() - other.double()) / 2).square().mean()))
 
 
-# The measured distance less one decibel; what is lost is kornia's JPEG, see data/degradation/recording.py.
+# The measured distance less one decibel; what is lost is kornia's JPEG, see data/degradation/operators.py.
 @pytest.mark.parametrize(
     ("case", "expected"), [(0, 46.8), (1, 42.3), (2, 40.5), (3, 42.1), (4, 48.2), (5, 48.9), (6, 40.1), (7, 38.0)]
 )
@@ -81,7 +80,7 @@ def test_the_released_degradation_equals_the_recorded_opencv_result(
         noise_seed=0,
         jpeg_quality=int(number("jpeg_quality")),
     )
-    monkeypatch.setattr("data.degradation.recording.draw_noise", lambda *_: noise)
+    monkeypatch.setattr("data.degradation.operators.draw_noise", lambda *_: noise)
     assert noise.shape[-1] == int(256 / parameters.downscale)
     result = degrade(uint8_to_model(to_image("target")), [single(256, parameters)]).degraded
     assert decibels(uint8_to_model(model_to_uint8(result)), uint8_to_model(to_image("degraded"))) > expected

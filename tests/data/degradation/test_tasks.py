@@ -7,9 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.degradation.parameters import DegradationParameters
 from data.degradation.presets import load_preset
-from data.degradation.sampling import sample_parameters
+from data.degradation.sampling import DegradationParameters, sample_parameters
 from data.degradation.synthesis import degrade
 from data.ranges import model_to_uint8, uint8_to_model
 from tests.fixtures.degradations import through_json
