@@ -14,7 +14,7 @@ from benchmarks import faces, growth, iterations
 from benchmarks.contenders import Contender, Timing, time_in_turns
 from benchmarks.exported_forms import Form
 from benchmarks.iterations import Size, Stage
-from data.faces.files import open_faces
+from data.faces.files import Pictures
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system import command_line, machine
@@ -121,7 +121,7 @@ def _forms(machine: Machine, package: object, arguments: tuple[object, ...]) -> 
 @contextmanager
 def _photographs(machine: Machine) -> Iterator[Path]:
     if machine.faces is not None:
-        open_faces(machine.faces)  # complains here rather than in a contender's process
+        Pictures().open(machine.faces)  # complains here rather than in a contender's process
         yield machine.faces
         return
     with tempfile.TemporaryDirectory() as folder:

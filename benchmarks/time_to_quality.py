@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks import iterations
 from benchmarks.iterations import Size, attach_trainer, choose_formulations
 from data.dataset import FaceBatch
+from data.faces.files import Pictures
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator
 from evaluation.reports.charts import Curve, CurvePanel, curve_panels_svg
@@ -115,7 +116,9 @@ class Contender:
         return degraded
 
 
-def prepare(recipe: str, faces: Path, validation_faces: Path, folder: Path) -> tuple[Contender, FacesDataModule]:
+def prepare(
+    recipe: str, faces: Path, validation_faces: Path, pictures: Pictures, folder: Path
+) -> tuple[Contender, FacesDataModule]:
     """This project's training by a recipe, from the shipped prior, in the last of the machine's native precisions.
 
     The average restores or, where they do better, the weights themselves: an average without ramp-up forgets the start
@@ -126,6 +129,7 @@ def prepare(recipe: str, faces: Path, validation_faces: Path, folder: Path) -> t
     words += ["--model.init_args.degradation", DEGRADATION, "--model.init_args.start", str(SHIPPED_PRIOR)]
     words += ["--data.faces", str(faces), "--data.validation_faces", str(validation_faces), "--data.num_workers", "0"]
     words += ["--data.num_validation_faces", str(NUM_FACES), "--data.batch_size", str(SIZE.batch_size)]
+    words += pictures.training_options()
     objects = objects_of([*words, "--run.total_images", str(10**9), "--run.folder", str(folder)])
     module, data = objects.model.init_args, FacesDataModule(objects.data, objects.run)
     data.trainer = trainer = attach_trainer(module, machine.native_precisions()[-1])
@@ -191,7 +195,12 @@ class Comparison:
 
 
 def draw_time_to_quality(
-    faces: Path, validation_faces: Path, minutes: float, drawing: Path, output: Path | None = None
+    faces: Path,
+    validation_faces: Path,
+    minutes: float,
+    drawing: Path,
+    output: Path | None = None,
+    pictures: Pictures = Pictures(),
 ) -> None:
     """Trains by both recipes from the shipped prior, in turns; draws how good they are over the processor time.
 
@@ -201,12 +210,13 @@ def draw_time_to_quality(
         minutes: Time of the textbook's training; ours gets `OUR_SHARE` of it.
         drawing: SVG file, written after every measurement.
         output: JSON file with the figures, likewise; None for none.
+        pictures: How the faces are read.
     """
     choose_formulations()
     contenders, seconds = {}, {TWIN: minutes * 60, OURS: OUR_SHARE * minutes * 60}
     with tempfile.TemporaryDirectory() as folder, live_progress("preparing") as on_step:
         for name, recipe in RECIPES.items():
-            contenders[name], data = prepare(recipe, faces, validation_faces, Path(folder))
+            contenders[name], data = prepare(recipe, faces, validation_faces, pictures, Path(folder))
         pairs = data.validation_pairs(SIZE.architecture.resolution, DEGRADATION, seed=0)
         kept = replace(pairs, kept=tuple(pairs))
         evaluators = [Evaluator(kept, choose_metrics(names)) for names in (("psnr",), tuple(QUALITIES))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from data.faces.files import FaceFiles, hold_out, open_faces
+from data.faces.files import FaceFiles, Pictures, hold_out
 from demo.budget import (
     SHARE_OF_FIDELITY,
     Lengths,
@@ -52,6 +52,7 @@ class Demo:
     minutes: float | None = None
     prior_images: int | None = None
     restoration_images: int | None = None
+    pictures: Pictures = Pictures()
     _start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ class Demo:
     def _choose_faces(self) -> tuple[Path, str]:
         """The photographs given, else faces drawn by the shipped prior, and what to say about them."""
         if self.faces is not None:
-            number = len(open_faces(self.faces))
+            number = len(self.pictures.open(self.faces))
             return self.faces, f"Faces: {number:,} photographs of {self.faces}; the last ones by name are held out"
         folder = self.output / "faces"
         with progress_bar("drawing faces", NUM_RENDERED) as show:
@@ -135,6 +136,7 @@ class Demo:
             **{f"--model.init_args.{name}": value for name, value in model.items()},
         }
         command = ["-m", "train", "fit", *(word for option in options.items() for word in option)]
+        command += self.pictures.training_options()
         command_line.print_names("$ " + " ".join(["python", *command]))
         with Children() as children:
             code = children.finish(children.start(command))
@@ -146,10 +148,10 @@ class Demo:
         checkpoint = latest_checkpoint(self.output / "restoration")
         assert checkpoint is not None  # a finished run has written one
         print_heading("Evaluation on held-out faces")
-        _, held_out = hold_out(open_faces(faces), NUM_VALIDATION)
+        _, held_out = hold_out(self.pictures.open(faces), NUM_VALIDATION)
         evaluation = measure(checkpoint, held_out)
         print_heading("Export, compared with the trained network")
-        parity = ParityFaces(faces, DEGRADATION, SEED)
+        parity = ParityFaces(faces, DEGRADATION, SEED, pictures=self.pictures)
         with live_progress("exporting") as on_step:
             exported = export_bundle(checkpoint, self.output / "export", parity, overwrite=True, on_step=on_step)
         seconds = time.perf_counter() - self._start

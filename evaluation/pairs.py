@@ -14,7 +14,7 @@ from data.degradation.presets import load_preset, preset_names
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
 from data.faces.decoding import BLACK, Color
-from data.faces.files import FaceFiles, fingerprint, open_faces
+from data.faces.files import FaceFiles, Pictures, fingerprint
 from data.faces.pairing import match_degraded
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.statistics import INTERVAL_DEFINITION
@@ -154,14 +154,14 @@ class FacePairs:
         return Protocol(*faces, self.degradation, values, self.seed, num_faces=number, background=background)
 
 
-def open_degradation(given: str) -> str | FaceFiles:
+def open_degradation(given: str, pictures: Pictures = Pictures()) -> str | FaceFiles:
     """Reads what stands for a degradation in options and studies: a preset or YAML file, given back as it is, or a
     folder or archive of stored degraded faces. FileNotFoundError where there is neither, ValueError where it cannot be
     used."""
     path = Path(given).expanduser()
     is_stored = path.is_dir() or (path.is_file() and path.suffix.lower() not in (".yaml", ".yml"))
     if is_stored and given not in preset_names():
-        return open_faces(path)
+        return pictures.open(path)
     load_preset(given)
     return given
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.faces.files import Pictures
 from system import command_line, machine
 
 Kind = Literal["training", "inference", "degradation", "loading", "export"]
@@ -20,6 +21,7 @@ class TimeToQuality:
     """Faces of other people; the first 100, degraded by `small`, are restored."""
     minutes: float = 25.0
     """Of processor time for the textbook; a sixteenth of it is ours."""
+    pictures: Pictures = Pictures()
 
 
 def main(
@@ -64,7 +66,9 @@ def main(
         from benchmarks.time_to_quality import draw_time_to_quality
 
         torch.set_num_threads(threads)
-        draw_time_to_quality(faces, quality.validation_faces, quality.minutes, quality.time_to_quality, output)
+        draw_time_to_quality(
+            faces, quality.validation_faces, quality.minutes, quality.time_to_quality, output, quality.pictures
+        )
         return
     from benchmarks.rows import Machine, draw_growth, time_rows
 

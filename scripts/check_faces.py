@@ -5,15 +5,13 @@ from pathlib import Path
 
 from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.decoding import Color
-from data.faces.files import fingerprint, open_faces, print_left_out
+from data.faces.files import Pictures, fingerprint, print_left_out
 from system import command_line
 
 MOST_LISTED = 20
 
 
-def main(
-    faces: Path, /, resolution: int = 512, threads: int = 4, all: bool = False, background_color: str = "black"
-) -> int:
+def main(faces: Path, /, pictures: Pictures, resolution: int = 512, threads: int = 4, all: bool = False) -> int:
     """Decodes every face of a folder or zip before a run does.
 
     Reports files that are left out, sizes, formats, modes and colour profiles, faces smaller than a resolution,
@@ -25,11 +23,10 @@ def main(
         resolution: Faces smaller than this are counted, in pixels.
         threads: How many files are decoded at once.
         all: List every file, not the first 20 of a kind.
-        background_color: What transparent pictures are laid over, a name or '#rrggbb'.
     """
     if threads < 1 or resolution < 1:
         raise ValueError(f"--threads and --resolution must be at least 1, got {threads} and {resolution}")
-    files = open_faces(faces, background_color)
+    files = pictures.open(faces)
     print_left_out(files)
     with command_line.progress_bar("decoding", len(files)) as show:
         checked = []

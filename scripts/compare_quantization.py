@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data.faces.files import Pictures
 from system import command_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Faces:
     """How many faces to calibrate on."""
     num_faces: int = 100
     """How many faces to measure on."""
+    pictures: Pictures = Pictures()
 
 
 def main(
@@ -50,8 +52,8 @@ def main(
     generator = load_generator(checkpoint)
     network = StaticGPEN(generator, "transposed" if target == "vacc" else "pixel_shuffle")
     resolution = generator.architecture.resolution
-    calibration = _pairs(sets.calibration_faces, sets.num_calibration, sets.degradation, resolution, seed=1)
-    evaluation = _pairs(sets.faces, sets.num_faces, sets.degradation, resolution, seed=0)
+    calibration = _pairs(sets, sets.calibration_faces, sets.num_calibration, resolution, seed=1)
+    evaluation = _pairs(sets, sets.faces, sets.num_faces, resolution, seed=0)
     print("network, quantized: drop in PSNR, drop in SSIM, PSNR to float, FLOPs in int8")
     for words, by_float, by_int8, integer_flops in comparisons(
         network, calibration, evaluation, target, imbalance, rounding_iterations, float_flops
@@ -64,14 +66,14 @@ def main(
     print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {len(evaluation.names)} faces")
 
 
-def _pairs(folder: Path, number: int, degradation: str, resolution: int, seed: int) -> "PairBatch":
+def _pairs(sets: Faces, folder: Path, number: int, resolution: int, seed: int) -> "PairBatch":
     """The first faces of a folder by name, degraded."""
-    from data.faces.files import open_faces, print_left_out
+    from data.faces.files import print_left_out
     from evaluation.pairs import FacePairs
 
-    faces = open_faces(folder)
+    faces = sets.pictures.open(folder)
     print_left_out(faces)
-    return FacePairs(faces, resolution, degradation, seed, max_faces=number).joined()
+    return FacePairs(faces, resolution, sets.degradation, seed, max_faces=number).joined()
 
 
 if __name__ == "__main__":

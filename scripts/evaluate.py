@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.faces.files import FaceFiles, open_faces, print_left_out
+from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
 
@@ -38,12 +38,7 @@ class Faces:
     """Resizes results and targets to so many pixels; null scores results at the targets' own sizes."""
     max_faces: int | None = None
     """Only the first faces by name; null for all."""
-    background_color: str = "black"
-    """What transparent pictures are laid over, a name or '#rrggbb'."""
-
-    def open(self, path: Path) -> FaceFiles:
-        """Lists faces that are laid over this background."""
-        return open_faces(path, self.background_color)
+    pictures: Pictures = Pictures()
 
     def __post_init__(self) -> None:
         if self.results_folder is not None:
@@ -100,8 +95,8 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     network = restorer.open()
     targets = faces.faces or faces.target_folder
     assert targets is not None  # checked by Faces
-    degraded = faces.degradation if faces.degraded_folder is None else faces.open(faces.degraded_folder)
-    target_faces = faces.open(targets)
+    degraded = faces.degradation if faces.degraded_folder is None else faces.pictures.open(faces.degraded_folder)
+    target_faces = faces.pictures.open(targets)
     print_left_out(target_faces, *([] if isinstance(degraded, str) else [degraded]))
     pairs = FacePairs(
         target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces, faces.names
@@ -109,7 +104,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     metrics = choose_metrics(
         figures.metrics, network.device, figures.lpips_weights, figures.inception_weights, figures.niqe_model
     )
-    reference = None if figures.reference is None else faces.open(figures.reference)
+    reference = None if figures.reference is None else faces.pictures.open(figures.reference)
     evaluator = Evaluator(pairs, metrics, figures.crop_border, reference)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
         evaluation = evaluate_restorer(network, restorer.checkpoint, evaluator, output, show)
@@ -128,8 +123,8 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
 
     assert faces.results_folder is not None and faces.target_folder is not None  # checked by Faces
     pairs = ResultPairs(
-        faces.open(faces.results_folder),
-        faces.open(faces.target_folder),
+        faces.pictures.open(faces.results_folder),
+        faces.pictures.open(faces.target_folder),
         faces.names,
         faces.resolution,
         faces.max_faces,
@@ -137,7 +132,7 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     metrics = choose_metrics(
         figures.metrics, "cpu", figures.lpips_weights, figures.inception_weights, figures.niqe_model
     )
-    reference = None if figures.reference is None else faces.open(figures.reference)
+    reference = None if figures.reference is None else faces.pictures.open(figures.reference)
     with command_line.progress_bar("measuring", len(pairs)) as show:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
     write_scores(output, scores, metrics)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from data.faces.files import Pictures
 from system import command_line
 from system.atomic_file import printable_line, write_atomically
 from system.live_progress import live_progress
@@ -21,6 +22,7 @@ def main(
     bundle: Path,
     /,
     outputs: Path,
+    pictures: Pictures,
     precision: Literal["float32", "fp16", "int8"] | None = None,
     json: Path | None = None,
     overwrite: bool = False,
@@ -44,7 +46,7 @@ def main(
         command_line.refuse_existing(json, overwrite)
     contents = read_bundle(bundle)
     precision = precision or contents.precisions[-1]
-    faces = read_outputs(outputs, contents.stems, contents.resolution)
+    faces = read_outputs(outputs, contents.stems, contents.resolution, pictures)
     evaluation = evaluate_card(contents, precision, faces)
     console = Console()
     _print_evaluation(console, evaluation)

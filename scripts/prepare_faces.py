@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from data.faces.files import open_faces, print_left_out
+from data.faces.files import Pictures, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
 from system.machine import num_cores
@@ -17,10 +17,10 @@ def main(
     output: Path,
     selection: Selection,
     split: Split,
+    pictures: Pictures,
     resolution: int = 512,
     num_workers: int | None = None,
     zip: bool = False,
-    background_color: str = "black",
 ) -> int:
     """Finds the faces of photographs, aligns them as FFHQ's are, rejects the bad ones and divides the others.
 
@@ -35,7 +35,6 @@ def main(
         resolution: Width and height of the faces in pixels.
         num_workers: Processes at work; they change nothing but the time (default: one for each core).
         zip: Write the faces as train.zip and val.zip, uncompressed, instead of as files.
-        background_color: What transparent photographs are laid over, a name or '#rrggbb'.
     """
     from inference.folders import check_output_folder
     from photographs.preparation.manifest import Manifest, counts, summary_lines
@@ -49,10 +48,10 @@ def main(
     selection.check()
     split.check()
     check_output_folder(output, True, photos)
-    files = open_faces(photos, background_color)
+    files = pictures.open(photos)
     print_left_out(files)
     settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split), "zip": zip}
-    settings |= {"background_color": background_color}
+    settings |= asdict(pictures)
     manifest = Manifest(output, settings)
     preparer, begun = FacePreparer(resolution, selection, split, manifest, num_workers), time.monotonic()
     with command_line.progress_bar("preparing", len(files)) as show:

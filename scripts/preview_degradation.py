@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.faces.files import open_faces, print_left_out
+from data.faces.files import Pictures, print_left_out
 from system import command_line
 from system.atomic_file import write_atomically
 
@@ -10,6 +10,7 @@ from system.atomic_file import write_atomically
 def main(
     faces: Path,
     output: Path,
+    pictures: Pictures,
     degradation: str = "released",
     resolution: int = 512,
     num_faces: int = 8,
@@ -36,7 +37,7 @@ def main(
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a file that ends in .png, got {output}")
     command_line.refuse_existing(output, overwrite)
-    shown = open_faces(faces).take(slice(num_faces))
+    shown = pictures.open(faces).take(slice(num_faces))
     print_left_out(shown)
     write_atomically(output, preview_degradation(shown, degradation, resolution, seed))
     command_line.print_names(f"{len(shown)} faces with the degradation {degradation} in {output}")

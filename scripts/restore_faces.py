@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from data.faces.files import open_faces, print_left_out
+from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
 
@@ -13,10 +13,10 @@ def main(
     input: Path,
     output: Path,
     restorer: RestorerOptions,
+    pictures: Pictures,
     side_by_side: bool = False,
     identity_guard: Literal["mark", "blend"] | None = None,
     crop: bool = False,
-    background_color: str = "black",
     overwrite: bool = False,
 ) -> int:
     """Restores aligned faces and writes them as PNG of the model's size, sub folders and names kept.
@@ -33,13 +33,12 @@ def main(
         identity_guard: Compare each restored face with the given one by dlib's network and write OUTPUT/identity.csv;
             blend also takes back as much of a restoration as is needed for the identity to be kept.
         crop: Take the central square of pictures that are far from square, too.
-        background_color: What transparent pictures are laid over, a name or '#rrggbb'.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
     from inference.folders import SIDE_BY_SIDE, SizeChanges, check_output_folder, restore_folder
 
     check_output_folder(output, overwrite, input)
-    faces = open_faces(input, background_color)
+    faces = pictures.open(input)
     print_left_out(faces)
     network = restorer.open()
     size = network.resolution

@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from data.faces.files import open_faces, print_left_out
+from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from photographs.options import Choice, Pasting
 from system import command_line
@@ -17,20 +17,19 @@ def main(
     restorer: RestorerOptions,
     choice: Choice,
     pasting: Pasting,
-    background_color: str = "black",
+    pictures: Pictures,
     overwrite: bool = False,
 ) -> int:
     """Finds the faces of photographs, restores them and puts them back.
 
-    Every photograph is written under its own name with its size, format, EXIF and colour profile; one in which no face
-    is restored is copied. Faces that are too small, or better than the model, are left alone. The same command
-    continues where it was interrupted. Exit code 0: all photographs were written; 1: some could not be, they are listed
-    at the end; 2: a wrong option, file or folder.
+    Every photograph is written under its own name with its size, format, EXIF and colour profile, transparent where it
+    was; one in which no face is restored is copied. Faces that are too small, or better than the model, are left alone.
+    The same command continues where it was interrupted. Exit code 0: all photographs were written; 1: some could not
+    be, they are listed at the end; 2: a wrong option, file or folder.
 
     Args:
         photos: Photograph, folder (recursive) or uncompressed zip of photographs.
         output: Folder for the results, outside of the photographs.
-        background_color: What the network sees behind transparent pixels, which stay transparent; a name or '#rrggbb'.
         overwrite: Begin anew in a folder that holds files, replacing equal names.
     """
     from inference.folders import check_output_folder
@@ -40,13 +39,13 @@ def main(
 
     goes_on = not overwrite and (output / RECORD_NAME).is_file()
     check_output_folder(output, overwrite or goes_on, photos)
-    files = open_faces(photos, background_color)
+    files = pictures.open(photos)
     print_left_out(files)
     network = restorer.open()
     if overwrite:
         (output / RECORD_NAME).unlink(missing_ok=True)
     settings = {"checkpoint": file_digest(restorer.checkpoint), **asdict(choice), **asdict(pasting)}
-    settings |= {"background_color": background_color}
+    settings |= asdict(pictures)
     record = Record(output, {name: str(value) for name, value in settings.items()})
     with command_line.progress_bar("restoring", len(files)) as show:
         photo_restorer = PhotoRestorer(network, restorer.batch_size, choice, pasting, output, record)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from data.faces.files import Pictures
 from system import command_line
 
 
 def main(
+    pictures: Pictures,
     faces: Path | None = None,
     output: Path = Path("runs/demo"),
     minutes: float | None = None,
@@ -26,7 +28,7 @@ def main(
     """
     from demo.steps import Demo
 
-    Demo(output, faces, minutes, prior_images, restoration_images).run()
+    Demo(output, faces, minutes, prior_images, restoration_images, pictures).run()
 
 
 if __name__ == "__main__":

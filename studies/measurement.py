@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from data.faces.files import fingerprint, open_faces, print_left_out
+from data.faces.files import fingerprint, print_left_out
 from evaluation.metrics.choice import Metrics, choose_metrics
 from evaluation.metrics.forms import ALL_METRICS
 from evaluation.protocol import Evaluation, Evaluator
@@ -61,7 +61,7 @@ class Measurer:
         self.settings = settings
         self._on_step = on_step
         self._num_done = self._num_expected = 0
-        self._faces = open_faces(faces.resolve())
+        self._faces = settings.pictures.open(faces.resolve())
         print_left_out(self._faces)
         self._fingerprint = fingerprint(self._faces)
         self._num_faces = min(len(self._faces), settings.max_faces or len(self._faces))
@@ -130,6 +130,7 @@ class Measurer:
             "degradation_values": protocol.degradation_values,
             "seed": protocol.seed,
             "num_faces": self._num_faces,
+            "background": protocol.background,
         }
         stored: dict[str, Any] = json.loads(json.dumps(values))  # as JSON gives it back
         return stored

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from data.faces.files import fingerprint, open_faces
+from data.faces.files import fingerprint
 from inference.restorers import file_digest
 from models.files.run_folder import checkpoint_path, images_of, latest_checkpoint
 from studies.records import run_fingerprint
@@ -54,7 +54,7 @@ class Conditions:
         }
         if stage == RESTORATION:
             sets |= {"degraded": self.faces.degraded, "validation_degraded": self.faces.validation_degraded}
-        return {name: fingerprint(open_faces(path)) for name, path in sets.items() if path is not None}
+        return {name: fingerprint(self.faces.pictures.open(path)) for name, path in sets.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,7 @@ class _Planner:
         arguments = [word for config in stage.configs for word in ("--config", config)]
         arguments += ["--data.faces", str(conditions.faces.faces)]
         arguments += ["--data.validation_faces", str(conditions.faces.validation_faces)]
+        arguments += conditions.faces.pictures.training_options()
         arguments += conditions.pair_options() if name == RESTORATION else []
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]

@@ -12,7 +12,6 @@ from torch import Tensor
 from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
-from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.metrics.image_metrics import psnr
@@ -96,7 +95,7 @@ def publish(release: Release, overwrite: bool) -> None:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
     lines = [HEADING]
     lines += [card_text(files[name], cards[name]) for name in runs]
-    lines += [_figures(files["gpen"], release.faces, name) for name in release.degradations]
+    lines += [_figures(files["gpen"], release, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
     restorer = load_generator(files["gpen"])
     _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
@@ -190,15 +189,15 @@ def _rates(optimization: dict[str, Any]) -> str:
     return ", ".join([*words, *([in_words({"schedule": schedule})] if schedule else [])])
 
 
-def _figures(path: Path, faces_path: Path, degradation: str) -> str:
+def _figures(path: Path, release: Release, degradation: str) -> str:
     """Figures of the release file itself, half precision included, in Markdown with their protocol."""
-    evaluation = _measure(load_generator(path), faces_path, degradation)
+    evaluation = _measure(load_generator(path), release, degradation)
     header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
     lines = [
         f"### {path.name} under `{degradation}`",
         "",
-        f"{len(evaluation.rows)} held-out faces of {'/'.join(faces_path.parts[-2:])}, {protocol.resolution} pixels, "
+        f"{len(evaluation.rows)} held-out faces of {'/'.join(release.faces.parts[-2:])}, {protocol.resolution} pixels, "
         f"seed {SEED}, 8-bit RGB in and out, SSIM with Gaussian window 11 and σ 1.5; mean and 95 % bootstrap interval "
         "over faces.",
         "",
@@ -210,15 +209,15 @@ def _figures(path: Path, faces_path: Path, degradation: str) -> str:
     return "\n".join(lines + [f"{name}: {reason}\n" for name, reason in evaluation.unavailable.items()])
 
 
-def _measure(generator: GPEN, faces_path: Path, degradation: str) -> Evaluation:
-    pairs = FacePairs(open_faces(faces_path), generator.architecture.resolution, degradation, SEED)
+def _measure(generator: GPEN, release: Release, degradation: str) -> Evaluation:
+    pairs = FacePairs(release.pictures.open(release.faces), generator.architecture.resolution, degradation, SEED)
     return Evaluator(pairs, choose_metrics(("psnr", "ssim", "identity"))).evaluate(generator)
 
 
 @torch.no_grad()
 def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
     """What the models draw (never photographs, degraded or not), and the curves of their runs."""
-    faces, resolution = open_faces(release.faces), restorer.architecture.resolution
+    faces, resolution = release.pictures.open(release.faces), restorer.architecture.resolution
     pair = next(iter(FacePairs(faces, resolution, release.degradations[0], SEED, NUM_PICTURED)))
     restored = restorer(uint8_to_model(pair.degraded))
     for name, images in (("restored", restored), ("drawn", drawn)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.degradation.presets import PRESETS_FOLDER
-from data.faces.files import FaceFiles
+from data.faces.files import FaceFiles, Pictures
 from evaluation.metrics.forms import MetricName
 
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ class MeasurementSettings:
     names: tuple[str, ...] = ()
     """How names of stored degraded versions differ from those of the faces, such as '{}x4', or of both, such as
     '{}_lq' '{}_hq'."""
+    pictures: Pictures = Pictures()
 
     def pairs_of(self, faces: FaceFiles, resolution: int, degradation: str) -> "FacePairs":
         """The faces under one of the degradations; FileNotFoundError or ValueError where there is none such or it is
         wrong."""
         from evaluation.pairs import FacePairs, open_degradation
 
-        opened = open_degradation(degradation)
+        opened = open_degradation(degradation, self.pictures)
         if isinstance(opened, str):
             is_name = (PRESETS_FOLDER / f"{degradation}.yaml").is_file()
             preset = degradation if is_name else str(Path(degradation).expanduser().resolve())
@@ -65,6 +66,7 @@ class StudyFaces:
     """Degraded versions of --validation_faces: validation and report measure on them as well."""
     names: tuple[str, ...] = ()
     """How names of degraded versions differ from those of faces, such as '{}x4'."""
+    pictures: Pictures = Pictures()
 
 
 @dataclass(frozen=True)
@@ -143,3 +145,4 @@ class Release:
     """Presets to measure under."""
     output: Path = Path("weights")
     """Folder of the release."""
+    pictures: Pictures = Pictures()

@@ -63,8 +63,9 @@ def run(command: Command, words: Sequence[str] | None = None) -> NoReturn:
 
     The function's docstring is the help; each argument has a type and a sentence. Its positional-only arguments are the
     positional ones of the command line, all others are options; a truth value is a flag, a tuple takes several words,
-    the fields of a frozen dataclass are options in a group of their own, and `*words` are what follows `--`. Options
-    are written with underscores, as in YAML; dashes are read alike. The function returns its exit code, None for 0.
+    the fields of a frozen dataclass (and of one among them) are options in a group of their own, and `*words` are what
+    follows `--`. Options are written with underscores, as in YAML; dashes are read alike. The function returns its exit
+    code, None for 0.
     """
     words = sys.argv[1:] if words is None else words
     conclude(lambda: command(*arguments_of(command, words)))
@@ -194,10 +195,20 @@ def arguments_of(command: Command, words: Sequence[str]) -> list[Any]:
         if parameter.kind is Parameter.VAR_POSITIONAL:
             arguments += words[end + 1 :]
         elif is_dataclass(hints[name]):
-            arguments.append(group(**{field.name: values[field.name] for field in fields(group)}))
+            arguments.append(_filled(group, values))
         else:
             arguments.append(values[name])
     return arguments
+
+
+def _filled(group: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass, and those among its fields, with the values of their options."""
+    hints = get_type_hints(group)
+    found = {
+        field.name: _filled(hints[field.name], values) if is_dataclass(hints[field.name]) else values[field.name]
+        for field in fields(group)
+    }
+    return group(**found)
 
 
 def _parser(command: Command) -> tuple[ArgumentParser, dict[str, tuple[str, Any]]]:
@@ -210,19 +221,27 @@ def _parser(command: Command) -> tuple[ArgumentParser, dict[str, tuple[str, Any]
     for name, parameter in signature(command).parameters.items():
         kind: Any = hints[name]
         if is_dataclass(kind):
-            described = parse_from_object(kind)
-            group = parser.add_argument_group((described.short_description or name).rstrip("."))
-            field_texts, field_hints = {p.arg_name: p.description for p in described.params}, get_type_hints(kind)
-            for field in fields(kind):
-                default = field.default if field.default_factory is MISSING else field.default_factory()
-                options[field.name] = f"--{field.name}", field_hints[field.name]
-                _add(group, *options[field.name], default, field_texts[field.name])
+            _add_group(parser, kind, options)
         elif parameter.kind is not Parameter.VAR_POSITIONAL:
             option = name if parameter.kind is Parameter.POSITIONAL_ONLY else f"--{name}"
             options[name] = option, kind
             default = MISSING if parameter.default is Parameter.empty else parameter.default
             _add(parser, option, kind, default, texts[name])
     return parser, options
+
+
+def _add_group(parser: ArgumentParser, kind: Any, options: dict[str, tuple[str, Any]]) -> None:
+    """Adds the fields of a dataclass; a dataclass among them is a group of its own."""
+    described, hints = parse_from_object(kind), get_type_hints(kind)
+    group = parser.add_argument_group((described.short_description or kind.__name__).rstrip("."))
+    texts = {p.arg_name: p.description for p in described.params}
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            _add_group(parser, hints[field.name], options)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        options[field.name] = f"--{field.name}", hints[field.name]
+        _add(group, *options[field.name], default, texts[field.name])
 
 
 def _add(parser: Any, option: str, kind: Any, default: Any, text: str | None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.dataset import FaceImages
-from data.faces.files import FaceFiles, fingerprint, open_faces, print_left_out
+from data.faces.files import FaceFiles, fingerprint, print_left_out
 from data.ranges import model_to_uint8
 from evaluation.pairs import FacePairs, PairBatch
 from export.bundle.contents import ImagesUsed
@@ -80,7 +80,7 @@ def choose_faces(
         return BundleFaces(None, None, smooth, smooth, used, "no faces", ())
     is_integer = "int8" in settings.precision
     is_measured = settings.precision != ("float32",)  # else the golden faces suffice
-    faces = open_faces(compare_on.faces)
+    faces = compare_on.pictures.open(compare_on.faces)
     print_left_out(faces)
     num_held_out, evaluated_on = known_to_training(faces, record)
     wanted = max(number, settings.evaluation_faces) if is_measured else number
@@ -96,7 +96,8 @@ def choose_faces(
         warnings.append(f"figures hold for the {num_evaluation} faces that training held out of {faces.path}")
     range_faces: Tensor | None = None
     if settings.calibration is not None:
-        range_faces, more = read_calibration(settings.calibration, resolution, evaluation)
+        degraded = compare_on.pictures.open(settings.calibration)
+        range_faces, more = read_calibration(degraded, resolution, evaluation)
         warnings += more
     elif calibration is not None:
         warnings += enlarged_warnings(faces.take(slice(len(calibration.names))), resolution)
@@ -153,16 +154,14 @@ def split_faces(
     return calibration, degraded(slice(max(first, len(faces) - num_evaluation), None), seed)
 
 
-def read_calibration(folder: Path, resolution: int, expected: PairBatch) -> tuple[Tensor, tuple[str, ...]]:
-    """Reads a folder or zip of calibration faces of exactly R×R pixels that are degraded already, as they are: uint8
-    [N, 3, R, R], and a warning if they look clean beside degraded faces as expected and their clean ones.
-    FileNotFoundError where there is no such folder, ValueError where it is empty, or a face cannot be read or has
-    another size."""
-    faces = open_faces(folder)
+def read_calibration(faces: FaceFiles, resolution: int, expected: PairBatch) -> tuple[Tensor, tuple[str, ...]]:
+    """Reads calibration faces of exactly R×R pixels that are degraded already, as they are: uint8 [N, 3, R, R], and a
+    warning if they look clean beside degraded faces as expected and their clean ones. ValueError where a face cannot be
+    read or has another size."""
     wrong = sorted({faces.read(index).size for index in range(len(faces))} - {(resolution, resolution)})
     if wrong:
         raise ValueError(
-            f"calibration faces must be {resolution} x {resolution} pixels, {folder} holds some of {wrong[0][0]} x "
+            f"calibration faces must be {resolution} x {resolution} pixels, {faces.path} holds some of {wrong[0][0]} x "
             f"{wrong[0][1]}; resize the clean faces before they are degraded, not after"
         )
     images = FaceImages(faces, resolution)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import FaceImages
-from data.faces.files import FaceFiles, open_faces
+from data.faces.files import FaceFiles, Pictures
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr
 from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME
@@ -195,7 +195,7 @@ def _images(folder: Path, names: list[str], resolution: int) -> Tensor:
     return torch.stack([images[index] for index in range(len(names))])
 
 
-def read_outputs(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
+def read_outputs(folder: Path, stems: Sequence[str], resolution: int, pictures: Pictures = Pictures()) -> Tensor:
     """Reads one output for every golden face.
 
     A file belongs to the face whose name it bears. If no file bears the name of a face, the number at the end of each
@@ -205,6 +205,7 @@ def read_outputs(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
         folder: npz files with the array `output_0` ([1, 3, R, R] or [3, R, R], any float type), or images.
         stems: Names of the golden faces without suffix, in the order of the list.
         resolution: R in pixels.
+        pictures: How images are read.
 
     Returns:
         [N, 3, R, R] in the order of `stems`, float32, about [-1, 1].
@@ -217,18 +218,17 @@ def read_outputs(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
         raise FileNotFoundError(f"outputs must be a folder with npz files or images, there is none at {folder}")
     arrays = sorted(path for path in folder.rglob("*.npz") if path.is_file())
     if not arrays:
-        return _read_images(folder, stems, resolution)
+        return _read_images(pictures.open(folder), stems, resolution)
     names = _match([path.stem for path in arrays], stems, folder)
     return torch.stack([_array(arrays[index], resolution) for index in names])
 
 
-def _read_images(folder: Path, stems: Sequence[str], resolution: int) -> Tensor:
-    faces = open_faces(folder)
-    positions = _match([Path(name).stem for name in faces.names], stems, folder)
+def _read_images(faces: FaceFiles, stems: Sequence[str], resolution: int) -> Tensor:
+    positions = _match([Path(name).stem for name in faces.names], stems, faces.path)
     images = []
     for index in positions:
         picture = faces.read(index)
-        _check_shape(folder / faces.names[index], (3, *picture.size[::-1]), resolution)
+        _check_shape(faces.path / faces.names[index], (3, *picture.size[::-1]), resolution)
         images.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
     return uint8_to_model(torch.stack(images))
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.faces.files import open_faces
 from data.randomness import derive_seed
 from data.ranges import uint8_to_model
 from evaluation.pairs import FacePairs
@@ -133,7 +132,7 @@ def parity_images(settings: ParityFaces, resolution: int) -> Tensor:
     or preset is missing or wrong."""
     if settings.faces is None:
         return _smooth_images(settings, resolution)
-    faces = open_faces(settings.faces)
+    faces = settings.pictures.open(settings.faces)
     pairs = FacePairs(faces, resolution, settings.degradation, settings.seed, max_faces=settings.images)
     return uint8_to_model(pairs.joined().degraded)
 

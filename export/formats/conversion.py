@@ -110,7 +110,7 @@ def _write_judge(output: Path, stored: StoredNetworks) -> str:
 
 
 def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSettings) -> str:
-    images = parity_images(ParityFaces(faces=settings.faces), generator.architecture.resolution)
+    images = parity_images(ParityFaces(settings.faces, pictures=settings.pictures), generator.architecture.resolution)
     network = StaticGPEN(generator)
     with replacing(output) as temporary:
         write_onnx(temporary, network, FACEFUSION_OPSET, settings.dynamic_batch)

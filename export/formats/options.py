@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data.faces.files import Pictures
+
 if TYPE_CHECKING:
     from export.int8.quantization import QuantizationSettings
 
@@ -24,6 +26,7 @@ class ParityFaces:
     """Seed of the degradation, or of the drawing of images."""
     images: int = 8
     """Golden faces, to compare on and to travel along."""
+    pictures: Pictures = Pictures()
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -102,3 +105,4 @@ class ConversionSettings:
     formats here mean."""
     faces: Path | None = None
     """Clean faces to record ranges and to compare on; smooth synthetic images without."""
+    pictures: Pictures = Pictures()

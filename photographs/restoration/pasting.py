@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data.faces.files import open_faces
+from data.faces.files import Pictures
 from photographs.faces.alignment import FaceSquare, Pixels, align, warp
 from photographs.restoration.stored import StoredPhoto, read_stored
 
@@ -104,7 +104,7 @@ class Backgrounds:
     where there is none or it holds no picture."""
 
     def __init__(self, path: Path) -> None:
-        self._files = open_faces(path)
+        self._files = Pictures().open(path)
         self._by_name = {
             str(PurePosixPath(name).with_suffix("")): index for index, name in enumerate(self._files.names)
         }

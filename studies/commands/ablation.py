@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from data.faces.files import Pictures
 from models.files.run_folder import recorded
 from studies.comparison import Comparison, Member, Variant
 from studies.execution import Execution, Slot, share_machine
@@ -29,7 +30,7 @@ MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images", *R
 def carry_out_study(request: Request) -> None:
     """Trains and measures what is missing, and writes the report. ValueError where the study, an option or a run is
     wrong; SystemExit after a signal (128 and its number) or after a run's run.max_minutes (75)."""
-    study = with_stored_pairs(with_budget(read_study(request.study), request.budget), request.faces)
+    study = with_faces(with_budget(read_study(request.study), request.budget), request.faces)
     output, runs = request.runs.output, request.runs
     group = ("--run.wandb_group", request.study.stem)  # the study is the group of its runs
     options = (*precision_options(output), *group, *request.options)
@@ -87,14 +88,14 @@ def _moments_moved(overlay: dict[str, Any], share: float) -> dict[str, Any]:
     return moved
 
 
-def with_stored_pairs(study: Study, faces: StudyFaces) -> Study:
-    """The study with the stored degraded versions of the validation faces among what is measured."""
-    stored = faces.validation_degraded
-    if stored is None:
-        return study
-    measurement = study.measurement
-    degradations = (*measurement.degradations, str(stored.resolve()))
-    return replace(study, measurement=replace(measurement, degradations=degradations, names=faces.names))
+def with_faces(study: Study, faces: StudyFaces) -> Study:
+    """The study that measures on pictures read as they are trained on, among them the stored degraded versions of the
+    validation faces."""
+    measurement = replace(study.measurement, pictures=faces.pictures)
+    if faces.validation_degraded is not None:
+        degradations = (*measurement.degradations, str(faces.validation_degraded.resolve()))
+        measurement = replace(measurement, degradations=degradations, names=faces.names)
+    return replace(study, measurement=measurement)
 
 
 def precision_options(output: Path) -> tuple[str, ...]:
@@ -193,13 +194,14 @@ def repeating_command(request: Request) -> str:
     """What repeats the study elsewhere; of folders of this machine only the last two names are published."""
     words: list[object] = ["python", "-m", "scripts.run_ablation", request.study]
     folders = {**vars(request.faces), "prior": request.budget.prior}
-    names = folders.pop("names")
+    names, pictures = folders.pop("names"), folders.pop("pictures")
     for name, path in folders.items():
         words += [] if path is None else [f"--{name}", Path(*path.parts[-2:])]
     for name, value in {**vars(request.budget), "variants": request.runs.variants}.items():
         values = value if isinstance(value, tuple) else [value]
         words += [f"--{name}", *values] if value and name not in folders else []
     words += ["--names", *names] if names else []
+    words += [] if pictures == Pictures() else ["--background_color", pictures.background_color]
     words += ["--seeds", request.runs.seeds]
     return shlex.join(map(str, [*words, "--", *request.options] if request.options else words))
 

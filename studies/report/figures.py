@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.pairs import PairBatch
 from evaluation.reports.charts import Curve, columns_of, curves_svg
@@ -34,7 +33,7 @@ def example_pairs(comparison: Comparison, resolution: int) -> dict[str, PairBatc
     """The first faces by name, degraded exactly as for the measurement."""
     settings = comparison.measurement
     number = min(NUM_EXAMPLES, settings.max_faces or NUM_EXAMPLES)
-    faces = open_faces(comparison.faces)
+    faces = settings.pictures.open(comparison.faces)
     return {
         name: next(
             iter(replace(settings.pairs_of(faces, resolution, degradation), batch_size=number, max_faces=number))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import runpy
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from data.faces.files import open_faces
+from data.faces.files import Pictures, open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
 from export.bundle.absolute_paths import write_absolute_lists
@@ -236,6 +237,16 @@ def test_no_photograph_is_calibrated_and_measured_on(photographs: Path) -> None:
     assert not set(faces.calibration.names) & set(faces.evaluation.names)
     assert not torch.equal(faces.calibration.degraded[0], faces.evaluation.degraded[0])
     assert faces.golden.names == faces.evaluation.names[:4]
+
+
+def test_transparent_faces_are_laid_over_the_color_that_was_asked_for(tmp_path: Path) -> None:
+    for index in range(4):
+        Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / f"{index}.png")
+    compare_on = ParityFaces(tmp_path, "small", images=2, pictures=Pictures("#ff8000"))
+    faces = choose_faces(compare_on, replace(SETTINGS, calibration=tmp_path), 64)
+    assert faces.calibration is not None and faces.range_faces is not None
+    for images in (faces.calibration.target, faces.evaluation.target, faces.range_faces):
+        assert (images == torch.tensor([255, 128, 0], dtype=torch.uint8)[:, None, None]).all()
 
 
 class Sources(HTMLParser):

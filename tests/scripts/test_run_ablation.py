@@ -17,10 +17,18 @@ from typing import Any
 import pytest
 import yaml
 
-from studies.commands.ablation import carry_out, describe_priors, precision_options, with_budget
+from data.faces.files import Pictures
+from studies.commands.ablation import (
+    carry_out,
+    describe_priors,
+    precision_options,
+    repeating_command,
+    with_budget,
+    with_faces,
+)
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
-from studies.request import Budget, StudyFaces
+from studies.request import Budget, ReportOptions, Request, Runs, StudyFaces
 from studies.study import ROOT, Stage, Study, Variant, read_study
 from system.child_processes import ENDING_SIGNALS
 from system.machine import Precision
@@ -91,6 +99,19 @@ def test_variants_that_agree_share_their_prior_and_seeds_do_not(study: Study, co
     assert members[2].restoration.start is None
     shared = replace(study, prior=replace(study.prior, seed=5))
     assert len(all_runs(plan_members(shared, conditions))) == 7
+
+
+def test_transparent_faces_are_trained_and_measured_on_over_one_color(study: Study, conditions: Conditions) -> None:
+    usual = plan_members(study, conditions)[0].restoration
+    faces = replace(conditions.faces, pictures=Pictures("white"))
+    for run in all_runs(plan_members(study, replace(conditions, faces=faces))):
+        place = run.arguments.index("--data.background")
+        assert run.arguments[place + 1] == "white" and run.fingerprint != usual.fingerprint
+    assert "--data.background" not in usual.arguments
+    assert with_faces(study, faces).measurement.pictures == Pictures("white")
+    request = Request(Path("study.yaml"), faces, Runs(), Budget(), ReportOptions())
+    assert "--background_color white" in repeating_command(request)
+    assert "background" not in repeating_command(replace(request, faces=conditions.faces))
 
 
 def test_a_run_is_the_same_whatever_the_machine_and_another_with_any_other_setting(

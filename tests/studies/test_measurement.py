@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.faces.files import Pictures
 from evaluation.metrics.image_metrics import psnr
 from studies import measurement
 from studies.measurement import Measurer
@@ -36,6 +37,24 @@ def test_results_are_made_once_and_again_only_where_something_differs(
     another.write_bytes(release.read_bytes())
     Measurer(faces_folder, replace(settings, degradations=("released",))).measure(another, tmp_path / "out")
     assert len(evaluated) == 5  # the same content under another name
+
+
+def test_transparent_faces_are_measured_over_the_color_of_the_settings(
+    settings: MeasurementSettings, faces_folder: Path, release: Path, tmp_path: Path, evaluated: list[Path]
+) -> None:
+    for path in faces_folder.rglob("*.png"):
+        with Image.open(path) as face:
+            face.putalpha(128)
+            face.save(path)
+    stored = shutil.copytree(faces_folder, tmp_path / "stored")
+    found = []
+    for color in ("black", "white", "white"):
+        chosen = replace(settings, degradations=("small", str(stored)), pictures=Pictures(color))
+        folders = Measurer(faces_folder, chosen).measure(release, tmp_path / "out").values()
+        found.append([json.loads((folder / "metrics.json").read_text())["protocol"] for folder in folders])
+    assert len(evaluated) == 4  # twice, as the third settings are those of the second
+    for black, white in zip(*found[:2], strict=True):
+        assert white["background"] == [255, 255, 255] and black["images_fingerprint"] != white["images_fingerprint"]
 
 
 def test_results_with_the_check_columns_of_earlier_versions_are_complete(

@@ -21,6 +21,14 @@ HEAVY = ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "kornia", 
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """How pictures are read."""
+
+    color: str = "black"
+    """Behind transparent ones."""
+
+
+@dataclass(frozen=True)
 class Faces:
     """Faces to measure on."""
 
@@ -28,6 +36,7 @@ class Faces:
     """Folder of clean faces."""
     seed: int = 0
     """Of the degradation."""
+    pictures: Pictures = Pictures()
 
 
 seen: list[tuple[object, ...]] = []
@@ -83,12 +92,14 @@ def test_words_become_the_arguments_of_the_function_and_its_result_the_exit_code
         "4",
         "--largest_drop",
         "1",
+        "--color",
+        "white",
     ]
     assert code_and_error(capsys, *words, "--overwrite", "--", "--trainer.devices", "2") == (3, "")
     assert seen.pop() == (
         Path("x"),
         tmp_path / "y",
-        Faces(tmp_path / "z", 0),
+        Faces(tmp_path / "z", 0, Pictures("white")),
         ("psnr", "ssim"),
         4,
         1.0,
@@ -138,6 +149,7 @@ def test_help_is_the_docstring_and_describes_every_option(
         "Only the first ones. (type: int | null, default: null)",
         "--overwrite Replace results.",
         "Faces to measure on: --faces FACES Folder of clean faces.",
+        "How pictures are read: --color COLOR Behind transparent ones.",
     ):
         assert words in text
 
@@ -251,6 +263,18 @@ def test_every_argument_of_a_command_is_described(name: str, capsys: pytest.Capt
     parser, options = command_line._parser(importlib.import_module(name).main)
     described = {action.dest: action.help or "" for action in parser._actions}
     assert not [option for option in options if described[option].count(" ") < 2]
+
+
+READS_NO_PICTURES = {"check_gpu", "describe_checkpoint", "render_faces", "replay_update", "soak_run", "verify_run"}
+
+
+def test_every_command_that_reads_pictures_takes_the_color_behind_transparent_ones() -> None:
+    without = {
+        name.removeprefix("scripts.")
+        for name in commands()
+        if "background_color" not in command_line._parser(importlib.import_module(name).main)[1]
+    }
+    assert without == READS_NO_PICTURES
 
 
 def test_help_of_training_loads_no_library_that_only_work_needs() -> None:
