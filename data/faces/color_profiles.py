@@ -1,10 +1,13 @@
-"""Embedded colour profiles: what they call themselves and how pictures that carry one become sRGB."""
+"""Colours that files say to be others than sRGB, by a profile or by numbers, and how their pictures become sRGB."""
 
 import io
-from functools import lru_cache
+import struct
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
 MAX_PROFILE_BYTES = 4 * 2**20
@@ -46,10 +49,32 @@ def conversion_of(profile: bytes, mode: str) -> ProfileConversion:
     return _read(profile, _colour_space(mode))
 
 
-def embedded_conversion(image: Image.Image, content: bytes) -> ProfileConversion | None:
-    """The conversion of the colour profile that is embedded in a picture's file, if there is one."""
+def embedded_profile(image: Image.Image, content: bytes) -> bytes:
+    """The ICC profile of a picture whose file has this content, also where Pillow passes it over or the file says the
+    same by numbers; empty where there is none.
+
+    Numbers go before the profile in PNG (third edition, 4.3) and behind it in AVIF and HEIC (ISO 23000-22, 7.3.6.4).
+    """
     profile = jpeg2000_profile(content) if image.format == "JPEG2000" else image.info.get("icc_profile")
-    return conversion_of(profile, image.mode) if isinstance(profile, bytes) and profile else None
+    profile = profile if isinstance(profile, bytes) else b""
+    by_numbers = profile_by_numbers(*_numbers(image, content)) or b""
+    return by_numbers or profile if image.format == "PNG" else profile or by_numbers
+
+
+def embedded_conversion(image: Image.Image, content: bytes) -> ProfileConversion | None:
+    """The conversion of the colours that a picture's file says to have, if it says any."""
+    if profile := embedded_profile(image, content):
+        return conversion_of(profile, image.mode)
+    unusual = unusual_colours(image, content)
+    return ProfileConversion(f"{unusual} (ignored)") if unusual else None
+
+
+def unusual_colours(image: Image.Image, content: bytes) -> str:
+    """Names the colours of a picture whose file says by numbers what no profile can say, such as HDR; else empty."""
+    numbers = _numbers(image, content)
+    if profile_by_numbers(*numbers) is not None or (image.format != "PNG" and image.info.get("icc_profile")):
+        return ""
+    return f"colours {numbers[0]} with curve {numbers[1]} of H.273{', HDR' if numbers[1] in (16, 18) else ''}"
 
 
 def jpeg2000_profile(content: bytes) -> bytes:
@@ -102,3 +127,142 @@ def _is_identity(conversion: ProfileConversion) -> bool:
     image = Image.fromarray(colours)
     moved = np.asarray(conversion.apply(image), int) - np.asarray(image.convert("RGB"), int)
     return bool(np.abs(moved).max() <= SAME_LEVELS)
+
+
+class _Primaries(NamedTuple):
+    """Chromaticities x, y of red, green, blue and white."""
+
+    name: str
+    red: tuple[float, float]
+    green: tuple[float, float]
+    blue: tuple[float, float]
+    white: tuple[float, float] = (0.3127, 0.3290)
+
+
+_UNSPECIFIED, _SRGB_NUMBERS = 2, (1, 13)
+_PRIMARIES = {
+    1: _Primaries("sRGB", (0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    5: _Primaries("BT.601 (625 lines)", (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
+    6: _Primaries("BT.601 (525 lines)", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: _Primaries("SMPTE 240M", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    9: _Primaries("BT.2020", (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    11: _Primaries("DCI P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
+    12: _Primaries("Display P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""By their number in ITU-T H.273, table 2."""
+_SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+_CURVES: dict[int, tuple[float, ...]] = {4: (2.2,), 5: (2.8,), 8: (1.0,)} | dict.fromkeys(
+    (1, 6, 13, 14, 15), _SRGB_CURVE
+)
+"""Parameters of ICC's curves 0 and 3 by the number in ITU-T H.273, table 3; video's count as sRGB's, as in browsers."""
+_D50 = (0.9642, 1.0, 0.8249)
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+@cache
+def profile_by_numbers(primaries: int = _UNSPECIFIED, transfer: int = _UNSPECIFIED) -> bytes | None:
+    """Writes the ICC profile (version 4) of colours that are named by the numbers of ITU-T H.273; empty for sRGB, which
+    is what counts where nothing is specified; None where there is no profile, as for HDR."""
+    numbers = tuple(
+        usual if number == _UNSPECIFIED else number
+        for number, usual in zip((primaries, transfer), _SRGB_NUMBERS, strict=True)
+    )
+    found, curve = _PRIMARIES.get(numbers[0]), _CURVES.get(numbers[1])
+    if found is None or curve is None:
+        return None
+    if numbers[0] == 1 and curve == _SRGB_CURVE:
+        return b""
+    name = f"{found.name} by number" + ("" if curve == _SRGB_CURVE else f", gamma {curve[0]:g}")
+    text, white = name.encode("utf-16-be"), _fixed(*_D50)
+    description = struct.pack(">4s4xII2s2sII", b"mluc", 1, 12, b"en", b"US", len(text), 28) + text
+    tags = {b"desc": description + bytes(-len(description) % 4), b"wtpt": b"XYZ \0\0\0\0" + white}
+    for tag, colorant in zip((b"rXYZ", b"gXYZ", b"bXYZ"), _colorants(found).T, strict=True):
+        tags[tag] = b"XYZ \0\0\0\0" + _fixed(*colorant)
+    kind = 3 if len(curve) > 1 else 0
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), struct.pack(">4s4xHH", b"para", kind, 0) + _fixed(*curve))
+    table, data, start = b"", b"", 132 + 12 * len(tags)
+    for tag, value in tags.items():
+        table += struct.pack(">4sII", tag, start + len(data), len(value))
+        data += value
+    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(data), 0x04000000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
+    return header + white + bytes(48) + struct.pack(">I", len(tags)) + table + data
+
+
+def _fixed(*values: float) -> bytes:
+    """Numbers as ICC writes them, s15Fixed16."""
+    return struct.pack(f">{len(values)}i", *(round(65536 * value) for value in values))
+
+
+def _colorants(primaries: _Primaries) -> npt.NDArray[np.float64]:
+    """XYZ of red, green and blue in columns, [3, 3], adapted to D50 by Bradford's matrix."""
+    xyz = np.array([(x / y, 1, (1 - x - y) / y) for x, y in primaries[1:]]).T  # [3, 4]
+    white = xyz[:, 3]
+    colorants = xyz[:, :3] * np.linalg.solve(xyz[:, :3], white)
+    gains = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    return np.asarray(np.linalg.inv(_BRADFORD) @ (gains[:, None] * (_BRADFORD @ colorants)))
+
+
+def _numbers(image: Image.Image, content: bytes) -> tuple[int, ...]:
+    """Numbers of primaries and transfer that a file names; none where it names none."""
+    if image.format == "PNG":
+        return _numbers_of_png(content)
+    return _numbers_of_boxes(content) if image.format in ("AVIF", "HEIF") else ()
+
+
+def _numbers_of_png(content: bytes) -> tuple[int, ...]:
+    """Numbers of primaries and transfer in the chunk cICP of a PNG file; none where there is no such chunk."""
+    place = 8
+    while place + 12 <= len(content):
+        size_bytes, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        if kind == b"cICP" and size_bytes == 4:
+            return content[place + 8], content[place + 9]
+        if kind == b"IDAT":
+            break
+        place += 12 + size_bytes
+    return ()
+
+
+def _numbers_of_boxes(content: bytes) -> tuple[int, ...]:
+    """Numbers of primaries and transfer of the first item of an AVIF or HEIC file; none where no box names them."""
+    try:
+        meta = dict(_boxes(_first(content, b"meta")[4:]))
+        properties = dict(_boxes(meta[b"iprp"]))
+        wanted = int.from_bytes(meta[b"pitm"][4:], "big")
+        boxes = list(_boxes(properties[b"ipco"]))
+        for index in _properties_of(properties[b"ipma"], wanted):
+            kind, box = boxes[index - 1]
+            if kind == b"colr" and box[:4] == b"nclx":
+                return struct.unpack(">HH", box[4:8])
+    except (KeyError, IndexError, struct.error):  # damaged; whether it can be decoded is for others to say
+        pass
+    return ()
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kinds and contents of the boxes of ISO 14496-12, one after another."""
+    place = 0
+    while place + 8 <= len(content):
+        size_bytes, kind = struct.unpack_from(">I4s", content, place)
+        begin = 8
+        if size_bytes == 1:
+            size_bytes, begin = struct.unpack_from(">Q", content, place + 8)[0], 16
+        size_bytes = len(content) - place if size_bytes == 0 else max(size_bytes, begin)
+        yield kind, content[place + begin : place + size_bytes]
+        place += size_bytes
+
+
+def _first(content: bytes, wanted: bytes) -> bytes:
+    return next((box for kind, box in _boxes(content) if kind == wanted), b"")
+
+
+def _properties_of(associations: bytes, wanted: int) -> list[int]:
+    """Positions from 1 of an item's properties, of the content of a box ipma."""
+    version, is_wide, place = associations[0], associations[3] & 1, 8
+    for _ in range(int.from_bytes(associations[4:8], "big")):
+        item, number = struct.unpack_from(">IB" if version else ">HB", associations, place)
+        place += 5 if version else 3
+        indices = struct.unpack_from(f">{number}{'H' if is_wide else 'B'}", associations, place)
+        place += number * (1 + is_wide)
+        if item == wanted:
+            return [index & (0x7FFF if is_wide else 0x7F) for index in indices]
+    return []

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from data.faces.color_profiles import ProfileConversion, embedded_conversion
+from data.faces.color_profiles import ProfileConversion, embedded_conversion, embedded_profile
 from system.atomic_file import printable
 
 SUFFIXES = {
@@ -147,7 +147,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
 
     Colours of 16 bits in PNG and TIFF files are rounded to 8, where Pillow would cut them off; those of JPEG 2000, and
     TIFF colours that are multiplied by their opacity, are cut off. Gives the image, neither turned nor converted, and
-    its mode: Pillow's, followed by ";16" where colours were rounded. ValueError as for `decode`.
+    its mode: Pillow's, followed by ";16" where colours were rounded; the profile of its colours is in its info however
+    the file says it. ValueError as for `decode`.
     """
     if content[4:10] in (b"ftyphe", b"ftypmi") and not reads_heif() and b"avif" not in content[8:64]:
         raise ValueError(f"it is a HEIC file, whatever its name; {ADVICE['.heic']}")
@@ -158,6 +159,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
         layout = tiles[0].args if tiles else None
         layout = layout[0] if isinstance(layout, tuple) and layout else layout
         image.load()
+        if profile := embedded_profile(image, content):
+            image.info["icc_profile"] = profile
         if layout not in _OTHER_BYTES:
             return image, image.mode
         low = Image.open(io.BytesIO(content), formats=[image.format or ""])

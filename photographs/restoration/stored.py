@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.color_profiles import conversion_of, jpeg2000_profile
+from data.faces.color_profiles import conversion_of, unusual_colours
 from data.faces.decoding import BLACK, Color, decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
@@ -19,6 +19,8 @@ KEPT_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000")
 _TRANSPARENT_FORMATS = ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000")
 _PLAIN_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
 """Whose colours are worked on and written as they are stored."""
+_COLOR_MODES = ("RGB", "RGBA", "P", "PA")
+"""Of these those whose pixels a profile for RGB describes."""
 _COARSEST_JPEG_QUALITY = 92
 """A JPEG stored more coarsely is written at this quality: its own would undo what was restored."""
 _ORIENTATION = 0x0112
@@ -117,7 +119,8 @@ class StoredPhoto:
     def _profile(self) -> bytes | None:
         """The embedded profile where it describes the pixels that are worked on."""
         profile = self.image.info.get("icc_profile")
-        return profile if isinstance(profile, bytes) and self.image.mode in ("RGB", "RGBA") else None
+        is_own = self.is_plain and self.image.mode in _COLOR_MODES
+        return profile if isinstance(profile, bytes) and is_own else None
 
     def _options(self) -> dict[str, Any]:
         """How Pillow writes the file as it was."""
@@ -132,7 +135,7 @@ class StoredPhoto:
             "BMP": ("dpi",),
         }[self.format]
         options = {key: info[key] for key in keys if info.get(key)}
-        if self.image.mode in ("RGB", "RGBA", "L", "LA") and self.format != "BMP" and info.get("icc_profile"):
+        if self.is_plain and self.image.mode != "1" and self.format != "BMP" and info.get("icc_profile"):
             options["icc_profile"] = info["icc_profile"]
         if self.format == "JPEG":
             options |= _jpeg_options(self.image)
@@ -158,11 +161,13 @@ def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
     if format not in KEPT_FORMATS:
         notes.append(f"{format} is written as PNG")
         format = "PNG"
-    is_plain = image.mode in _PLAIN_MODES and not (format == "JPEG2000" and jpeg2000_profile(content))
+    is_plain = image.mode in _PLAIN_MODES and not (format == "JPEG2000" and image.info.get("icc_profile"))
     if not is_plain:
         notes.append(f"its {mode} pixels become 8-bit sRGB")
     elif mode != image.mode:
         notes.append(f"its {mode} pixels become 8-bit")
+    if unusual := unusual_colours(image, content):
+        notes.append(f"that they are {unusual} is lost")
     if image.has_transparency_data and format not in _TRANSPARENT_FORMATS:
         notes.append("its transparent pixels are laid over the background")
     orientation = _orientation(image)

@@ -2,13 +2,15 @@
 
 import io
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from data.faces import color_profiles
-from data.faces.color_profiles import jpeg2000_profile
+from data.faces.color_profiles import jpeg2000_profile, profile_by_numbers
 from data.faces.decoding import decode
 from photographs.restoration.stored import read_stored
 from tests.fixtures.color_profiles import display_p3, grey, srgb_by_numbers
@@ -78,6 +80,72 @@ def test_profiles_of_jpeg_2000_count_although_pillow_passes_them_over(method: in
         assert jpeg2000_profile(harmless) == b""
 
 
+def _with_chunk(png: bytes, *numbers: int) -> bytes:
+    """A PNG file with the chunk cICP behind its header."""
+    chunk = b"cICP" + bytes([*numbers, 0, 1])
+    return png[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
+
+
+def _with_numbers(avif: bytes, *numbers: int) -> bytes:
+    """An AVIF file of Pillow with other numbers for its colours."""
+    place = avif.index(b"colrnclx") + 8
+    return avif[:place] + struct.pack(">HH", *numbers) + avif[place + 4 :]
+
+
+@pytest.mark.parametrize("format", ["PNG", "AVIF"])
+def test_colors_named_by_numbers_are_those_of_the_profile_that_says_the_same(format: str) -> None:
+    image = Image.fromarray(_pixels())
+    options = {} if format == "PNG" else {"quality": 100, "subsampling": "4:4:4"}
+    edit = _with_chunk if format == "PNG" else _with_numbers
+    plain = _saved(image, format, **options)
+    stored = np.asarray(decode(plain).image)
+    wanted = decode(_saved(Image.fromarray(stored), icc_profile=display_p3())).image
+    photograph = decode(edit(plain, 12, 13))
+    assert photograph.profile == "Display P3 by number, converted to sRGB"
+    assert np.abs(np.asarray(photograph.image, int) - np.asarray(wanted)).max() <= 1
+    kept = read_stored(edit(plain, 12, 13))
+    assert np.array_equal(kept.to_srgb(kept.pixels), np.asarray(photograph.image))
+    for harmless in ((1, 13), (1, 1), (2, 2)):
+        unchanged = decode(edit(plain, *harmless))
+        assert unchanged.profile == "" and np.array_equal(np.asarray(unchanged.image), stored)
+    bright = decode(edit(plain, 9, 16))
+    assert bright.profile == "colours 9 with curve 16 of H.273, HDR (ignored)"
+    assert np.array_equal(np.asarray(bright.image), stored)
+    assert read_stored(edit(plain, 9, 16)).notes == ("that they are colours 9 with curve 16 of H.273, HDR is lost",)
+    embedded = decode(edit(_saved(image, format, icc_profile=srgb_by_numbers(), **options), 9, 16))
+    assert embedded.profile == "some camera's sRGB"
+
+
+def test_primaries_by_number_are_white_together_and_their_curves_powers() -> None:
+    """By lcms: white stays white, and linear light is what it says."""
+    for primaries in (5, 6, 7, 9, 11, 12):
+        for transfer in (4, 5, 8, 13):
+            profile = profile_by_numbers(primaries, transfer)
+            assert profile
+            white = Image.new("RGB", (1, 1), (255, 255, 255))
+            pixel = decode(_saved(white, icc_profile=profile)).image.getpixel((0, 0))
+            assert isinstance(pixel, tuple) and min(pixel) >= 254
+    half = decode(_saved(Image.new("RGB", (1, 1), (128, 128, 128)), icc_profile=profile_by_numbers(12, 8))).image
+    pixel = half.getpixel((0, 0))
+    assert isinstance(pixel, tuple) and np.abs(np.array(pixel) - 255 * _encoded(np.array(128 / 255))).max() <= 1
+    assert profile_by_numbers(1, 13) == b"" and profile_by_numbers(9, 18) is None
+
+
+def test_boxes_and_chunks_that_are_damaged_name_no_numbers() -> None:
+    image = Image.fromarray(_pixels())
+    avif, png = _with_numbers(_saved(image, "AVIF"), 12, 13), _with_chunk(_saved(image), 12, 13)
+    for content, numbers in ((avif, color_profiles._numbers_of_boxes), (png, color_profiles._numbers_of_png)):
+        assert tuple(numbers(content)) == (12, 13)
+        for length in range(0, len(content), 7):
+            assert tuple(numbers(content[:length])) in ((), (12, 13))
+        random = np.random.default_rng(0)
+        for _ in range(300):
+            damaged = bytearray(content)
+            for place in random.integers(0, 400, 3):
+                damaged[place % len(damaged)] = random.integers(0, 256)
+            assert len(tuple(numbers(bytes(damaged)))) in (0, 2)
+
+
 def test_a_grey_profile_changes_the_curve_of_grey_pictures() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = decode(_saved(Image.fromarray(ramp), icc_profile=grey(1.8))).image
@@ -97,6 +165,19 @@ def test_sixteen_bit_grey_and_palettes_are_converted_as_well() -> None:
     assert np.array_equal(
         np.asarray(palette), np.asarray(decode(_saved(few.convert("RGB"), icc_profile=display_p3())).image)
     )
+
+
+@pytest.mark.parametrize("by_numbers", [False, True])
+def test_a_palette_is_written_again_with_its_profile_also_where_numbers_said_it(
+    by_numbers: bool, tmp_path: Path
+) -> None:
+    few = Image.fromarray(_pixels()).quantize(16)
+    content = _with_chunk(_saved(few), 12, 13) if by_numbers else _saved(few, icc_profile=display_p3())
+    stored, seen = read_stored(content), np.asarray(decode(content).image)
+    assert np.array_equal(stored.to_srgb(stored.pixels), seen)
+    assert np.median(np.abs(stored.from_srgb(seen).astype(int) - stored.pixels)) <= 1  # few lie outside of sRGB
+    stored.write(tmp_path / "written.png")
+    assert np.array_equal(np.asarray(decode((tmp_path / "written.png").read_bytes()).image), seen)
 
 
 def test_transparent_pictures_are_converted_before_they_are_laid_over_the_background() -> None:
