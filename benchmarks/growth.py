@@ -12,6 +12,7 @@ from benchmarks.contenders import Contender, Timing
 from benchmarks.iterations import Size
 from evaluation.reports.charts import BLUE, VERMILION, svg_of
 from models import Architecture
+from system.counting import counted
 from system.machine import native_precisions
 
 RESOLUTIONS = (64, 128, 256, 512)
@@ -41,8 +42,7 @@ def contenders(size: Size, most_threads: int) -> list[Contender]:
     """An iteration of stage 2 with one thread and with all, in bf16 where that is native."""
     work = (2, size, native_precisions()[-1])
     return [
-        Contender(f"{threads} thread{'s' * (threads > 1)}", iterations.ours, work, threads)
-        for threads in sorted({1, most_threads})
+        Contender(counted(threads, "thread"), iterations.ours, work, threads) for threads in sorted({1, most_threads})
     ]
 
 
@@ -60,7 +60,7 @@ def plot(points: Sequence[Point]) -> bytes:
                 (p for p in points if p.num_threads == threads and belongs(p.size)), key=lambda p: of(p.size)
             )
             x = [of(p.size) for p in chosen]
-            style = {"color": COLOURS[index], "marker": "os"[index], "label": f"{threads} thread{'s' * (threads > 1)}"}
+            style = {"color": COLOURS[index], "marker": "os"[index], "label": counted(threads, "thread")}
             axes[0, column].plot(x, [p.timing.median for p in chosen], **style)
             axes[1, column].plot(x, [p.timing.memory_bytes / 2**30 for p in chosen], **style)
         for row, unit in enumerate(("seconds per iteration", "memory in GiB")):

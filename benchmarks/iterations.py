@@ -23,6 +23,7 @@ from train.stages.prior import PriorTraining
 from train.stages.restoration import RestorationOptimization, RestorationTraining
 from train.stages.restoration_losses import RestorationLossWeights
 from train.stages.stage import Computation
+from train.training import quiet_libraries
 from train.updates.adversarial import Regularization
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -173,6 +174,7 @@ class Iterations:
 
 def attach_trainer(module: PriorTraining | RestorationTraining, precision: str, device: torch.device = CPU) -> Trainer:
     """Gives a module on its device what `training_step` needs of Lightning: trainer, precision and optimizers."""
+    quiet_libraries()
     trainer = Trainer(
         accelerator="cpu" if device.type == "cpu" else "gpu",
         devices=1 if device.type == "cpu" else [device.index or 0],

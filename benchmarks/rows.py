@@ -19,6 +19,7 @@ from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system import command_line, machine
 from system.atomic_file import write_atomically
+from system.counting import counted
 from system.live_progress import live_progress
 from system.machine import FLOAT32, native_precisions
 
@@ -168,13 +169,15 @@ def begin(num_threads: int) -> dict[str, Any]:
     """Prints what the figures depend on, and what is left out."""
     if machine.BF16 not in machine.native_precisions():
         print("this processor would emulate bf16: rows in bf16 are left out")
+    versions = machine.versions(PACKAGES)
     here = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": machine.processor(),
         "threads": num_threads,
-        "versions": machine.versions(PACKAGES),
+        "versions": versions,
     }
-    print(f"{here['processor']}, {here['threads']} threads, {here['versions']}", flush=True)
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    print(f"{here['processor']}, {counted(num_threads, 'thread')}, {named}", flush=True)
     return here
 
 

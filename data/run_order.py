@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.randomness import derive_seed
+from system.counting import counted
 
 
 def photograph_of(seed: int, image_index: int, num_photographs: int) -> int:
@@ -54,8 +55,8 @@ class RunBatches:
     def __init__(self, first_image: int, total_images: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> None:
         if batch_size < 1 or num_ranks < 1 or batch_size % num_ranks:
             raise ValueError(
-                f"the batch size must be divisible by the number of processes, got {batch_size} images for "
-                f"{num_ranks} processes; change one of them"
+                f"the batch size must be divisible by the number of processes, got {counted(batch_size, 'image')} for "
+                f"{counted(num_ranks, 'process')}; change one of them"
             )
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank must lie in [0, {num_ranks}), got {rank}")

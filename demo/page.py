@@ -19,6 +19,7 @@ from export.bundle.contents import ExportReport
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from models.files.run_folder import images_of
+from system.counting import counted
 from train.stages.prior_validation import NUM_COLUMNS
 from train.stages.restoration_validation import STATES
 
@@ -62,15 +63,16 @@ def _add_restoration(report: Report, evaluation: Evaluation) -> None:
     gained = sorted(evaluation.best, key=lambda face: face.row.degraded["psnr"] - face.row.restored["psnr"])[:NUM_LARGE]
     columns = [torch.stack([getattr(face, state) for face in gained]) for state in STATES]
     captions = [f"{f.row.degraded['psnr']:.1f} → {f.row.restored['psnr']:.1f} dB   {f.row.name}" for f in gained]
+    faces = counted(len(evaluation.rows), "held-out face")
     difference = evaluation.difference["psnr"].mean
     report.add_picture(
         comparison_rows(columns, STATES, captions, LARGE_PIXELS),
-        f"The {len(gained)} of {len(evaluation.rows)} held-out faces that gained most, every pixel enlarged; from "
-        f"left to right {', '.join(STATES)}. The mean over all is {difference:+.2f} dB PSNR.",
+        f"The {len(gained)} of {faces} that gained most, every pixel enlarged; from left to right "
+        f"{', '.join(STATES)}. The mean over all is {difference:+.2f} dB PSNR.",
     )
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
-    report.add_table(header, rows, f"{len(evaluation.rows)} held-out faces; mean and 95 % interval over faces")
+    report.add_table(header, rows, f"{faces}; mean and 95 % interval over faces")
     few = replace(evaluation, worst=evaluation.worst[:NUM_LARGE], best=evaluation.best[:NUM_LARGE])
     report.add_picture(worst_and_best(few), WORST_AND_BEST)
     protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)

@@ -32,6 +32,7 @@ from system import command_line, machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
+from system.counting import counted
 from system.live_progress import live_progress
 from system.machine import ROOT
 from train.reporting.tracking import read_table
@@ -108,8 +109,8 @@ class Demo:
     def _choose_faces(self) -> tuple[Path, str]:
         """The photographs given, else faces drawn by the shipped prior, and what to say about them."""
         if self.faces is not None:
-            number = len(self.pictures.open(self.faces))
-            return self.faces, f"Faces: {number:,} photographs of {self.faces}; the last ones by name are held out"
+            given = counted(len(self.pictures.open(self.faces)), "photograph")
+            return self.faces, f"Faces: {given} of {self.faces}; the last ones by name are held out"
         folder = self.output / "faces"
         with progress_bar("drawing faces", NUM_RENDERED) as show:
             render_faces(SHIPPED_PRIOR, folder, NUM_RENDERED, SEED, show)
@@ -197,7 +198,8 @@ def metrics(evaluation: Evaluation, exported: ExportReport, seconds: float) -> d
 
 def print_summary(evaluation: Evaluation, exported: ExportReport, seconds: float, page: Path) -> None:
     """The table at the end, and what it shows in words."""
-    command_line.print_table(f"{len(evaluation.rows)} held-out faces: mean, 95 % interval", *summary_rows(evaluation))
+    faces = counted(len(evaluation.rows), "held-out face")
+    command_line.print_table(f"{faces}: mean, 95 % interval", *summary_rows(evaluation))
     for sentence in effects(evaluation):
         print(sentence)
     print(f"export: largest difference TorchScript {exported.differences[TORCHSCRIPT_NAME].largest:.1e}, ONNX "

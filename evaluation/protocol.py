@@ -15,6 +15,7 @@ from evaluation.metrics.set_distance import SetDistance
 from evaluation.pairs import FacePairs, PairBatch, Protocol
 from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
 from evaluation.statistics import MeanInterval, mean_difference_interval, mean_interval
+from system.counting import counted
 
 
 class FaceRow(NamedTuple):
@@ -137,7 +138,7 @@ class Evaluator:
     def _protocol(self) -> Protocol:
         definitions = self.metrics.definitions()
         if self._reference is not None:
-            to = f"; to the {len(self._reference)} faces of {self._reference.path} in place of the targets"
+            to = f"; to the {counted(len(self._reference), 'face')} of {self._reference.path} in place of the targets"
             definitions |= {n: text + to for m in self.metrics.per_set for n, text in m.definitions.items()}
         return replace(self.pairs.protocol(), images_fingerprint=self._digest.hexdigest(), metrics=definitions)
 

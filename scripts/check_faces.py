@@ -7,6 +7,7 @@ from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.decoding import Color
 from data.faces.files import Pictures, fingerprint, print_left_out
 from system import command_line
+from system.counting import counted
 
 MOST_LISTED = 20
 
@@ -41,7 +42,7 @@ def main(faces: Path, /, pictures: Pictures, resolution: int = 512, threads: int
 def print_summary(checked: list[CheckedFace], resolution: int, most_listed: int, background: Color) -> None:
     """Prints counts, and the first `most_listed` names of each kind."""
     usable = [face for face in checked if face.problem is None]
-    print(f"{len(checked)} files, {len(usable)} can be used")
+    print(f"{counted(len(checked), 'file')}, {len(usable)} can be used")
     for title, values in (
         ("formats", Counter(face.format for face in usable)),
         ("modes", Counter(face.mode for face in usable)),

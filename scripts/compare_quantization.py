@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data.faces.files import Pictures
 from system import command_line
+from system.counting import counted
 
 if TYPE_CHECKING:
     from evaluation.pairs import PairBatch
@@ -63,7 +64,7 @@ def main(
             f"{by_int8.psnr_to_float:.2f} dB, {integer_flops:.1%}",
             flush=True,
         )
-    print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {len(evaluation.names)} faces")
+    print(f"float: {by_float.psnr:.3f} dB, SSIM {by_float.ssim:.4f}, on {counted(len(evaluation.names), 'face')}")
 
 
 def _pairs(sets: Faces, folder: Path, number: int, resolution: int, seed: int) -> "PairBatch":

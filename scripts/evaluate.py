@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
+from system.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +137,7 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     with command_line.progress_bar("measuring", len(pairs)) as show:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
     write_scores(output, scores, metrics)
-    sizes = ", ".join(f"{number} faces at {size}" for size, number in scores.sizes.items())
+    sizes = ", ".join(f"{counted(number, 'face')} at {size}" for size, number in scores.sizes.items())
     header, *rows = score_rows(scores)
     command_line.print_table(sizes, header, rows)
     print_conventions(scores.conventions)
@@ -160,7 +161,7 @@ def print_results(evaluation: "Evaluation", output: Path) -> None:
 
     protocol = evaluation.protocol
     degradation = protocol.degradation if protocol.seed is None else f"{protocol.degradation}, seed {protocol.seed}"
-    title = f"{protocol.num_faces} faces at {protocol.resolution} pixels, degradation {degradation}"
+    title = f"{counted(protocol.num_faces, 'face')} at {protocol.resolution} pixels, degradation {degradation}"
     command_line.print_table(title, *summary_rows(evaluation))
     for sentence in filter(None, [*effect_sentences(evaluation), identity_sentence(evaluation)]):
         print(sentence)

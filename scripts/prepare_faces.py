@@ -8,6 +8,7 @@ from pathlib import Path
 from data.faces.files import Pictures, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
+from system.counting import counted
 from system.machine import num_cores
 
 
@@ -66,7 +67,8 @@ def main(
             command_line.print_names(f"skipped: {line.source}: {line.problem}", file=sys.stderr)
     command_line.print_names(*summary_lines(counts(lines)))
     if preparer.num_looked_at:
-        print(f"{preparer.num_looked_at} photographs looked at, {speed:.1f} a second by {num_workers} processes")
+        looked_at, workers = counted(preparer.num_looked_at, "photograph"), counted(num_workers, "process")
+        print(f"{looked_at} looked at, {speed:.1f} a second by {workers}")
     command_line.print_names(f"{manifest.file} names every face, {page} shows kept and rejected ones")
     return 0 if kept else 1
 

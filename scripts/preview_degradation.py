@@ -5,6 +5,7 @@ from pathlib import Path
 from data.faces.files import Pictures, print_left_out
 from system import command_line
 from system.atomic_file import write_atomically
+from system.counting import counted
 
 
 def main(
@@ -40,7 +41,7 @@ def main(
     shown = pictures.open(faces).take(slice(num_faces))
     print_left_out(shown)
     write_atomically(output, preview_degradation(shown, degradation, resolution, seed))
-    command_line.print_names(f"{len(shown)} faces with the degradation {degradation} in {output}")
+    command_line.print_names(f"{counted(len(shown), 'face')} with the degradation {degradation} in {output}")
 
 
 if __name__ == "__main__":

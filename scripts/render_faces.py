@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from system import command_line
+from system.counting import counted
 
 
 def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0, truncation: float = 1.0) -> None:
@@ -19,7 +20,7 @@ def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0, trunca
 
     with command_line.progress_bar("drawing faces", number) as show:
         render_faces(checkpoint, output, number, seed, show, truncation)
-    command_line.print_names(f"{number} faces in {output}")
+    command_line.print_names(f"{counted(number, 'face')} in {output}")
 
 
 if __name__ == "__main__":

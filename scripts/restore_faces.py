@@ -7,6 +7,7 @@ from typing import Literal
 from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
+from system.counting import counted
 
 
 def main(
@@ -54,7 +55,7 @@ def main(
         command_line.print_names(f"warning: {sentence}", file=sys.stderr)
     pairs = f", beside the given ones in {output / SIDE_BY_SIDE}" if side_by_side else ""
     restored = [name for name in faces.names if name not in failed]
-    command_line.print_names(f"{len(restored)} faces restored at {size}x{size} pixels into {output}{pairs}")
+    command_line.print_names(f"{counted(len(restored), 'face')} restored at {size}x{size} pixels into {output}{pairs}")
     if guard is not None:
         from evaluation.reports.tables import write_guarded
 

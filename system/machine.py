@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from system.counting import counted
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOAT32, BF16 = "32-true", "bf16-mixed"
 """Precisions of training, in Lightning's words."""
@@ -39,7 +41,7 @@ def processor() -> str:
     fields = _processor_fields()
     name = fields.get("model name") or platform.processor() or platform.machine()
     kind = f"family {fields['cpu family']}, model {fields['model']}; " if {"cpu family", "model"} <= set(fields) else ""
-    return f"{name} ({kind}{', '.join(_extensions()) or 'no extensions known'}), {num_cores()} cores"
+    return f"{name} ({kind}{', '.join(_extensions()) or 'no extensions known'}), {counted(num_cores(), 'core')}"
 
 
 def num_cores() -> int:

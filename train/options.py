@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from system import machine
+from system.counting import counted
 
 MOST_PROCESSES = 64
 """More on one machine without GPUs are a slip of the keyboard."""
@@ -110,7 +111,9 @@ class TrainerOptions:
             raise ValueError(f"trainer.devices must be a number of processes where no GPU is used, got {self.devices}")
         num_needed = max(devices) + 1 if isinstance(devices, list) else devices
         if is_gpu and num_needed > num_gpus:
-            raise ValueError(f"trainer.devices must be within the {num_gpus} GPUs of this machine, got {self.devices}")
+            raise ValueError(
+                f"trainer.devices must be within the {counted(num_gpus, 'GPU')} of this machine, got {self.devices}"
+            )
         return is_gpu
 
 

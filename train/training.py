@@ -19,6 +19,7 @@ from data.faces.files import print_left_out
 from models.files.run_folder import latest_checkpoint, recorded
 from system import machine
 from system.command_line import exit_code_of, print_names
+from system.counting import counted
 from train.options import TrainerOptions
 from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
@@ -155,8 +156,8 @@ class Training:
         )
         if settings.total_images < batch_size:
             raise ValueError(
-                f"run.total_images must be at least one batch of {batch_size} images, got {settings.total_images}; "
-                "raise it"
+                f"run.total_images must be at least one batch, {counted(batch_size, 'image')}, got "
+                f"{settings.total_images}; raise it"
             )
 
     def _print_data_and_precision(self) -> None:
@@ -259,20 +260,22 @@ def check_division(
     number = num_processes * num_parts
     if batch_size < 1 or batch_size % number:
         raise ValueError(
-            f"the batch size must be divisible by the number of processes times run.num_parts, got {batch_size} images "
-            f"for {num_processes} processes with {num_parts} parts each; change one of them"
+            f"the batch size must be divisible by the number of processes times run.num_parts, got "
+            f"{counted(batch_size, 'image')} for {counted(num_processes, 'process')} with "
+            f"{counted(num_parts, 'part')} each; change one of them"
         )
     size = batch_size // number
     group = min(minibatch_group_size or batch_size, batch_size)
     if size % group:
         given = "null, the whole batch" if minibatch_group_size is None else minibatch_group_size
         raise ValueError(
-            f"each part of a batch must hold whole minibatch groups, but {batch_size} images on {num_processes} "
-            f"processes with {num_parts} parts are {size} images a part, which cannot be divided into groups of "
-            f"{group} (minibatch_group_size {given}); give a smaller group, a larger batch or fewer parts"
+            f"each part of a batch must hold whole minibatch groups, but {counted(batch_size, 'image')} on "
+            f"{counted(num_processes, 'process')} with {counted(num_parts, 'part')} are {size} a part, which cannot be "
+            f"divided into groups of {group} (minibatch_group_size {given}); give a smaller group, a larger batch or "
+            "fewer parts"
         )
     if number > 1 and size % path_length_shrink:
         raise ValueError(
-            f"each part of a batch must be a multiple of path_length_batch_shrink {path_length_shrink}, got {size} "
-            "images a part; change it, or use a larger batch or fewer parts"
+            f"each part of a batch must be a multiple of path_length_batch_shrink {path_length_shrink}, got "
+            f"{counted(size, 'image')} a part; change it, or use a larger batch or fewer parts"
         )

@@ -20,6 +20,7 @@ from models import Architecture
 from system import machine
 from system.atomic_file import write_atomically
 from system.child_processes import end_with
+from system.counting import counted
 
 Step = Literal["iterations", "loader", "compiled", "training"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -141,7 +142,7 @@ class Check:
         kind = "drawn by the shipped prior, enlarged" if self.faces is None else "photographs"
         self._results["loader"] = {**reading._asdict(), "kind": kind}
         speed = f"{reading.images_per_second:.0f} images/s at {resolution} pixels"
-        print(f"loader: {speed}, {num_workers} workers", flush=True)
+        print(f"loader: {speed}, {counted(num_workers, 'worker')}", flush=True)
 
     def _train(self) -> None:
         minutes = self.minutes * SHARE_OF_TRAINING

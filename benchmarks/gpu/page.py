@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from system.atomic_file import write_atomically
+from system.counting import counted
 
 BEGIN, END = "<!-- measured by scripts.check_gpu -->", "<!-- end of what is measured -->"
 NOTHING = "–"
@@ -85,7 +86,8 @@ def _kernels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _loader(loader: Mapping[str, Any]) -> str:
     speed = f"{loader['images_per_second']:,.0f} images a second of {loader['resolution']} pixels"
-    return f"{speed} from {loader['num_workers']} workers ({loader['faces']}, {loader['kind']}), none kept in memory."
+    workers = counted(loader["num_workers"], "worker")
+    return f"{speed} from {workers} ({loader['faces']}, {loader['kind']}), none kept in memory."
 
 
 def _training(training: Mapping[str, Any]) -> str:

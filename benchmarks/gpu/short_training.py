@@ -18,6 +18,7 @@ from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.atomic_file import write_atomically
 from system.child_processes import Children
+from system.counting import counted
 from system.machine import ROOT
 from train.processes.strategy import OUT_OF_TIME_CODE
 from train.run.data_module import FacesDataModule
@@ -122,4 +123,4 @@ def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: flo
     speed = number / (time.perf_counter() - start)
     del batches
     data.end_workers()
-    return Reading(speed, num_workers, resolution, f"{len(data.faces):,} faces")
+    return Reading(speed, num_workers, resolution, f"{counted(len(data.faces), 'face')}")

@@ -16,6 +16,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from data.faces.color_profiles import ProfileConversion, embedded_conversion, embedded_profile
 from system.atomic_file import printable
+from system.counting import counted
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
@@ -76,7 +77,8 @@ def left_out_line(left_out: Mapping[str, int]) -> str:
     parts = [
         f"{', '.join(kind)}{f' ({advice})' if advice in ADVICE.values() else ''}" for advice, kind in kinds.items()
     ]
-    return f"left out: {', '.join(parts[:12])}{f' and {len(parts) - 12} more suffixes' if len(parts) > 12 else ''}"
+    more = f" and {counted(len(parts) - 12, 'more suffix')}" if len(parts) > 12 else ""
+    return f"left out: {', '.join(parts[:12])}{more}"
 
 
 MAX_PIXELS = 80_000_000

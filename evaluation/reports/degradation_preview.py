@@ -15,6 +15,7 @@ from data.degradation.sampling import BlurKernel, DegradationParameters, RoundPa
 from data.degradation.synthesis import degrade
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
+from system.counting import counted
 
 _CELL_INCHES = 2.0
 _LINE_INCHES = 0.17
@@ -44,7 +45,7 @@ def describe_parameters(parameters: DegradationParameters) -> list[str]:
         factors = f"{parameters.brightness:.2f} {parameters.contrast:.2f} {parameters.saturation:.2f}"
         lines.append(f"light, contrast, colour {factors}")
     if parameters.mask is not None:
-        lines.append(f"{len(parameters.mask.strokes)} strokes, {len(parameters.mask.boxes)} boxes")
+        lines.append(f"{counted(len(parameters.mask.strokes), 'stroke')}, {counted(len(parameters.mask.boxes), 'box')}")
     if parameters.grey:
         lines.append("grey" if parameters.grey_target else "grey, target not")
     return lines

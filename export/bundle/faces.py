@@ -22,6 +22,7 @@ from export.bundle.contents import ImagesUsed
 from export.formats.artefacts import parity_images
 from export.formats.options import ExportSettings, ParityFaces
 from models.files.run_folder import read_record
+from system.counting import counted
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def choose_faces(
     if evaluated_on == TRAINED_ON:
         warnings.append(f"{evaluated_on}: the figures flatter the network; name faces that it has not seen (--faces)")
     elif num_evaluation < wanted and len(evaluation.names) == num_evaluation:
-        warnings.append(f"figures hold for the {num_evaluation} faces that training held out of {faces.path}")
+        warnings.append(f"figures hold for {counted(num_evaluation, 'face')} that training held out of {faces.path}")
     range_faces: Tensor | None = None
     if settings.calibration is not None:
         degraded = compare_on.pictures.open(settings.calibration)
@@ -194,8 +195,8 @@ def enlarged_warnings(faces: FaceFiles, resolution: int) -> tuple[str, ...]:
         return ()
     least = min(small, key=min)
     return (
-        f"{len(small)} of {len(sizes)} calibration faces are smaller than {resolution} x {resolution} pixels (down to "
-        f"{least[0]} x {least[1]}) and were enlarged: they lack detail that the card will see, so take larger ones",
+        f"calibration faces smaller than {resolution} x {resolution} pixels (down to {least[0]} x {least[1]}) were "
+        f"enlarged, {len(small)} of {len(sizes)}: they lack detail that the card will see, so take larger ones",
     )
 
 

@@ -16,6 +16,7 @@ from export.formats.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NA
 from export.int8.layer_selection import LayerSensitivity
 from export.static.graph import KindCost
 from export.static.half_precision import LARGEST_HALF
+from system.counting import counted
 
 NUM_PICTURES = 6
 NOT_RUN = (
@@ -83,9 +84,9 @@ def _add_warnings(page: Report, report: ExportReport) -> None:
 def _add_quality(page: Report, report: ExportReport) -> None:
     page.add_heading("Quality")
     used = report.images
-    where = f"{report.num_evaluation} faces (preset {used.degradation}, seed {used.seed})"
+    where = f"{counted(report.num_evaluation, 'face')} (preset {used.degradation}, seed {used.seed})"
     if used.degradation is None:
-        where = f"{report.num_evaluation} smooth synthetic images, which are no faces"
+        where = f"{counted(report.num_evaluation, 'smooth synthetic image')}, which are no faces"
     page.add_table(ZOO_HEADER, zoo_rows(report), f"In the zoo's format; means over {where} that int8 was not chosen on")
     page.add_paragraph(f"Measured on: {report.evaluated_on}. onnxruntime ran on {report.processor}.")
     rows = []

@@ -32,6 +32,7 @@ from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import load_generator
+from system.counting import counted
 from system.live_progress import OnStep
 
 TOLERANCE_DB = 1.0
@@ -146,7 +147,7 @@ def evaluate_card(bundle: GoldenBundle, precision: Precision, outputs: Tensor) -
     if precision != "float32" and mean.to_float > simulated + SUSPICIOUS_DB:
         verdict += f" That is nearer than {precision} can be: were these outputs made in another precision?"
     if not bool(finite.all()):
-        verdict += f" {int((~finite).sum())} outputs hold values that are not finite: look for an overflow."
+        verdict += f" {counted(int((~finite).sum()), 'output')} with values that are not finite: look for an overflow."
     return CardEvaluation(precision, faces, mean, is_different, verdict)
 
 
@@ -251,7 +252,7 @@ def _match(found: Sequence[str], stems: Sequence[str], folder: Path) -> list[int
     wrong = [stem for stem in stems if len(places[stem]) != 1]
     if wrong:
         raise ValueError(
-            f"{folder} must hold exactly one output for each of {len(stems)} golden faces; it holds "
+            f"{folder} must hold exactly one output for each of {counted(len(stems), 'golden face')}; it holds "
             f"{len(places[wrong[0]])} for {wrong[0]} and is wrong for {len(wrong) - 1} more"
         )
     return [places[stem][0] for stem in stems]

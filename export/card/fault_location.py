@@ -23,6 +23,7 @@ from torch.func import functional_call, jvp, vjp
 
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
+from system.counting import counted
 from system.live_progress import OnStep, ignore_step
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
@@ -70,8 +71,8 @@ def locate_fault(
     energy = float(error.square().sum())
     if len(degraded) < 2 or not 0 < energy < float("inf"):
         raise ValueError(
-            f"locating a fault needs at least two faces with a finite difference, got {len(degraded)} faces and an "
-            f"energy of {energy:g}"
+            f"locating a fault needs at least two faces with a finite difference, got "
+            f"{counted(len(degraded), 'face')} and an energy of {energy:g}"
         )
     suspects = [
         Suspect(name, "quantized", _correlation(signature, error)) for name, signature in (signatures or {}).items()

@@ -27,6 +27,7 @@ from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
 from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
 from system.atomic_file import replacing, write_atomically
+from system.counting import counted
 
 Target = Literal["public", "release", "facefusion"]
 SUFFIXES: Mapping[Target, str] = {"public": ".pth", "release": ".safetensors", "facefusion": ".onnx"}
@@ -129,7 +130,7 @@ def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSetting
                 f"{output} in 16 bits is {decibels:.1f} dB from the network, {LOWEST_HALF_DB:g} dB are asked for, so "
                 "nothing was written; leave out --half"
             )
-    return f"{output}: {decibels:.1f} dB from the network in 16 bits; {len(kept)} modules stay in 32 bits"
+    return f"{output}: {decibels:.1f} dB from the network in 16 bits; {counted(len(kept), 'module')} left in 32 bits"
 
 
 def psnr(images: Tensor, expected: Tensor) -> float:

@@ -15,6 +15,7 @@ from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
 from models.files.release_file import Kind, in_words
 from models.files.run_folder import CHECKPOINTS, find_checkpoint, read_config, read_record
+from system.counting import counted
 
 LICENCES = {
     "public GPEN checkpoint": "public GPEN weights come without a licence; ask their authors before you publish them",
@@ -131,7 +132,11 @@ def _word_for_discriminator(stored: StoredNetworks) -> str:
         judge = stored.discriminator
     except ValueError as error:
         return f"unusable: {str(error).removeprefix(str(stored.path)).lstrip(': ')}"
-    return "none" if judge is None else f"{len(judge.tensors)} tensors, channels {_channels(judge)} from 4×4 upwards"
+    return (
+        "none"
+        if judge is None
+        else f"{counted(len(judge.tensors), 'tensor')}, channels {_channels(judge)} from 4×4 upwards"
+    )
 
 
 def _channels(judge: StoredDiscriminator) -> str:

@@ -31,6 +31,7 @@ from export.int8.simulation import (
 from export.static.graph import Layer, map_layers
 from export.static.network import StaticGPEN
 from models.quantization import CALIBRATIONS, Calibration
+from system.counting import counted
 from system.live_progress import OnStep, ignore_step
 
 LayerPrecision = Literal["int8", "fp16"]
@@ -133,7 +134,7 @@ def _calibrate(
     if settings.equalize:
         on_step("rescaling channels")
         network = equalize(network, faces)
-    on_step(f"calibrating on {len(faces)} faces ({settings.calibration})")
+    on_step(f"calibrating on {counted(len(faces), 'face')} ({settings.calibration})")
     ranges = calibration_ranges(network, faces)
     return network, choose_grids(network, ranges, settings.calibration, settings.target), ranges
 

@@ -17,6 +17,7 @@ from models.files.run_folder import check_seal, locate_checkpoint
 from models.files.stored_tensor import StoredTensor, copy_tensors
 from models.gpen import GPEN
 from models.prior import Prior
+from system.counting import counted
 
 EXPECTED = (
     "expected a release file of this project (.safetensors), a Lightning checkpoint (.ckpt), a public GPEN checkpoint "
@@ -120,8 +121,8 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(
-            f"{origin} holds values that are not finite, in {broken[0]} and {len(broken) - 1} more tensors; take an "
-            "earlier checkpoint"
+            f"{origin} holds values that are not finite, in {broken[0]} and {counted(len(broken) - 1, 'more tensor')}; "
+            "take an earlier checkpoint"
         )
     _check_fits(module, state, origin)
     module.load_state_dict(state)
@@ -299,7 +300,7 @@ def _notes(found: Found) -> tuple[str, ...]:
     """Where a network of another program stood in its file, and what lay beside it."""
     notes = [f"taken from {found.place}"] if found.place else []
     if found.left_out:
-        notes.append(f"{len(found.left_out)} tensors of something else left out ({_few(found.left_out, 1)})")
+        notes.append(f"{counted(len(found.left_out), 'tensor')} of something else left out ({_few(found.left_out, 1)})")
     return tuple(notes)
 
 

@@ -13,6 +13,7 @@ from models.architecture import HIGHEST_RESOLUTION, Architecture
 from models.files.stored_tensor import StoredTensor
 from models.operators.resampling import fir_kernel
 from models.prior import Prior
+from system.counting import counted
 
 Rename = Callable[[str], str]
 AnyTensor = TypeVar("AnyTensor", Tensor, StoredTensor)
@@ -168,7 +169,7 @@ def architecture_of_channels(channels: Sequence[int]) -> tuple[int, int, float]:
     they belong to no architecture of GPEN."""
     if len(channels) < 2 or len(channels) + 1 >= HIGHEST_RESOLUTION.bit_length() or min(channels) < 1:
         raise ValueError(
-            f"{len(channels)} resolutions with channels {list(channels[:9])} belong to no GPEN architecture"
+            f"{counted(len(channels), 'resolution')} with channels {list(channels[:9])} belong to no GPEN architecture"
         )
     narrow = channels[0] / 512
     multiplier = 1 if len(channels) < 5 else max(round(channels[4] / (256 * narrow)), 1)

@@ -11,6 +11,7 @@ from typing import Any
 from photographs.journal import Journal
 from photographs.preparation.selection import TRAIN, VAL
 from system.atomic_file import replacing, write_atomically
+from system.counting import counted
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -164,13 +165,12 @@ def counts(lines: Sequence[PhotoLine]) -> dict[str, Any]:
 
 def summary_lines(numbers: dict[str, Any]) -> list[str]:
     """The counts as lines of text."""
-    lines = [f"{numbers['photographs']} photographs with {numbers['faces']} faces"]
-    lines.append(
-        f"{numbers['train'] + numbers['val']} faces kept: {numbers['train']} in train, {numbers['val']} in val"
-    )
-    lines += [f"{number} faces rejected, {reason}" for reason, number in numbers["rejected"].items()]
+    train, val = numbers["train"], numbers["val"]
+    lines = [f"{counted(numbers['photographs'], 'photograph')} with {counted(numbers['faces'], 'face')}"]
+    lines.append(f"{counted(train + val, 'face')} kept: {train} in train, {val} in val")
+    lines += [f"{counted(number, 'face')} rejected, {reason}" for reason, number in numbers["rejected"].items()]
     if numbers["without_a_face"]:
-        lines.append(f"{numbers['without_a_face']} photographs without a face")
+        lines.append(f"{counted(numbers['without_a_face'], 'photograph')} without a face")
     if numbers["not_readable"]:
-        lines.append(f"{numbers['not_readable']} photographs could not be read and were skipped")
+        lines.append(f"{counted(numbers['not_readable'], 'photograph')} skipped, not readable")
     return lines

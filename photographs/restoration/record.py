@@ -13,6 +13,7 @@ from photographs.faces.alignment import Pixels, align
 from photographs.faces.detection import DetectedFace
 from photographs.journal import Journal
 from photographs.options import Choice
+from system.counting import counted
 
 RECORD_NAME = "restored_photographs.jsonl"
 
@@ -71,13 +72,14 @@ def summary(records: Sequence[PhotoRecord]) -> list[str]:
     faces = [face for record in records for face in record.faces if record.written]
     alone = Counter(face.left_alone.partition(":")[0] for face in faces if face.left_alone)
     num_restored = len(faces) - alone.total()
-    lines = [f"{sum(bool(record.written) for record in records)} photographs written, {num_restored} faces restored"]
-    lines += [f"{number} faces left alone, {reason}" for reason, number in sorted(alone.items())]
+    written = counted(sum(bool(record.written) for record in records), "photograph")
+    lines = [f"{written} written, {counted(num_restored, 'face')} restored"]
+    lines += [f"{counted(number, 'face')} left alone, {reason}" for reason, number in sorted(alone.items())]
     without = sum(bool(record.written) and not record.faces for record in records)
     if without:
-        lines.append(f"{without} photographs without a face, copied as they are")
+        lines.append(f"{counted(without, 'photograph')} without a face, copied as they are")
     notes = Counter(note for record in records for note in record.notes)
-    lines += [f"{number} photographs: {note}" for note, number in sorted(notes.items())]
+    lines += [f"{counted(number, 'photograph')}: {note}" for note, number in sorted(notes.items())]
     return lines
 
 

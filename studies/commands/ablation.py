@@ -20,6 +20,7 @@ from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
 from system import command_line, machine
+from system.counting import counted
 from system.live_progress import live_progress
 from train.processes.strategy import OUT_OF_TIME_CODE
 
@@ -51,7 +52,8 @@ def carry_out_study(request: Request) -> None:
     print_line(f"report: {report}")
     if failed:
         names = ", ".join(run.name for run in all_runs(members) if run.fingerprint in failed)
-        raise ValueError(f"{len(failed)} runs failed ({names}), see their logs; the same command tries them again")
+        number = counted(len(failed), "run")
+        raise ValueError(f"{number} failed ({names}): see the log; the same command tries again")
 
 
 def with_budget(study: Study, budget: Budget) -> Study:

@@ -25,6 +25,7 @@ from studies.report.tables import (
     training_table,
 )
 from system.atomic_file import write_atomically
+from system.counting import counted
 
 CONFIGS_FOLDER = "configs"
 
@@ -44,7 +45,7 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
     for degradation, table in findings.results.items():
         first = next(iter(table.values()))[0].protocol
         caption = (
-            f"Degradation {degradation}: {first['num_faces']:,} faces at {first['resolution']} pixels; "
+            f"Degradation {degradation}: {counted(first['num_faces'], 'face')} at {first['resolution']} pixels; "
             f"{spread_caption(findings, degradation)}"
         )
         page.add_table(*quality_table(findings, degradation), caption)

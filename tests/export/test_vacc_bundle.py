@@ -327,4 +327,6 @@ def test_enlarged_calibration_faces_are_a_warning(photographs: Path) -> None:
     faces = open_faces(photographs).take(slice(2))
     assert enlarged_warnings(faces, 128) == ()
     (warning,) = enlarged_warnings(faces, 256)
-    assert "2 of 2 calibration faces are smaller than 256 x 256" in warning and "128 x 128" in warning
+    assert (
+        "calibration faces smaller than 256 x 256 pixels" in warning and "2 of 2" in warning and "128 x 128" in warning
+    )

@@ -159,7 +159,7 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
     words += ["--num_workers", "1"]
     code, out, err = run(main, *words)
     assert code == 0 and "4 photographs with 2 faces\n2 faces kept: 1 in train, 1 in val\n" in out
-    assert "skipped: c.jpg: " in err and "1 photographs without a face" in out
+    assert "skipped: c.jpg: " in err and "1 photograph without a face" in out
     summary = json.loads((output / "summary.json").read_text())
     assert [summary[key] for key in ("train", "val", "not_readable", "without_a_face")] == [1, 1, 1, 1]
     with Image.open(output / "contact_sheet.png") as sheet:
@@ -233,7 +233,7 @@ def test_a_packed_set_is_read_as_zips_goes_on_and_loses_what_its_photographs_los
     portrait(group_photo).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "b.png")
     Image.new("RGB", (65, 64)).save(photos / "a.png")
     code, out, _ = run(main, *words)
-    assert code == 0 and "2 photographs looked at" in out and "1 faces kept" in out
+    assert code == 0 and "2 photographs looked at" in out and "1 face kept" in out
     kept = [file for file in (output / "train.zip", output / "val.zip") if file.exists()]
     assert [open_faces(file).names for file in kept] == [["b.png_0.png"]]
     assert not (output / "train").exists() and not (output / "val").exists()

@@ -64,7 +64,7 @@ def test_parts_one_after_the_other_train_as_the_whole_batch_with_lazy_terms_and_
     [
         ((8, 3, 1, 2, 1), "the batch size must be divisible by the number of processes times run.num_parts, got 8"),
         ((8, 2, 3, 2, 1), "got 8 images for 2 processes with 3 parts each"),
-        ((8, 2, 2, 4, 1), "8 images on 2 processes with 2 parts are 2 images a part, which cannot be divided into"),
+        ((8, 2, 2, 4, 1), "8 images on 2 processes with 2 parts are 2 a part, which cannot be divided into"),
         ((8, 2, 1, None, 1), r"groups of 8 \(minibatch_group_size null, the whole batch\)"),
         ((6, 1, 1, 4, 1), "groups of 4"),
         ((12, 2, 2, 3, 2), "a multiple of path_length_batch_shrink 2, got 3 images a part"),

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from system import machine
 from system.command_line import print_names
+from system.counting import counted
 from system.live_progress import duration, live_progress
 from train.processes.strategy import average_over_processes
 from train.reporting.tracking import CsvLog, Tracking
@@ -147,7 +148,7 @@ class Reporting(Callback):
         threads, processes = torch.get_num_threads(), trainer.world_size
         place = f"{'continues' if images_seen else 'begins'} at image {images_seen:,} of {self.settings.total_images:,}"
         print_names(
-            f"device: {name}, {processes} process{'es' * (processes > 1)}, {threads} thread{'s' * (threads > 1)}",
+            f"device: {name}, {counted(processes, 'process')}, {counted(threads, 'thread')}",
             f"parameters: {', '.join(sizes)}",
             f"run: {self.settings.folder} {place}{f' from {trainer.ckpt_path}' if images_seen else ''}",
         )

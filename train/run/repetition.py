@@ -16,6 +16,7 @@ from evaluation.reports.tables import read_rows
 from models.files.run_folder import CHECKPOINTS, check_seal, checkpoint_path, images_of, read_config, read_record
 from system.child_processes import Children
 from system.command_line import print_names
+from system.counting import counted
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.settings import WHOLE
 
@@ -122,7 +123,7 @@ def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str
     for name in TABLES:
         rows, repeated = (_rows(folder / name, num_images) for folder in (run, repetition))
         if rows and repeated:
-            compared.append(f"{len(rows)} rows of {name}")
+            compared.append(f"{counted(len(rows), 'row')} of {name}")
             ended = {num_images} - set(rows)  # the repetition ends there, with a row of its own
             for image in sorted((set(rows) | set(repeated)) - ended):
                 before, now = rows.get(image, {}), repeated.get(image, {})

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from system.counting import counted
+
 MEASURED, WHOLE = "measured", "whole"
 """Values of `RunSettings.convolutions`."""
 
@@ -181,7 +183,7 @@ class Soak:
             raise ValueError(f"--output must be a new folder, got {self.output}, which exists")
         if self.kills < 1 or self.images_between < SOAKED_BATCH:
             raise ValueError(
-                f"there must be a kill and {SOAKED_BATCH} images between two, got {self.kills} kills and "
+                f"there must be a kill and {SOAKED_BATCH} images between two, got {counted(self.kills, 'kill')} and "
                 f"{self.images_between} images"
             )
 

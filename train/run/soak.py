@@ -16,6 +16,7 @@ from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of
 from system import machine
 from system.child_processes import Children
+from system.counting import counted
 from train.run.repetition import compare_runs
 from train.run.settings import SOAKED_BATCH, WHOLE, Soak
 
@@ -51,7 +52,7 @@ def soak_stages(soak: Soak, stages: tuple[str, ...] = tuple(STAGES)) -> bool:
             all_equal = all_equal and not different
             result = f"DIFFERENT: {'; '.join(different[:5])}" if different else "equal bit for bit"
             print(
-                f"{stage}: {soak.kills} kills, {in_writes} within the write of a checkpoint; "
+                f"{stage}: {counted(soak.kills, 'kill')}, {in_writes} within the write of a checkpoint; "
                 f"{', '.join(compared)}: {result}",
                 flush=True,
             )
@@ -126,7 +127,7 @@ def compare_stage(stage: str, whole: Path, killed: Path, total_images: int) -> t
     compared, different = compare_runs(whole, killed, total_images)
     pictures = sorted((whole / PICTURES[stage]).iterdir())
     different += [p.name for p in pictures if p.read_bytes() != (killed / PICTURES[stage] / p.name).read_bytes()]
-    return [*compared, f"{len(pictures)} pictures"], different
+    return [*compared, f"{counted(len(pictures), 'picture')}"], different
 
 
 def _progress(folder: Path) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
 from models.files.public_format import drop_blocks, widen_to_concat
+from system.counting import counted
 
 TAKE_NEW = "take a new one: --model.init_args.optimization.take_discriminator false"
 CHECKSUM_CHARACTERS = 12
@@ -92,7 +93,8 @@ def describe_start(transfers: list[Transfer], networks: Mapping[str, nn.Module])
 def describe(transfers: list[Transfer]) -> str:
     """One line for the log."""
     return "start: " + "; ".join(
-        f"{t.part} from {t.origin} ({t.num_tensors} tensors{f', {t.note}' if t.note else ''})" for t in transfers
+        f"{t.part} from {t.origin} ({counted(t.num_tensors, 'tensor')}{f', {t.note}' if t.note else ''})"
+        for t in transfers
     )
 
 

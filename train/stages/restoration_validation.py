@@ -14,6 +14,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator, FacePictures, FaceRow
 from evaluation.reports.pictures import Picture, comparison_rows, write_png
+from system.counting import counted
 from system.live_progress import live_progress
 from train.reporting.console import Reporting
 from train.reporting.tracking import CsvLog
@@ -79,7 +80,7 @@ class RestorationValidation(Callback):
         real = self.reporting.data.photographs.real
         self._real = None if real is None else RealFaces.read(real, resolution)
         metrics = choose_metrics(("psnr", "ssim", "lpips"), module.device)
-        with live_progress(f"degrading {len(pairs)} validation faces", as_lines=True):
+        with live_progress(f"degrading {counted(len(pairs), 'validation face')}", as_lines=True):
             self._evaluator = Evaluator(replace(pairs, kept=tuple(pairs)), metrics)
         for name, reason in metrics.unavailable.items():
             print(f"{name.upper()} is off: {reason}", flush=True)
@@ -121,7 +122,7 @@ class RestorationValidation(Callback):
             f"{name} {value.mean:.4g} (degraded {evaluation.degraded[name].mean:.4g})"
             for name, value in evaluation.restored.items()
         )
-        print(f"{images_seen:>11,} images: validation of {len(evaluation.rows)} faces  {line}", flush=True)
+        print(f"{images_seen:>11,} images: validation of {counted(len(evaluation.rows), 'face')}  {line}", flush=True)
 
     def _restore(self, degraded: Tensor) -> Tensor:
         return self.training.restore(self.training.ema, degraded.to(self.training.device))

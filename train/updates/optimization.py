@@ -11,6 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from data.dataset import FaceBatch
+from system.counting import counted
 
 Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 """Parameters and their learning rate."""
@@ -279,7 +280,9 @@ def split(batch: FaceBatch, num_parts: int) -> list[FaceBatch]:
         return [batch]
     num_images = len(batch.image_indices)
     if num_images % num_parts:
-        raise ValueError(f"{num_images} images per process cannot be divided into {num_parts} parts (run.num_parts)")
+        raise ValueError(
+            f"{counted(num_images, 'image')} per process cannot be divided into {num_parts} parts (run.num_parts)"
+        )
     size = num_images // num_parts
     starts = range(0, num_images, size)
     return [batch.part(start, size) for start in starts]

@@ -183,7 +183,7 @@ def test_outputs_that_are_no_numbers_differ_and_point_to_an_overflow(bundle: Pat
     outputs[2, 0, 0, 0] = float("nan")
     evaluation = evaluate_card(golden, "fp16", outputs)
     assert evaluation.is_different
-    assert "1 outputs hold values that are not finite" in evaluation.verdict
+    assert "1 output with values that are not finite" in evaluation.verdict
 
 
 def test_a_folder_that_is_no_bundle_and_a_precision_that_is_not_in_it_are_refused(bundle: Path, tmp_path: Path) -> None:
