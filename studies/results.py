@@ -49,9 +49,9 @@ def read_results(comparison: Comparison) -> Results:
     return results
 
 
-def first_measured(results: Results) -> Measured:
-    """Any result, for what all share."""
-    return next(iter(next(iter(results.values())).values()))[0]
+def first_of(table: dict[str, list[Measured]]) -> Measured:
+    """Any result under one degradation, for what all share."""
+    return next(iter(table.values()))[0]
 
 
 def metrics_of(results: Results) -> list[str]:

@@ -9,8 +9,8 @@ from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, Variant, file_name, read_variants
 from studies.measurement import MEASURING, Measurer
+from studies.report.findings import Findings, gather
 from studies.report.page import write_findings
-from studies.report.protocol_section import Findings, gather
 from studies.report.tables import cost_sentences, harm_sentences, quality_table, spread_caption
 from studies.request import MeasurementSettings
 from system import command_line

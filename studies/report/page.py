@@ -1,5 +1,7 @@
 """The report from top to bottom."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +9,14 @@ import yaml
 from PIL import Image
 
 from evaluation.metrics.forms import METRIC_FORMS
-from evaluation.reports.charts import ForestPanel, ForestRow, forest_svg
+from evaluation.reports.charts import Curve, ForestPanel, ForestRow, columns_of, curves_svg, forest_svg
+from evaluation.reports.pictures import comparison_rows
 from evaluation.reports.report import Report
 from models.files.run_folder import images_of
-from studies.comparison import Comparison, file_name
+from studies.comparison import Comparison, Variant, file_name
 from studies.records import differences_within, differing_settings, public_config
-from studies.report.figures import add_training_curves, examples_picture
-from studies.report.protocol_section import Findings, add_protocol, gather
+from studies.report.findings import Findings, gather
+from studies.report.protocol_section import add_protocol
 from studies.report.tables import (
     cost_sentences,
     difference_table,
@@ -24,10 +27,32 @@ from studies.report.tables import (
     tidy_csv,
     training_table,
 )
+from studies.results import first_of
 from system.atomic_file import write_atomically
 from system.counting import counted
 
 CONFIGS_FOLDER = "configs"
+SCALE_FROM = 0.2
+"""The first fifth of a run does not set the scale: it would hide what differs later."""
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A column of a run's tables."""
+
+    file: str
+    column: str
+    label: str
+    caption: str
+
+
+_QUANTITIES = (
+    _Quantity("validation.csv", "validation/psnr", "PSNR [dB]", "PSNR on validation faces"),
+    _Quantity("validation.csv", "validation/lpips", "LPIPS", "LPIPS on validation faces"),
+    _Quantity("validation.csv", "validation/fid", "FID", "FID of drawn faces"),
+    _Quantity("train.csv", "generator/l1", "L1", "L1 loss in training"),
+    _Quantity("train.csv", "generator/smooth_l1", "smooth L1", "smooth L1 loss in training"),
+)
 
 
 def comparison_page(findings: Findings, with_photographs: bool) -> Report:
@@ -43,7 +68,7 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
     _add_faces(page, findings, with_photographs)
     page.add_heading("Results")
     for degradation, table in findings.results.items():
-        first = next(iter(table.values()))[0].protocol
+        first = first_of(table).protocol
         caption = (
             f"Degradation {degradation}: {counted(first['num_faces'], 'face')} at {first['resolution']} pixels; "
             f"{spread_caption(findings, degradation)}"
@@ -140,18 +165,20 @@ def _add_differences(page: Report, findings: Findings) -> None:
 
 
 def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None:
+    """One row per example face: degraded, every variant, target; degraded and target faces only with photographs."""
     page.add_heading("Faces")
     for degradation, batch in findings.pairs.items():
-        restored = {name: examples.restored[degradation] for name, examples in findings.examples.items()}
-        picture = examples_picture(batch, restored, with_photographs)
-        columns = ["degraded", *restored, "target"] if with_photographs else list(restored)
+        shown = [(name, examples.restored[degradation]) for name, examples in findings.examples.items()]
+        if with_photographs:
+            shown = [("degraded", batch.degraded), *shown, ("target", batch.target)]
+        headings, columns = zip(*shown, strict=True)
         seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))
         left_out = "" if with_photographs else "; degraded and target faces may not be published"
         caption = (
-            f"Degradation {degradation}, from left to right: {' | '.join(columns)}; one face a row, the first "
+            f"Degradation {degradation}, from left to right: {' | '.join(headings)}; one face a row, the first "
             f"{len(batch.names)} by name; {seeds}{left_out}"
         )
-        page.add_picture(picture, caption, name=file_name(f"faces_{degradation}"))
+        page.add_picture(comparison_rows(columns, headings), caption, name=file_name(f"faces_{degradation}"))
 
 
 def _add_training(page: Report, findings: Findings) -> None:
@@ -160,7 +187,7 @@ def _add_training(page: Report, findings: Findings) -> None:
         return
     page.add_heading("Training")
     page.add_table(header, rows, "Time of training alone, as logged; see the protocol")
-    add_training_curves(page, findings.comparison)
+    _add_curves(page, findings.comparison)
     shown: set[Path] = set()
     for variant in findings.comparison.measured():
         member = variant.members[0]
@@ -175,6 +202,41 @@ def _add_training(page: Report, findings: Findings) -> None:
             drawn = np.asarray(Image.open(samples[-1]).convert("RGB"))
             caption = f"What the prior of {variant.name} ({member.name}) draws after {images_of(samples[-1]):,} images"
             page.add_picture(drawn[: len(drawn) // 2], caption, name=file_name(f"prior_{variant.name}"))
+
+
+def _add_curves(report: Report, comparison: Comparison) -> None:
+    """Adds a chart for every stage and quantity of which some variant has a record."""
+    stages = dict.fromkeys(stage for v in comparison.variants for member in v.members for stage in member.runs)
+    for stage in stages:
+        for quantity in _QUANTITIES:
+            curves = [c for v in comparison.variants if (c := _variant_curve(v, stage, quantity)) is not None]
+            if curves:
+                caption = f"{stage}: {quantity.caption}"
+                if any(curve.low for curve in curves):
+                    caption += "; mean over seeds, the band reaches from the lowest to the highest"
+                caption += f". The first {SCALE_FROM:.0%} of the images do not set the scale."
+                drawing = curves_svg(curves, "images seen", quantity.label, scale_from=SCALE_FROM)
+                report.add_svg(drawing, caption, name=file_name(f"{stage}_{quantity.column.replace('/', '_')}"))
+
+
+def mean_curve(label: str, curves: Sequence[Curve]) -> Curve | None:
+    """The mean of several runs where all of them have a point, with a band from the lowest to the highest where there
+    are several; None without common points."""
+    tables = [dict(zip(curve.x, curve.y, strict=True)) for curve in curves]
+    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    if not common:
+        return None
+    values = np.array([[table[x] for x in common] for table in tables])
+    mean = values.mean(axis=0).tolist()
+    if len(curves) == 1:
+        return Curve(label, common, mean)
+    return Curve(label, common, mean, values.min(axis=0).tolist(), values.max(axis=0).tolist())
+
+
+def _variant_curve(variant: Variant, stage: str, quantity: _Quantity) -> Curve | None:
+    paths = [member.runs[stage] / quantity.file for member in variant.members if stage in member.runs]
+    curves = [curve for path in paths if path.is_file() for curve in columns_of(path, [quantity.column])]
+    return mean_curve(variant.name, curves)
 
 
 def _add_settings(page: Report, findings: Findings) -> None:

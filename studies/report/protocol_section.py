@@ -1,62 +1,15 @@
 """What another person has to know to repeat a comparison."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from evaluation.metrics.forms import METRIC_FORMS
-from evaluation.pairs import PairBatch
 from evaluation.reports.report import Report
 from evaluation.statistics import CONFIDENCE, NUM_DIFFERENCE_RESAMPLES
-from export.static.graph import Cost
-from studies.comparison import Comparison
-from studies.records import StageRecord, stage_records
-from studies.report.figures import Examples, example_pairs, restore_examples
-from studies.results import Difference, Measured, Results, find_differences, first_measured, metrics_of, read_results
-
-Records = dict[str, dict[str, dict[str, StageRecord]]]
-"""Name of the variant, name of the member, stage."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """A comparison and what came out."""
-
-    comparison: Comparison
-    results: Results
-    metrics: list[str]
-    differences: list[Difference]
-    records: Records
-    pairs: dict[str, PairBatch]
-    """Example faces by the short name of the degradation."""
-    examples: dict[str, Examples]
-    """What each variant makes of them."""
-
-    @property
-    def costs(self) -> dict[str, Cost | None]:
-        """By the name of the variant."""
-        return {name: examples.cost for name, examples in self.examples.items()}
-
-
-def gather(comparison: Comparison) -> Findings:
-    """Reads results and records, computes differences and restores the example faces. Raises as `write_comparison`
-    does."""
-    results = read_results(comparison)
-    variants = comparison.measured()
-    records = {v.name: {member.name: stage_records(member) for member in v.members} for v in variants}
-    pairs = example_pairs(comparison, first_measured(results).protocol["resolution"])
-    return Findings(
-        comparison,
-        results,
-        metrics_of(results),
-        find_differences(results, comparison.reference),
-        records,
-        pairs,
-        {variant.name: restore_examples(variant, pairs) for variant in variants},
-    )
-
+from studies.report.findings import Findings, Records
+from studies.results import first_of
 
 SHOWN_DIGITS = 16
 """Of fingerprints and commits in tables; metrics.json has the whole."""
@@ -83,10 +36,10 @@ def add_protocol(report: Report, findings: Findings) -> None:
     report.add_heading("Protocol")
     report.add_table(("what", "value"), _test_rows(findings), "How every network was measured")
     for degradation, table in results.items():
-        values = _first(table).protocol["degradation_values"]
+        values = first_of(table).protocol["degradation_values"]
         report.add_heading(f"Degradation {degradation}", level=3)
         report.add_commands(yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
-    definitions = {name: text for t in results.values() for name, text in _first(t).protocol["metrics"].items()}
+    definitions = {name: text for t in results.values() for name, text in first_of(t).protocol["metrics"].items()}
     report.add_table(("metric", "definition"), [(n, text) for n, text in definitions.items() if n in METRIC_FORMS])
     reasons = {reason: name for table in results.values() for row in table.values() for network in row
                for name, reason in network.unavailable.items()}  # fmt: skip
@@ -125,7 +78,7 @@ def _test_rows(findings: Findings) -> list[tuple[str, str]]:
         ("input", first["input"]),
     ]
     for degradation, table in findings.results.items():
-        digest = _first(table).protocol["images_fingerprint"][:SHOWN_DIGITS]
+        digest = first_of(table).protocol["images_fingerprint"][:SHOWN_DIGITS]
         rows.append((f"fingerprint of all pixels, {degradation}", f"{digest}, the same for all networks"))
     versions = [(who, ", ".join(f"{k} {v}" for k, v in protocol["versions"].items())) for who, protocol in measured]
     rows.append(("versions", distinct(versions)))
@@ -157,10 +110,6 @@ def _faces(data: dict[str, Any]) -> str:
 def _commit(session: dict[str, Any]) -> str:
     changed = " with uncommitted changes" if session.get("git_dirty") else ""
     return f"{str(session.get('git_commit', 'unknown'))[:SHOWN_DIGITS]}{changed}"
-
-
-def _first(table: dict[str, list[Measured]]) -> Measured:
-    return next(iter(table.values()))[0]
 
 
 def _without_folders(text: str) -> str:

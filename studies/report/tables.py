@@ -10,8 +10,8 @@ from evaluation.reports.tables import changes_in_words, csv_text
 from evaluation.statistics import Values, training_difference
 from export.static.graph import Cost
 from studies.records import StageRecord
-from studies.report.protocol_section import Findings, Records
-from studies.results import Difference, interval_text, per_face, seed_means, signed
+from studies.report.findings import Findings, Records
+from studies.results import Difference, first_of, interval_text, per_face, seed_means, signed
 
 Header = list[str]
 Rows = list[list[str]]
@@ -23,7 +23,7 @@ def quality_table(findings: Findings, degradation: str) -> tuple[Header, Rows]:
     """Means and standard deviations over seeds under one degradation, and what they cost; first the degraded faces."""
     table, metrics = findings.results[degradation], findings.metrics
     header = ["variant", "seeds", *(METRIC_FORMS[metric].heading for metric in metrics)]
-    first = next(iter(table.values()))[0]
+    first = first_of(table)
     rows = [[INPUT, NONE, *(_mean_text(metric, first.degraded.get(metric)) for metric in metrics), NONE, NONE, NONE]]
     for variant, measured in table.items():
         figures = [_spread_text(seed_means(measured, m), METRIC_FORMS[m].fine_digits) for m in metrics]
@@ -141,7 +141,7 @@ def tidy_csv(findings: Findings) -> str:
 
 def _tidy_rows(findings: Findings) -> Iterator[Sequence[object]]:
     for degradation, table in findings.results.items():
-        for metric, values in next(iter(table.values()))[0].degraded.items():
+        for metric, values in first_of(table).degraded.items():
             yield INPUT, "", degradation, metric, float(values.mean())
         for name, measured in table.items():
             for network in measured:

@@ -5,7 +5,7 @@ import pytest
 from evaluation.reports.charts import Curve
 from studies.comparison import Member
 from studies.records import stage_records, training_seconds
-from studies.report.figures import mean_curve
+from studies.report.page import mean_curve
 from studies.report.tables import time_text
 
 
