@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from models.files.run_folder import find_checkpoint, read_config
+from models.files.run_folder import find_checkpoint, read_config, run_of
 from studies.request import MeasurementSettings
 from system.atomic_file import printable, way_out
 
@@ -105,27 +105,20 @@ def _split(word: str) -> tuple[str, list[Path]]:
     if Path(word).exists() or not equals:
         name, rest = "", word
     paths = [Path(rest)] if Path(rest).exists() else [Path(part) for part in rest.split(",")]
-    run = _run_of(paths[0])
+    run = run_of(paths[0])
     return name or (run.resolve().name if run else paths[0].name), paths
 
 
 def _open(path: Path) -> Member:
     if not path.exists():
         raise FileNotFoundError(f"there is no run, checkpoint or exported model at {path}{way_out(path)}")
-    run = _run_of(path)
+    run = run_of(path)
     if path.is_dir():
         if run is None:
             raise FileNotFoundError(f"{path} holds no run (run.json); give a run's folder, or a file of an export")
         path = find_checkpoint(path)
     name = path.name if run is None else f"seed {read_config(run)['run'].get('seed', 0)}"
     return Member(name, path, {} if run is None else _stages(run))
-
-
-def _run_of(path: Path) -> Path | None:
-    """The run that a path is, or whose checkpoint it is."""
-    folder = path if path.is_dir() else path.parent.parent
-    is_inside = path.is_dir() or path.parent.name == "checkpoints"
-    return folder if is_inside and (folder / "run.json").is_file() else None
 
 
 def _stages(run: Path) -> dict[str, Path]:
@@ -138,7 +131,7 @@ def _stages(run: Path) -> dict[str, Path]:
         stage = STAGES.get(model.get("class_path", ""), "training")
         stages = {f"earlier {stage}" if stage in stages else stage: current} | stages
         start = model.get("init_args", {}).get("start")
-        current = _run_of(Path(start)) if start and Path(start).is_file() else None
+        current = run_of(Path(start)) if start and Path(start).is_file() else None
     return stages
 
 

@@ -33,7 +33,7 @@ from models import (
     save_release,
 )
 from models.files.release_file import in_words
-from models.files.run_folder import find_checkpoint, images_of, read_config, read_record
+from models.files.run_folder import find_checkpoint, images_of, read_config, read_record, run_of
 from studies.request import Release
 from system.atomic_file import write_atomically
 from system.command_line import print_names
@@ -117,8 +117,8 @@ def _checkpoint(source: Path) -> Path:
 def _card(path: Path, data: str) -> dict[str, str]:
     """What the release file says of a checkpoint; a release file keeps what it says."""
     stored = read_checkpoint(path).card
-    run = path.parents[1]
-    if not (run / "config.yaml").is_file():
+    run = run_of(path)
+    if run is None:
         return dict(stored)
     record = read_record(run)["sessions"][-1]
     return {
@@ -169,8 +169,8 @@ def _history(run: Path, images_seen: int) -> list[str]:
     if recorded := read_record(run)["sessions"][0].get("start_history"):
         return [*json.loads(recorded), text]
     start = find_checkpoint(options["start"])
-    if (start.absolute().parents[1] / "config.yaml").is_file():
-        return [*_history(start.absolute().parents[1], images_of(start)), text]
+    if before := run_of(start.absolute()):
+        return [*_history(before, images_of(start)), text]
     return [*_stored_history(read_checkpoint(start).card), text]
 
 

@@ -71,7 +71,7 @@ def export_bundle(
     stored = read_checkpoint(checkpoint)
     generator, card = build_generator(stored), stored.card
     on_step("reading and degrading faces")
-    record = training_record(Path(checkpoint).resolve())
+    record = training_record(stored.path)
     faces = choose_faces(compare_on, settings, generator.architecture.resolution, record)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:

@@ -21,7 +21,7 @@ from evaluation.pairs import FacePairs, PairBatch
 from export.bundle.contents import ImagesUsed
 from export.formats.artefacts import parity_images
 from export.formats.options import ExportSettings, ParityFaces
-from models.files.run_folder import read_record
+from models.files.run_folder import read_record, run_of
 from system.counting import counted
 
 
@@ -118,7 +118,7 @@ TRAINED_ON = "the network was trained on the faces that it is measured on"
 
 def training_record(checkpoint: Path) -> Mapping[str, Any] | None:
     """What the run that a checkpoint is or lies in says of its faces; None where no run's record is there."""
-    run = next((folder for folder in (checkpoint, *checkpoint.parents[:2]) if (folder / "run.json").is_file()), None)
+    run = run_of(checkpoint.resolve())
     return None if run is None else read_record(run)["data"]
 
 

@@ -14,7 +14,7 @@ from inference.restorers import is_exported, load_restorer
 from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
 from models.files.release_file import Kind, in_words
-from models.files.run_folder import CHECKPOINTS, find_checkpoint, read_config, read_record
+from models.files.run_folder import find_checkpoint, read_config, read_record, run_of
 from system.counting import counted
 
 LICENCES = {
@@ -110,8 +110,8 @@ def _facts_of_network(kind: Kind, architecture: Architecture) -> dict[str, str]:
 
 def _facts_of_run(path: Path) -> dict[str, str]:
     """Recipe, data and last figures of the run whose checkpoint this is; nothing for a file that left its run."""
-    run = path.parent.parent
-    if path.parent.name != CHECKPOINTS or not (run / "run.json").is_file():
+    run = run_of(path)
+    if run is None:
         return {}
     config, record = read_config(run), read_record(run)
     options = config.get("model", {}).get("init_args", {})

@@ -110,6 +110,13 @@ def locate_checkpoint(path: Path | str) -> tuple[Path, bool]:
     return (last, True) if which == "last" else (_best(run, last), False)
 
 
+def run_of(path: Path) -> Path | None:
+    """The run that a folder is, or whose checkpoint a file is, by its record; None for what belongs to none."""
+    folder = path if path.is_dir() else path.parent.parent
+    is_inside = path.is_dir() or path.parent.name == CHECKPOINTS
+    return folder if is_inside and (folder / "run.json").is_file() else None
+
+
 def _best(run: Path, last: Path) -> Path:
     callbacks = read_pickled(last).values.get("callbacks")
     own = callbacks.get("RunCheckpoints") if isinstance(callbacks, dict) else None
