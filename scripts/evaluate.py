@@ -10,8 +10,11 @@ from system import command_line
 from system.counting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import torch
+
+    from evaluation.metrics.choice import Metrics
     from evaluation.protocol import Evaluation
     from evaluation.scoring import ConventionMeans
 
@@ -73,6 +76,12 @@ class Figures:
     reference: Path | None = None
     """Faces that Fréchet and kernel distances are measured to; null takes the targets."""
 
+    def choose(self, device: "torch.device | str") -> "Metrics":
+        """Loads what the metrics need."""
+        from evaluation.metrics.choice import choose_metrics
+
+        return choose_metrics(self.metrics, device, self.lpips_weights, self.inception_weights, self.niqe_model)
+
 
 def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path, overwrite: bool = False) -> None:
     """Measures a restorer on faces that are degraded by a preset, or on stored pairs.
@@ -83,7 +92,6 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
         output: Folder for the results.
         overwrite: Replace results of an earlier evaluation in --output.
     """
-    from evaluation.metrics.choice import choose_metrics
     from evaluation.pairs import FacePairs, reduction_warning
     from evaluation.protocol import Evaluator
     from inference.folders import check_output_folder
@@ -102,11 +110,8 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
     pairs = FacePairs(
         target_faces, network.resolution, degraded, faces.seed, restorer.batch_size, faces.max_faces, faces.names
     )
-    metrics = choose_metrics(
-        figures.metrics, network.device, figures.lpips_weights, figures.inception_weights, figures.niqe_model
-    )
     reference = None if figures.reference is None else faces.pictures.open(figures.reference)
-    evaluator = Evaluator(pairs, metrics, figures.crop_border, reference)
+    evaluator = Evaluator(pairs, figures.choose(network.device), figures.crop_border, reference)
     with command_line.progress_bar("restoring and measuring", len(pairs)) as show:
         evaluation = evaluate_restorer(network, restorer.checkpoint, evaluator, output, show)
     print_results(evaluation, output)
@@ -117,7 +122,6 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
 
 def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     """Scores a folder of results and prints two tables: all metrics, and PSNR and SSIM under each convention."""
-    from evaluation.metrics.choice import choose_metrics
     from evaluation.pairs import reduction_warning
     from evaluation.reports.tables import score_rows, write_scores
     from evaluation.scoring import ResultPairs, score_folder
@@ -130,9 +134,7 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
         faces.resolution,
         faces.max_faces,
     )
-    metrics = choose_metrics(
-        figures.metrics, "cpu", figures.lpips_weights, figures.inception_weights, figures.niqe_model
-    )
+    metrics = figures.choose("cpu")
     reference = None if figures.reference is None else faces.pictures.open(figures.reference)
     with command_line.progress_bar("measuring", len(pairs)) as show:
         scores = score_folder(pairs, metrics, figures.crop_border, reference, show)
@@ -143,8 +145,7 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     print_conventions(scores.conventions)
     if faces.resolution is not None and (warning := reduction_warning(pairs.targets, faces.resolution)):
         command_line.print_names(warning)
-    for name, reason in metrics.unavailable.items():
-        command_line.print_names(f"{name} unavailable: {reason}")
+    print_unavailable(metrics.unavailable)
 
 
 def print_conventions(conventions: "Sequence[ConventionMeans]") -> None:
@@ -153,6 +154,12 @@ def print_conventions(conventions: "Sequence[ConventionMeans]") -> None:
 
     header, *rows = convention_rows(conventions)
     command_line.print_table("the same images under each convention", header, rows, with_rules=True)
+
+
+def print_unavailable(reasons: "Mapping[str, str]") -> None:
+    """Says which metrics could not be had, and why."""
+    for name, reason in reasons.items():
+        command_line.print_names(f"{name} unavailable: {reason}")
 
 
 def print_results(evaluation: "Evaluation", output: Path) -> None:
@@ -165,8 +172,7 @@ def print_results(evaluation: "Evaluation", output: Path) -> None:
     command_line.print_table(title, *summary_rows(evaluation))
     for sentence in filter(None, [*effect_sentences(evaluation), identity_sentence(evaluation)]):
         print(sentence)
-    for name, reason in evaluation.unavailable.items():
-        command_line.print_names(f"{name} unavailable: {reason}")
+    print_unavailable(evaluation.unavailable)
     command_line.print_names(f"mean [95 % interval]; results in {output}")
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 from benchmarks.gpu.iteration_rows import Card
 from benchmarks.iterations import Iterations, Size
 from evaluation.reports.charts import Curve, columns_of, curves_svg
-from evaluation.reports.tables import read_rows
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.atomic_file import write_atomically
@@ -21,6 +20,7 @@ from system.child_processes import Children
 from system.counting import counted
 from system.machine import ROOT
 from train.processes.strategy import OUT_OF_TIME_CODE
+from train.reporting.tracking import read_table
 from train.run.data_module import FacesDataModule
 from train.run.settings import FaceSettings, RunSettings
 
@@ -65,14 +65,13 @@ def _curves(run: Path) -> bytes:
 
 
 def _summary(run: Path) -> dict[str, Any]:
-    rows = read_rows(run / "train.csv")
-    validations = list(read_rows(run / "validation.csv").values())
+    rows, validations = read_table(run / "train.csv"), list(read_table(run / "validation.csv").values())
     return {
         "images_seen": max(rows),
-        "images_per_second": median(float(row["speed/images_per_second"]) for row in rows.values()),
-        "loader_share": median(float(row["speed/loader_share"]) for row in rows.values()),
-        "psnr": [float(validations[i]["validation/psnr"]) for i in (0, -1)],
-        "degraded_psnr": float(validations[-1]["degraded/psnr"]),
+        "images_per_second": median(row["speed/images_per_second"] for row in rows.values()),
+        "loader_share": median(row["speed/loader_share"] for row in rows.values()),
+        "psnr": [validations[i]["validation/psnr"] for i in (0, -1)],
+        "degraded_psnr": validations[-1]["degraded/psnr"],
     }
 
 

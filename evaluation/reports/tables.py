@@ -98,9 +98,8 @@ def summary_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for metric in in_order(evaluation.degraded):
         form = form_of(metric)
-        rows.append(
-            [form.heading, *(_cell(form, table[metric], name == "difference") for name, table in tables.items())]
-        )
+        before, after, change = (table[metric] for table in tables.values())
+        rows.append([form.heading, _cell(form, before), _cell(form, after), _cell(form, change, "+")])
     return ["metric", *tables], rows
 
 
@@ -163,12 +162,12 @@ def identity_sentence(evaluation: Evaluation) -> str:
     return f"Identity of the target, {'; '.join(counts)} ({CALIBRATION})."
 
 
-def _cell(metric: MetricForm, value: MeanInterval, signed: bool) -> str:
-    """Mean and interval, such as `24.31 [24.02, 24.60]`."""
-    form = f"{'+' if signed else ''}.{metric.digits}f"
+def _cell(form: MetricForm, value: MeanInterval, sign: str = "", between: str = " ") -> str:
+    """Mean and interval, such as `24.31 [24.02, 24.60]`, a `+` for the sign before what is not negative."""
+    style = f"{sign}.{form.digits}f"
     if value.low is None or value.high is None:
-        return format(value.mean, form)
-    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+        return format(value.mean, style)
+    return f"{value.mean:{style}}{between}[{value.low:{style}}, {value.high:{style}}]"
 
 
 def write_scores(folder: Path, scores: FolderScores, metrics: Metrics) -> None:
@@ -190,7 +189,7 @@ def write_scores(folder: Path, scores: FolderScores, metrics: Metrics) -> None:
 def score_rows(scores: FolderScores) -> list[list[str]]:
     """Head and one row."""
     names = in_order(scores.means)
-    return [[form_of(n).heading for n in names], [_score_cell(form_of(n), scores.means[n]) for n in names]]
+    return [[form_of(n).heading for n in names], [_cell(form_of(n), scores.means[n], between="\n") for n in names]]
 
 
 def convention_rows(conventions: Sequence[ConventionMeans]) -> list[list[str]]:
@@ -198,13 +197,6 @@ def convention_rows(conventions: Sequence[ConventionMeans]) -> list[list[str]]:
     psnr, ssim = METRIC_FORMS["psnr"], METRIC_FORMS["ssim"]
     rows = [["convention", "used by", psnr.heading, ssim.heading]]
     for means in conventions:
-        rows.append([means.name, means.used_by, _score_cell(psnr, means.psnr), _score_cell(ssim, means.ssim)])
+        cells = _cell(psnr, means.psnr, between="\n"), _cell(ssim, means.ssim, between="\n")
+        rows.append([means.name, means.used_by, *cells])
     return rows
-
-
-def _score_cell(form: MetricForm, value: MeanInterval) -> str:
-    """Mean and, below it, the interval."""
-    digits = f".{form.digits}f"
-    if value.low is None or value.high is None:
-        return format(value.mean, digits)
-    return f"{value.mean:{digits}}\n[{value.low:{digits}}, {value.high:{digits}}]"

@@ -1,16 +1,21 @@
-"""The static form in 16-bit floating point: what it costs in quality and which values come close to its limits."""
+"""The static form operation by operation, in 16-bit floating point: its images, and values close to its limits."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.export import ExportedProgram
 
-from export.static.graph import capture_graph, constant_names, evaluate_graph, module_of
+from export.static.graph import capture_graph, constant_names
 from export.static.network import StaticGPEN
 
 LARGEST_HALF = torch.finfo(torch.float16).max
 SMALLEST_NORMAL_HALF = torch.finfo(torch.float16).smallest_normal
+Observer = Callable[[fx.Node, Tensor], Tensor]
+"""Gets an operation (or a constant, or the input) with its value and returns the value that others shall see."""
 HEADROOM = 4.0
 """Values within this factor of the largest half count as a risk: faces that were not measured may go further."""
 
@@ -33,6 +38,37 @@ class ValueRange:
     def is_too_small(self) -> bool:
         """Whether an energy vanishes in fp16, or comes close to it."""
         return self.smallest_energy is not None and self.smallest_energy < SMALLEST_NORMAL_HALF * HEADROOM
+
+
+def module_of(node: fx.Node) -> str:
+    """The module an operation belongs to, `` for the network itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return list(stack.values())[-1][0] if stack else ""
+
+
+def evaluate_graph(program: ExportedProgram, image: Tensor, observe: Observer) -> Tensor:
+    """Computes a graph of `capture_graph` operation by operation: faces [N, 3, R, R] in [-1, 1] to restored ones.
+    `observe` sees every tensor where it arises and may put another in its place."""
+    constants = constant_names(program)
+    values: dict[fx.Node, Any] = {}
+    readers = Counter({node: len(node.users) for node in program.graph.nodes})
+
+    def take(node: fx.Node) -> Any:
+        return values[node]
+
+    for node in program.graph.nodes:
+        if node.op == "output":
+            break
+        if node.op == "placeholder":
+            values[node] = observe(node, program.state_dict[constants[node.name]] if node.name in constants else image)
+            continue
+        result = node.target(*fx.map_arg(node.args, take), **fx.map_arg(node.kwargs, take))
+        values[node] = observe(node, result) if isinstance(result, Tensor) else result
+        for operand in node.all_input_nodes:  # large features are kept no longer than they are needed
+            readers[operand] -= 1
+            if not readers[operand]:
+                del values[operand]
+    return values[program.graph.output_node().all_input_nodes[0]]
 
 
 def simulate_half(network: StaticGPEN) -> Callable[[Tensor], Tensor]:

@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 Points = npt.NDArray[np.float64]
 """[..., 2], x and y in pixels."""
-POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth_corner", "right_mouth_corner")
-"""Left and right as one sees them in the photograph."""
 LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = range(5)
+"""Order of a face's points: eyes, nose, corners of the mouth; left and right as one sees them in the photograph."""
 
 
 class FaceSquare(NamedTuple):
@@ -60,7 +59,8 @@ def square_of(points: Points) -> FaceSquare:
     """The square that FFHQ crops: its width follows the line of the eyes and the line from the mouth to them.
 
     Half a side is twice the distance of the eyes or 1.8 times the distance from eyes to mouth, whichever is more; the
-    centre lies a tenth of the way from the eyes to the mouth. Points are [5, 2], named by `POINT_NAMES`.
+    centre lies a tenth of the way from the eyes to the mouth. Points are [5, 2], from `LEFT_EYE` to
+    `RIGHT_MOUTH`.
 
     Source: Karras et al., A Style-Based Generator Architecture for GANs (arXiv 1812.04948), appendix C; of its 68
     points only the middles of the eyes and the corners of the mouth count, which are given here.
@@ -128,6 +128,16 @@ def align(photo: Pixels, square: FaceSquare, resolution: int) -> Pixels:
     if factor > 1:
         face = cv2.resize(face, (resolution, resolution), interpolation=cv2.INTER_AREA)  # mean over factor x factor
     return np.asarray(face, dtype=np.uint8)
+
+
+_INNER_SHARE = 0.2
+"""Of the side, cut off at each of them before a face is measured: hair and background do not count."""
+
+
+def inner(aligned: Pixels) -> Pixels:
+    """The middle of an aligned face, [R, R, 3]."""
+    cut = round(_INNER_SHARE * len(aligned))
+    return aligned[cut : len(aligned) - cut, cut : len(aligned) - cut]
 
 
 def warp(source: npt.NDArray, to_source: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:

@@ -58,7 +58,7 @@ class DetectedFace(NamedTuple):
     """A face in a photograph."""
 
     points: Points
-    """[5, 2], named by `alignment.POINT_NAMES`, in pixels of the photograph."""
+    """[5, 2], in the order of `alignment`, in pixels of the photograph."""
     score: float
     """How certain the detector is, [0, 1]."""
 

@@ -21,7 +21,7 @@ class FaceLine:
     """What became of a face."""
 
     points: list[list[float]]
-    """[5, 2], named by `alignment.POINT_NAMES`, in pixels of the upright photograph."""
+    """[5, 2], in the order of `alignment`, in pixels of the upright photograph."""
     native_pixels: float
     """Side of its square in the photograph."""
     kept_as: str = ""

@@ -9,12 +9,10 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from photographs.faces.alignment import Pixels, outside_share, turn
+from photographs.faces.alignment import Pixels, inner, outside_share, turn
 from photographs.faces.detection import DetectedFace
 from photographs.options import Selection
 
-_FACE_PART = 0.2
-"""Share of the aligned face cut off at each side before it is measured: background does not count."""
 OPTIONS = {
     "too small": "smallest_share",
     "turned too far": "most_turn",
@@ -58,13 +56,13 @@ def sharpness(aligned: Pixels) -> float:
 
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
     """
-    grey = cv2.cvtColor(_middle(aligned), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(inner(aligned), cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
 def is_grey(aligned: Pixels) -> bool:
     """Whether a face, uint8 [R, R, 3], has no colour: its channels are the same."""
-    middle = _middle(aligned)
+    middle = inner(aligned)
     spread = middle.max(axis=2).astype(int) - middle.min(axis=2)
     return bool(np.percentile(spread, 99) <= _GREY_LEVELS)
 
@@ -96,11 +94,6 @@ class PerceptualHashes:
         differences = np.bitwise_count(self._numbers[: len(self._names)] ^ np.uint64(int(digits, 16)))
         position = int(np.argmin(differences))
         return self._names[position], int(differences[position])
-
-
-def _middle(aligned: Pixels) -> Pixels:
-    cut = round(_FACE_PART * len(aligned))
-    return aligned[cut : len(aligned) - cut, cut : len(aligned) - cut]
 
 
 TRAIN, VAL = "train", "val"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from photographs.faces.alignment import Pixels, align
+from photographs.faces.alignment import Pixels, align, inner
 from photographs.faces.detection import DetectedFace
 from photographs.journal import Journal
 from photographs.options import Choice
@@ -88,8 +88,6 @@ LOSSLESS_RATIO = 1.25
 MOST_COMPARED_RATIO = 2.0
 """Larger faces are compared at so many times the model's resolution: detail that it lacks begins right above it, and
 the noise and blocks of a large, blurred face are averaged away."""
-_FACE_PART = 0.2
-"""Share of a face's square cut off at each side before its detail is measured: hair and background do not count."""
 
 
 class Decision(NamedTuple):
@@ -127,6 +125,5 @@ def lost_detail(photo: Pixels, face: DetectedFace, resolution: int) -> float:
     own = align(photo, face.square, side)
     small = cv2.resize(own, (resolution, resolution), interpolation=cv2.INTER_AREA)
     again = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
-    cut = round(_FACE_PART * side)
-    difference = own[cut:-cut, cut:-cut].astype(np.float32) - again[cut:-cut, cut:-cut]
+    difference = inner(own).astype(np.float32) - inner(np.asarray(again, dtype=np.uint8))
     return float(np.sqrt(np.mean(difference**2)))

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -57,11 +57,6 @@ class StoredPhoto:
     """What is seen behind transparent pixels."""
     is_plain: bool = True
     """Whether the stored colours are worked on, not colours that became 8-bit sRGB."""
-
-    @property
-    def suffix(self) -> str | None:
-        """Of a new file name where the format cannot be kept, None where the name stays."""
-        return None if self.image.format in (*KEPT_FORMATS, "MPO") else ".png"
 
     def to_srgb(self, pixels: Pixels) -> Pixels:
         """Pixels of the file's colour space as sRGB."""
@@ -190,8 +185,8 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def written_name(name: str, photo: StoredPhoto) -> str:
-    """The name under which a photograph is written: its own, unless its format changes."""
-    return name if photo.suffix is None else str(PurePosixPath(f"{name}{photo.suffix}"))
+    """The name under which a photograph is written: its own, unless its format cannot be kept."""
+    return name if photo.image.format in (*KEPT_FORMATS, "MPO") else f"{name}.png"
 
 
 def _is_lossless_webp(content: bytes) -> bool:
