@@ -86,8 +86,11 @@ LEVELS = 128
 Source: TVM's relay.quantize divides thresholds by 2^(bits - 1) and clips at ±(2^(bits - 1) - 1).
 """
 HIGHEST_CODE = LEVELS - 1
-LOWEST_CODE = -LEVELS
-"""Of engines that use the whole range of a signed byte, as onnxruntime does; see `ConvolutionGrid`."""
+NUM_CODES = 2 * LEVELS
+"""Of engines that use all of a byte, as onnxruntime does, wherever 0 lies in it; see `ConvolutionGrid`."""
+Codes = tuple[int, int]
+"""First and last code of a tensor, counted from the code of 0."""
+SYMMETRIC: Codes = (-HIGHEST_CODE, HIGHEST_CODE)
 HIGHEST_BIAS_CODE = 2**31 - 1
 LARGEST_PAIR = 128
 """What the codes of any two weights of one sign in a row may add up to where products are added in 16 bits.
@@ -102,13 +105,14 @@ class ConvolutionGrid:
     """The steps between neighbouring codes of one convolution."""
 
     input_step: Tensor
-    """Step of the input, scalar: symmetric and one for the whole tensor."""
+    """Step of the input, scalar: one for the whole tensor."""
     weight_step: Tensor
     """Steps of the weight, [out_channels]."""
     output_step: Tensor | None = None
     """Step of the output, scalar, for targets that store it in 8 bits; None leaves the accumulators as they are."""
-    lowest_code: int = -HIGHEST_CODE
-    """Where activations are clipped; weights never go below -127."""
+    input_codes: Codes = SYMMETRIC
+    """Where the input is clipped; weights are at ±127."""
+    output_codes: Codes = SYMMETRIC
 
 
 def power_of_two_step(largest: Tensor) -> Tensor:
@@ -149,10 +153,10 @@ def round_straight_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def codes(x: Tensor, step: Tensor, lowest: int = -HIGHEST_CODE) -> Tensor:
-    """Integer codes of values of any shape, as floats: round(x / step), clipped from the lowest code to 127; the
-    gradient is 1 / step inside the range and 0 outside."""
-    return round_straight_through((x / step).clamp(lowest, HIGHEST_CODE))
+def codes(x: Tensor, step: Tensor, ends: Codes = SYMMETRIC) -> Tensor:
+    """Integer codes of values of any shape, as floats: round(x / step), clipped to the ends; the gradient is 1 / step
+    inside the range and 0 outside."""
+    return round_straight_through((x / step).clamp(*ends))
 
 
 def bias_codes(bias: Tensor, step: Tensor) -> Tensor:
@@ -164,10 +168,10 @@ def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tenso
     """Computes a convolution with 8-bit operands and 32-bit accumulators and biases: [N, out_channels, H', W'], as the
     accumulators read in units of the network, on an 8-bit grid of their own where the grid has an output step.
 
-    Source: arXiv 1712.05877 equation 4 with zero points of 0.
+    Source: arXiv 1712.05877 equation 4, codes counted from their zero points.
     """
     weight = codes(call.weight, along(grid.weight_step, call.out_dim))
-    accumulators = call.convolve(codes(call.x, grid.input_step, grid.lowest_code), weight)
+    accumulators = call.convolve(codes(call.x, grid.input_step, grid.input_codes), weight)
     step = grid.input_step * grid.weight_step
     if call.bias is not None:
         accumulators = accumulators + along(bias_codes(call.bias, step), 1)
@@ -175,7 +179,7 @@ def quantized_convolution(call: ConvolutionCall, grid: ConvolutionGrid) -> Tenso
         return accumulators * along(step, 1)
     # One product with the ratio of the steps, as onnxruntime computes it: its ties fall to the same side.
     unit = torch.ones_like(grid.output_step)
-    return codes(accumulators * along(step / grid.output_step, 1), unit, grid.lowest_code) * grid.output_step
+    return codes(accumulators * along(step / grid.output_step, 1), unit, grid.output_codes) * grid.output_step
 
 
 BALANCE = 0.5

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from export.formats.artefacts import write_onnx
 from export.int8.simulation import Grids
 from export.static.network import StaticGPEN
-from models.quantization import LARGEST_PAIR, ConvolutionGrid, along, bias_codes, codes, largest_pairs
+from models.quantization import LARGEST_PAIR, LEVELS, Codes, ConvolutionGrid, along, bias_codes, codes, largest_pairs
 from system.atomic_file import replacing
 
 OPSET = 17
@@ -72,7 +72,7 @@ def _quantized(node: NodeProto, convolution: nn.Conv2d, grid: ConvolutionGrid, g
             f"two codes of {node.name} must add up to {LARGEST_PAIR} at most, or their products overflow 16 bits on "
             "processors without VNNI; choose its grid for the target onnxruntime"
         )
-    rounded_input = _rounding(graph, node.input[0], f"{name}_input", f"{name}_input", grid.input_step)
+    rounded_input = _rounding(graph, node.input[0], f"{name}_input", f"{name}_input", grid.input_step, grid.input_codes)
     constants = [_constant(graph, f"{name}_weight", weight.numpy().astype(np.int8), grid.weight_step)]
     if convolution.bias is not None:
         bias = bias_codes(convolution.bias.double(), bias_step.double()).numpy().astype(np.int32)
@@ -80,18 +80,24 @@ def _quantized(node: NodeProto, convolution: nn.Conv2d, grid: ConvolutionGrid, g
     operands = [f"{name}_input", *(constant.output[0] for constant in constants)]
     integer = helper.make_node("Conv", operands, [f"{name}_output"], name)
     integer.attribute.extend(node.attribute)
-    rounded_output = _rounding(graph, f"{name}_output", node.output[0], f"{name}_output", grid.output_step)
+    output_step, output_codes = grid.output_step, grid.output_codes
+    rounded_output = _rounding(graph, f"{name}_output", node.output[0], f"{name}_output", output_step, output_codes)
     return [*rounded_input, *constants, integer, *rounded_output]
 
 
-def _rounding(graph: GraphProto, source: str, result: str, name: str, step: Tensor) -> list[NodeProto]:
-    step_name, zero_name = f"{name}_step", f"{name}_zero"
+def _rounding(graph: GraphProto, source: str, result: str, name: str, step: Tensor, ends: Codes) -> list[NodeProto]:
+    step_name, zero_name, zero = f"{name}_step", f"{name}_zero", zero_point(ends)
     graph.initializer.append(numpy_helper.from_array(step.numpy(), step_name))
-    graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), zero_name))
+    graph.initializer.append(numpy_helper.from_array(np.array(zero, np.int8), zero_name))
     return [
         helper.make_node("QuantizeLinear", [source, step_name, zero_name], [f"{name}_codes"], f"{name}_round"),
         helper.make_node("DequantizeLinear", [f"{name}_codes", step_name, zero_name], [result], f"{name}_read"),
     ]
+
+
+def zero_point(ends: Codes) -> int:
+    """The signed byte that stands for 0 where the lowest byte stands for the first code."""
+    return -LEVELS - ends[0]
 
 
 def _constant(graph: GraphProto, name: str, values: np.ndarray, steps: Tensor) -> NodeProto:

@@ -66,7 +66,7 @@ def _operands(
     def keep_input(other: str, call: ConvolutionCall) -> Tensor:
         if other == name:
             step = grids[name].input_step
-            inputs.append(codes(call.x, step, grids[name].lowest_code) * step)
+            inputs.append(codes(call.x, step, grids[name].input_codes) * step)
         return quantize(other, call)
 
     restore_with(network, faces, keep_output)

@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from export.int8.simulation import ConvolutionRanges, calibration_ranges, restore_with
+from export.int8.simulation import ConvolutionRanges, Target, calibration_ranges, restore_with
 from export.static.network import StaticBlock, StaticGPEN, StaticLayer, StaticToRGB, constant
-from models.quantization import HIGHEST_CODE, LEVELS, along, balance, lift_small
+from models.quantization import HIGHEST_CODE, LEVELS, along, balance, divide_by_mean, lift_small
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,16 @@ _UNUSED = 1e-3
 """Features below this share of the largest count as that share; what is never used must not overflow fp16 one day."""
 
 
-def equalize(network: StaticGPEN, faces: Tensor) -> StaticGPEN:
+def equalize(network: StaticGPEN, faces: Tensor, target: Target) -> StaticGPEN:
     """Rescales a copy of a network, whose function stays, so that its channels are even on degraded faces, uint8 [N, 3,
-    R, R], and its weights fill power-of-two ranges."""
-    network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False)))
+    R, R], as far as the weights of a target with power-of-two steps may fill their ranges."""
+    network = rescale(network, encoder_factors(network, calibration_ranges(network, faces, histograms=False), target))
     ranges, features = calibration_ranges(network, faces, histograms=False), feature_factors(network, faces)
-    inputs, outputs = decoder_factors(network, ranges)
+    inputs, outputs = decoder_factors(network, ranges, target)
     return rescale(network, RescalingFactors(inputs, outputs, features))
 
 
-def encoder_factors(network: StaticGPEN, ranges: dict[str, ConvolutionRanges]) -> RescalingFactors:
+def encoder_factors(network: StaticGPEN, ranges: dict[str, ConvolutionRanges], target: Target) -> RescalingFactors:
     """Chooses the factors (4) of the encoder's features."""
     layers = [network.encoder.from_rgb, *cast(list[nn.Conv2d], list(network.encoder.convolutions))]
     names = ["encoder.from_rgb", *(f"encoder.convolutions.{i}" for i in range(len(layers) - 1))]
@@ -187,7 +187,7 @@ def encoder_factors(network: StaticGPEN, ranges: dict[str, ConvolutionRanges]) -
             wanted = 1 / balance(following, layers[index + 1].weight)
         else:
             wanted = 1 / lift_small(ranges[name].output.channel_largest)
-        factors[index] = before = filling(rows, wanted)
+        factors[index] = before = output_factors(rows, wanted, target)
     return RescalingFactors(encoder=factors)
 
 
@@ -209,7 +209,7 @@ def feature_factors(network: StaticGPEN, faces: Tensor) -> dict[str, Tensor]:
 
 
 def decoder_factors(
-    network: StaticGPEN, ranges: dict[str, ConvolutionRanges]
+    network: StaticGPEN, ranges: dict[str, ConvolutionRanges], target: Target
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Chooses the factors (1) and (2) of all layers with a modulation."""
     inputs, outputs = {}, {}
@@ -225,11 +225,21 @@ def decoder_factors(
         if isinstance(layer, StaticLayer):
             rows = weight.reshape(layer.out_channels, -1).abs().amax(dim=1)
             largest = range_.output.channel_largest.reshape(layer.out_channels, -1).amax(dim=1)
-            outputs[name] = filling(rows, 1 / lift_small(largest))
+            outputs[name] = output_factors(rows, 1 / lift_small(largest), target)
         else:  # ToRGB has no demodulation to undo a factor: one for the whole weight fills the range of its largest row
-            factor = factor * filling(weight.abs().max()[None], torch.ones(1))
+            factor = factor * output_factors(weight.abs().max()[None], torch.ones(1), target)
         inputs[name] = factor
     return inputs, outputs
+
+
+def output_factors(rows: Tensor, wanted: Tensor, target: Target) -> Tensor:
+    """Factors on the output channels of a weight, float64 [C], from its largest absolute values and the factors that
+    would make the output's channels even, up to a common factor, both [C].
+
+    The card's accumulators are floats, and its rows want to fill power-of-two ranges. onnxruntime's weights have any
+    steps, and its outputs one step for all channels, which are made even.
+    """
+    return filling(rows, wanted) if target == "vacc" else divide_by_mean(lift_small(wanted))
 
 
 def filling(rows: Tensor, wanted: Tensor) -> Tensor:

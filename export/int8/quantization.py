@@ -133,7 +133,7 @@ def _calibrate(
     """The rescaled network, steps of all its convolutions and the ranges that they were chosen from."""
     if settings.equalize:
         on_step("rescaling channels")
-        network = equalize(network, faces)
+        network = equalize(network, faces, settings.target)
     on_step(f"calibrating on {counted(len(faces), 'face')} ({settings.calibration})")
     ranges = calibration_ranges(network, faces)
     return network, choose_grids(network, ranges, settings.calibration, settings.target), ranges

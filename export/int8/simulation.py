@@ -11,8 +11,9 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
 from models.quantization import (
     LEVELS,
-    LOWEST_CODE,
+    NUM_CODES,
     Calibration,
+    Codes,
     ConvolutionCall,
     ConvolutionCalls,
     ConvolutionGrid,
@@ -116,9 +117,9 @@ def _widen(known: TensorRange, x: Tensor) -> None:
 
 Target = Literal["vacc", "onnxruntime"]
 """`vacc`: codes lie in [-127, 127], weights have power-of-two steps and accumulators are read as floats, as by TVM's
-relay.quantize before a product of two activations. `onnxruntime`: codes of activations lie in [-128, 127], its
-QLinearConv rounds its output to 8 bits, and weights have steps that allow for processors which add two products in 16
-bits."""
+relay.quantize before a product of two activations. `onnxruntime`: activations have 256 codes with 0 where their range
+asks for it, its QLinearConv rounds its output to 8 bits, and weights have steps that allow for processors which add two
+products in 16 bits."""
 Grids = Mapping[str, ConvolutionGrid]
 """Steps by the name of the convolution; those that are missing stay in float."""
 
@@ -133,12 +134,14 @@ def choose_grids(
         module = network.get_submodule(name)
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)  # for the type checker: ranges name nothing else
         out_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-        input_step = _step(range_.input, calibration)
         if target == "vacc":
+            input_step = _end(range_.input, calibration) / LEVELS
             grids[name] = ConvolutionGrid(input_step, weight_steps(module.weight, out_dim))
         else:
+            input_step, input_codes = _whole_byte(range_.input, calibration)
+            output_step, output_codes = _whole_byte(range_.output, calibration)
             weight_step = unsaturated_weight_steps(module.weight, out_dim)
-            grids[name] = ConvolutionGrid(input_step, weight_step, _step(range_.output, calibration), LOWEST_CODE)
+            grids[name] = ConvolutionGrid(input_step, weight_step, output_step, input_codes, output_codes)
     return grids
 
 
@@ -157,10 +160,20 @@ def compute_in_integers(grids: Grids) -> Callable[[str, ConvolutionCall], Tensor
     return compute
 
 
-def _step(range_: TensorRange, calibration: Calibration) -> Tensor:
-    """Between neighbouring codes of an activation."""
+def _end(range_: TensorRange, calibration: Calibration) -> Tensor:
+    """Largest absolute value of an activation that is not clipped, scalar."""
     assert range_.counts is not None  # for the type checker: ranges come with histograms here
-    return threshold(range_.counts, range_.largest, calibration) / LEVELS
+    return threshold(range_.counts, range_.largest, calibration)
+
+
+def _whole_byte(range_: TensorRange, calibration: Calibration) -> tuple[Tensor, Codes]:
+    """Step and ends of 256 codes that cover an activation's own range and 0: after leaky ReLU little lies below."""
+    end = _end(range_, calibration)
+    lowest, highest = range_.lowest.min().clamp(-end, 0 * end), range_.highest.max().clamp(0 * end, end)
+    width = highest - lowest
+    step = torch.where(width > 0, width, end) / (NUM_CODES - 1)
+    first = int((lowest / step).round())
+    return step, (first, first + NUM_CODES - 1)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def captured(layer: nn.Module, x: Tensor) -> ConvolutionCall:
     return calls[0]
 
 
-def rounded(values: np.ndarray, step: np.ndarray, lowest: int = -127) -> np.ndarray:
-    return np.clip(np.rint(values / step), lowest, 127).astype(np.int32)
+def rounded(values: np.ndarray, step: np.ndarray, lowest: int = -127, highest: int = 127) -> np.ndarray:
+    return np.clip(np.rint(values / step), lowest, highest).astype(np.int32)
 
 
 def integer_convolution(x: np.ndarray, weight: np.ndarray, stride: int, padding: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_weight_steps_belong_to_output_channels() -> None:
 def test_codes_are_rounded_half_to_even_and_clipped() -> None:
     x = torch.tensor([-200.0, -127.6, -2.5, -1.5, 0.5, 1.5, 2.4, 127.4, 400.0])
     assert codes(2 * x, torch.tensor(2.0)).tolist() == [-127, -127, -2, -2, 0, 2, 2, 127, 127]
-    assert codes(x, torch.tensor(1.0), lowest=-128).tolist() == [-128, -128, -2, -2, 0, 2, 2, 127, 127]
+    assert codes(x, torch.tensor(1.0), (-128, 127)).tolist() == [-128, -128, -2, -2, 0, 2, 2, 127, 127]
 
 
 def test_bias_codes_have_32_bits() -> None:
@@ -82,17 +82,17 @@ def test_a_convolution_equals_integer_arithmetic_with_32_bit_accumulators(rounds
     x = 3 * torch.randn(2, 5, 9, 9)
     weight_step = weight_steps(layer.weight, 0)
     output_step = torch.tensor(0.05) if rounds_output else None
-    lowest = -128 if rounds_output else -127
-    grid = ConvolutionGrid(torch.tensor(4 / 128), weight_step, output_step, lowest)
+    input_codes, output_codes = ((-51, 204), (-130, 125)) if rounds_output else ((-127, 127), (-127, 127))
+    grid = ConvolutionGrid(torch.tensor(4 / 128), weight_step, output_step, input_codes, output_codes)
     with torch.no_grad():
         simulated = quantized_convolution(captured(layer, x), grid).numpy()
     weight = rounded(layer.weight.detach().numpy(), weight_step.numpy()[:, None, None, None])
     step = weight_step.numpy() * np.float32(4 / 128)
     bias = np.rint(layer.bias.detach().numpy() / step).astype(np.int32)
-    accumulators = integer_convolution(rounded(x.numpy(), np.float32(4 / 128), lowest), weight, 2, 1)
+    accumulators = integer_convolution(rounded(x.numpy(), np.float32(4 / 128), *input_codes), weight, 2, 1)
     expected = (accumulators + bias[None, :, None, None]) * step[None, :, None, None]
     if rounds_output:
-        expected = rounded(expected, np.float32(0.05), lowest) * np.float32(0.05)
+        expected = rounded(expected, np.float32(0.05), *output_codes) * np.float32(0.05)
     assert np.abs(expected).max() > 1
     np.testing.assert_array_equal(simulated, expected.astype(np.float32))
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from data.ranges import model_to_uint8, uint8_to_model
 from export.formats.artefacts import write_onnx
-from export.formats.integer_engine import module_name, write_integer_onnx
+from export.formats.integer_engine import module_name, write_integer_onnx, zero_point
 from export.int8.equalization import equalize
 from export.int8.simulation import Target, calibration_ranges, choose_grids, restore_with, simulate
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, NoiseMode
-from models.quantization import ConvolutionCall, ConvolutionGrid, along, codes, weight_steps
+from models.quantization import Codes, ConvolutionCall, ConvolutionGrid, along, codes, weight_steps
 
 NUM_CONVOLUTIONS = 31
 TIE = 1e-3
@@ -30,7 +30,7 @@ Kernels = Callable[[Path], dict[str, int]]
 
 
 def quantized(generator: GPEN, faces: Tensor, target: Target) -> tuple[StaticGPEN, dict[str, ConvolutionGrid]]:
-    network = equalize(StaticGPEN(generator, "pixel_shuffle"), faces)
+    network = equalize(StaticGPEN(generator, "pixel_shuffle"), faces, target)
     return network, choose_grids(network, calibration_ranges(network, faces), "mse", target)
 
 
@@ -68,23 +68,24 @@ def test_every_convolution_of_the_engine_gives_the_codes_of_exact_integers(
 
     def check(name: str, call: ConvolutionCall) -> Tensor:
         grid, (entering, leaving) = grids[name], inside[name]
-        assert_codes(entering, call.x / grid.input_step, name)
+        entering, leaving = entering - zero_point(grid.input_codes), leaving - zero_point(grid.output_codes)
+        assert_codes(entering, call.x / grid.input_step, grid.input_codes, name)
         weight = codes(call.weight, along(grid.weight_step, 0)).double()
         sums = call.convolve(entering.double(), weight)  # whole numbers below 2^53
         step = (grid.input_step * grid.weight_step).double()
         if call.bias is not None:
             sums = sums + along((call.bias / step).round(), 1)
         assert grid.output_step is not None
-        assert_codes(leaving, sums * along(step, 1) / grid.output_step, name)
+        assert_codes(leaving, sums * along(step, 1) / grid.output_step, grid.output_codes, name)
         return leaving * grid.output_step
 
     followed = restore_with(network, faces[:1], check)
     torch.testing.assert_close(drawn, followed, rtol=0, atol=1e-5)
 
 
-def assert_codes(found: Tensor, exact: Tensor, name: str) -> None:
+def assert_codes(found: Tensor, exact: Tensor, ends: Codes, name: str) -> None:
     """Codes must be those of the exact values, but for values that float32 cannot tell from a tie."""
-    expected = exact.clamp(-128, 127).round()
+    expected = exact.clamp(*ends).round()
     others = exact[found != expected]
     assert bool(((others - others.floor() - 0.5).abs() < TIE).all()), name
     assert float((found - expected).abs().max()) <= 1 and len(others) <= 1e-3 * found.numel(), name
@@ -157,7 +158,7 @@ def test_no_two_weights_in_the_file_can_overflow_16_bits(
 def sixteen_bit_convolution(call: ConvolutionCall, grid: ConvolutionGrid, channels_last: bool) -> Tensor:
     """A convolution as x86 processors without VNNI add it: two products at a time, in 16 bits that saturate.
 
-    Activations are made unsigned by adding 128, as onnxruntime does, and the weights' sums times 128 are taken out
+    Activations are unsigned bytes, as onnxruntime makes them, and the weights' sums times the byte of 0 are taken out
     again; VPMADDUBSW multiplies and adds neighbours, the rest is exact.
 
     Args:
@@ -168,19 +169,20 @@ def sixteen_bit_convolution(call: ConvolutionCall, grid: ConvolutionGrid, channe
     Returns:
         [1, out_channels, H', W'], rounded to the output's grid.
     """
-    weight, x = codes(call.weight, along(grid.weight_step, 0)), codes(call.x, grid.input_step, grid.lowest_code)
+    weight, x = codes(call.weight, along(grid.weight_step, 0)), codes(call.x, grid.input_step, grid.input_codes)
     taps = torch.arange(weight[0].numel()).reshape(weight.shape[1:])
     order = (taps.permute(1, 2, 0) if channels_last else taps).flatten()
     groups = x.shape[1] // weight.shape[1]
     columns = torch.stack([_met_by(tap, x, call, groups) for tap in order.tolist()])  # [K, groups, H' * W']
     rows = weight.flatten(1)[:, order]  # [out_channels, K]
-    sums = [_saturated(part, columns[:, group]) for group, part in enumerate(rows.chunk(groups))]
+    first = grid.input_codes[0]
+    sums = [_saturated(part, columns[:, group], first) for group, part in enumerate(rows.chunk(groups))]
     accumulators = torch.cat(sums).reshape(call.convolve(x, weight).shape)
     step = grid.input_step * grid.weight_step
     assert grid.output_step is not None
     if call.bias is not None:
         accumulators = accumulators + along((call.bias / step).round(), 1)
-    return (accumulators * along(step / grid.output_step, 1)).clamp(-128, 127).round() * grid.output_step
+    return (accumulators * along(step / grid.output_step, 1)).clamp(*grid.output_codes).round() * grid.output_step
 
 
 def _met_by(tap: int, x: Tensor, call: ConvolutionCall, groups: int) -> Tensor:
@@ -190,11 +192,11 @@ def _met_by(tap: int, x: Tensor, call: ConvolutionCall, groups: int) -> Tensor:
     return call.convolve(x, probe.reshape(groups, *call.weight.shape[1:])).flatten(2)[0]
 
 
-def _saturated(rows: Tensor, columns: Tensor) -> Tensor:
-    """Products of codes [out, K] and codes [K, P], added two at a time in 16 bits, [out, P]."""
-    total = -128 * rows.sum(dim=1, keepdim=True)
+def _saturated(rows: Tensor, columns: Tensor, first: int) -> Tensor:
+    """Products of codes [out, K] and codes [K, P] from the first one on, added two at a time in 16 bits, [out, P]."""
+    total = first * rows.sum(dim=1, keepdim=True)
     for start in range(0, len(columns), 2):
-        pair = rows[:, start : start + 2] @ (columns[start : start + 2] + 128)
+        pair = rows[:, start : start + 2] @ (columns[start : start + 2] - first)
         total = total + pair.clamp(-(2**15), 2**15 - 1)
     return total
 
@@ -229,6 +231,7 @@ def test_the_codes_in_the_file_are_those_of_the_simulation(
     bias = torch.tensor(constants[f"{node}_bias_codes"]) * step
     torch.testing.assert_close(bias, network.get_submodule(name).bias, rtol=0, atol=float(step.max()))
     assert constants[f"{node}_input_step"] == float(grid.input_step)
+    assert constants[f"{node}_input_zero"] == -128 - grid.input_codes[0] != 0
 
 
 def test_transposed_convolutions_have_no_integer_kernel_and_are_refused(

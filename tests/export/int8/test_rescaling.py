@@ -17,7 +17,7 @@ from export.int8.equalization import (
     rescale,
 )
 from export.int8.simulation import calibration_ranges, choose_grids, simulate
-from export.static.network import StaticGPEN, Upsampling
+from export.static.network import StaticGPEN, StaticLayer, Upsampling
 from models import GPEN, NoiseMode
 
 KINDS = ("inputs", "outputs", "features", "encoder")
@@ -78,7 +78,7 @@ def test_equalizing_keeps_the_function_and_fills_the_ranges_of_weights(
     generators: dict[NoiseMode, GPEN], images: Tensor, upsampling: Upsampling
 ) -> None:
     network = StaticGPEN(generators["concat"], upsampling)
-    even = equalize(network, model_to_uint8(images))
+    even = equalize(network, model_to_uint8(images), "vacc")
     with torch.no_grad():
         torch.testing.assert_close(even(images), network(images), rtol=0, atol=1e-5)
     for name, layer in modulated_layers(even):
@@ -89,11 +89,27 @@ def test_equalizing_keeps_the_function_and_fills_the_ranges_of_weights(
         torch.testing.assert_close(exponents, exponents.round(), rtol=0, atol=1e-5)
 
 
+def test_where_outputs_share_a_step_their_channels_become_equal(
+    generators: dict[NoiseMode, GPEN], images: Tensor
+) -> None:
+    network, faces = StaticGPEN(generators["concat"], "pixel_shuffle"), model_to_uint8(images)
+    even = equalize(network, faces, "onnxruntime")
+    with torch.no_grad():
+        torch.testing.assert_close(even(images), network(images), rtol=0, atol=1e-5)
+    ranges = calibration_ranges(even, faces, histograms=False)
+    names = {id(module): name for name, module in even.named_modules()}
+    for _, layer in modulated_layers(even):
+        if isinstance(layer, StaticLayer):
+            largest = ranges[names[id(main_convolution(layer))]].output.channel_largest
+            largest = largest.reshape(layer.out_channels, -1).amax(dim=1)
+            torch.testing.assert_close(largest, largest.mean().expand_as(largest), rtol=1e-3, atol=0)
+
+
 def test_features_become_even_within_a_factor_of_two(generators: dict[NoiseMode, GPEN], images: Tensor) -> None:
     network = StaticGPEN(generators["concat"])
     uneven = rescale(network, RescalingFactors(features=random_factors(network, 1.0).features))
     seen: dict[StaticGPEN, Tensor] = {}
-    for candidate in (uneven, equalize(uneven, model_to_uint8(images))):
+    for candidate in (uneven, equalize(uneven, model_to_uint8(images), "vacc")):
         hook = candidate.blocks[2].plain.register_forward_hook(lambda *call, key=candidate: seen.update({key: call[2]}))
         with torch.no_grad():
             candidate(images)
@@ -114,7 +130,7 @@ def test_an_uneven_copy_is_quantized_as_well_as_the_network_itself(
         grids = choose_grids(candidate, calibration_ranges(candidate, faces), "mse", "vacc")
         return decibels(simulate(candidate, grids, faces), expected)
 
-    plain, even = loss(uneven), loss(equalize(uneven, faces))
+    plain, even = loss(uneven), loss(equalize(uneven, faces, "vacc"))
     assert even > plain + 15
     # Last bits decide ties, and three images do not average that out; the uneven copy itself is 20 dB lower.
-    assert even == pytest.approx(loss(equalize(network, faces)), abs=1.5)
+    assert even == pytest.approx(loss(equalize(network, faces, "vacc")), abs=1.5)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from data.ranges import model_to_uint8, uint8_to_model
-from export.int8.simulation import calibration_ranges, convolution_names, restore_with
+from export.int8.simulation import calibration_ranges, choose_grids, convolution_names, restore_with
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode
 from models.quantization import NUM_BINS
@@ -47,3 +47,17 @@ def test_a_convolution_that_is_computed_otherwise_changes_the_image(
     last = "blocks.3.to_rgb.convolution"
     shifted = restore_with(network, faces, lambda name, call: call.compute() + (0.25 if name == last else 0))
     torch.testing.assert_close(shifted, expected + 0.25, rtol=0, atol=1e-5)
+
+
+def test_a_byte_covers_an_activations_own_range_in_finer_steps(
+    generators: dict[NoiseMode, GPEN], images: Tensor
+) -> None:
+    network, faces = StaticGPEN(generators["concat"], "pixel_shuffle"), model_to_uint8(images)
+    ranges = calibration_ranges(network, faces)
+    for name, grid in choose_grids(network, ranges, "max", "onnxruntime").items():
+        range_, step, (first, last) = ranges[name].input, grid.input_step, grid.input_codes
+        lowest, highest = range_.lowest.min(), range_.highest.max()
+        assert -255 <= first <= 0 <= last == first + 255
+        assert (first - 0.51) * step <= lowest and highest <= (last + 0.51) * step
+        assert step * 255 <= 1.001 * (highest.clamp_min(0) - lowest.clamp_max(0))
+    assert grid.output_step is not None and grid.output_codes[1] - grid.output_codes[0] == 255

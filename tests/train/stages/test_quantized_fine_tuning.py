@@ -68,7 +68,7 @@ def test_it_rounds_as_much_as_the_export_does(generator: GPEN, degraded: Tensor)
         expected = generator(degraded)
         trained = decibels(quantization.restore(generator, degraded), expected)
     faces = model_to_uint8(degraded)
-    static = equalize(StaticGPEN(generator), faces)
+    static = equalize(StaticGPEN(generator), faces, "vacc")
     grids = choose_grids(static, calibration_ranges(static, faces), "mse", "vacc")
     exported = decibels(simulate(static, grids, faces), expected)
     assert 25 < exported < 70
