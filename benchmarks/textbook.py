@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import textbook
 from models import GPEN, Discriminator, Prior
 
 Parameters = Mapping[str, Tensor]
@@ -242,19 +241,18 @@ class TextbookTraining:
     def _generate(self, degraded: Tensor) -> tuple[Tensor, Tensor]:
         """Images and styles; a prior takes no more from the degraded images than their number."""
         if self.is_restoring:
-            return textbook.gpen(degraded, self.generator, self.noise_mode)
-        mapping = textbook.part(self.generator, "mapping.")
+            return gpen(degraded, self.generator, self.noise_mode)
+        of_mapping, of_synthesis = (part(self.generator, prefix) for prefix in ("mapping.", "synthesis."))
         num_images, device = len(degraded), degraded.device
         latents = torch.randn(2, num_images, self.style_dim, device=device)
-        first, second = (textbook.mapping(latent, mapping) for latent in latents)
+        first, second = (mapping(latent, of_mapping) for latent in latents)
         crossover = int(torch.randint(1, self.num_styles, ()))
         styles = torch.stack([first] * crossover + [second] * (self.num_styles - crossover), dim=1)
         noises = [torch.randn(num_images, *shape, device=device) for shape in self.noise_shapes]
-        synthesis = textbook.part(self.generator, "synthesis.")
-        return textbook.synthesis(styles, noises, synthesis, self.noise_mode), styles
+        return synthesis(styles, noises, of_synthesis, self.noise_mode), styles
 
     def _judge(self, image: Tensor) -> Tensor:
-        return textbook.discriminator(image, self.discriminator, self.group_size or len(image))
+        return discriminator(image, self.discriminator, self.group_size or len(image))
 
     def _update(self, adam: torch.optim.Adam, loss: Tensor) -> None:
         adam.zero_grad()

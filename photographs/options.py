@@ -48,8 +48,7 @@ class Selection:
     reject_grey: bool = False
     """Reject faces without colour."""
 
-    def check(self) -> None:
-        """Raises ValueError where a limit is negative or no number."""
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value < float("inf"):
@@ -64,7 +63,6 @@ class Split:
     """Share of the people that is held out in val/, rounded, at least one where there are two. The photographs of one
     folder are one person where there are several folders, else every photograph is one."""
 
-    def check(self) -> None:
-        """Raises ValueError where the share is not in [0, 1)."""
+    def __post_init__(self) -> None:
         if not 0 <= self.val_share < 1:
             raise ValueError(f"--val_share must be at least 0 and below 1, got {self.val_share}")

@@ -46,8 +46,6 @@ def main(
     for option, value, low, high in (("resolution", resolution, 16, 4096), ("num_workers", num_workers, 1, 1024)):
         if not low <= value <= high:
             raise ValueError(f"--{option} must be from {low} to {high}, got {value}")
-    selection.check()
-    split.check()
     check_output_folder(output, True, photos)
     files = pictures.open(photos)
     print_left_out(files)

@@ -67,10 +67,10 @@ def structural_similarity(x: Tensor, y: Tensor, window: Tensor, moment_factor: f
     return (luminance * structure).flatten(1).mean(dim=1)  # [N]
 
 
-def gaussian_window() -> Tensor:
-    """Weights float64 [11] along one side of the usual window, sum 1."""
-    offset = torch.arange(WINDOW_SIZE_PIXELS, dtype=torch.float64) - WINDOW_SIZE_PIXELS // 2
-    window = torch.exp(-offset.square() / (2 * WINDOW_SIGMA_PIXELS**2))
+def gaussian_window(size_pixels: int = WINDOW_SIZE_PIXELS, sigma_pixels: float = WINDOW_SIGMA_PIXELS) -> Tensor:
+    """Weights float64 [K] along one side of a window of K pixels, sum 1."""
+    offset = torch.arange(size_pixels, dtype=torch.float64) - size_pixels // 2
+    window = torch.exp(-offset.square() / (2 * sigma_pixels**2))
     return window / window.sum()
 
 

@@ -14,7 +14,7 @@ from scipy.special import gamma
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation.metrics.image_metrics import luma
+from evaluation.metrics.image_metrics import gaussian_window, luma
 
 BLOCK_PIXELS, WINDOW_PIXELS, NUM_FEATURES = 96, 7, 36
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -117,9 +117,8 @@ def _features(image: Tensor, block_pixels: int) -> Tensor:
 
 def _normalized(image: Tensor) -> Tensor:
     """Equation 1: what is left without local mean and contrast."""
-    offset = torch.arange(WINDOW_PIXELS, dtype=torch.float64) - WINDOW_PIXELS // 2
-    line = torch.exp(-offset.square() / (2 * (WINDOW_PIXELS / 6) ** 2))
-    window = (line[:, None] * line / line.sum() ** 2)[None, None]
+    line = gaussian_window(WINDOW_PIXELS, WINDOW_PIXELS / 6)
+    window = (line[:, None] * line)[None, None]
     padded = functional.pad(image, (WINDOW_PIXELS // 2,) * 4, mode="replicate")
     mean, square = functional.conv2d(padded, window), functional.conv2d(padded.square(), window)
     return (image - mean) / ((square - mean.square()).abs().sqrt() + 1)
