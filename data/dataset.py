@@ -1,6 +1,6 @@
 """Photographs as tensors and batches: the images of a run, in the order of the run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from data.faces.broken import BrokenFaces
 from data.faces.files import FaceFiles
-from data.run_order import is_flipped, is_synthetic, photograph_and_substitutes
+from data.randomness import is_flipped, is_synthetic, photograph_and_substitutes
+from system.counting import counted
 
 _NOTHING = -1
 _MOST_READERS = 256
@@ -183,6 +184,44 @@ class RunImages(Dataset[RunImage]):
     def positions_being_read(self) -> list[int]:
         """The same as positions in the set."""
         return [int(index) for index in self._reading if index != _NOTHING]
+
+
+class RunBatches:
+    """Batch sampler of a run: global batch i holds the images [i·B, (i+1)·B), each process an equal, contiguous share.
+
+    Resuming is constructing it again with the images already seen, whole batches, as `first_image`. A last batch that
+    would not be full is left out. Raises ValueError where the numbers do not fit together.
+    """
+
+    def __init__(self, first_image: int, total_images: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> None:
+        if batch_size < 1 or num_ranks < 1 or batch_size % num_ranks:
+            raise ValueError(
+                f"the batch size must be divisible by the number of processes, got {counted(batch_size, 'image')} for "
+                f"{counted(num_ranks, 'process')}; change one of them"
+            )
+        if not 0 <= rank < num_ranks:
+            raise ValueError(f"rank must lie in [0, {num_ranks}), got {rank}")
+        if first_image < 0 or total_images < 0 or first_image % batch_size:
+            raise ValueError(
+                f"a run must start after whole batches, got {first_image} of {total_images} images with batch size "
+                f"{batch_size}; resume with the batch size the run began with"
+            )
+        self.first_batch = first_image // batch_size
+        self.end_batch = total_images // batch_size
+        self.batch_size = batch_size
+        self.rank = rank
+        self.num_ranks = num_ranks
+
+    def __len__(self) -> int:
+        """Batches left in the run."""
+        return max(0, self.end_batch - self.first_batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yields this process's image indices, batch by batch."""
+        share = self.batch_size // self.num_ranks
+        for batch in range(self.first_batch, self.end_batch):
+            start = batch * self.batch_size + self.rank * share
+            yield list(range(start, start + share))
 
 
 def collate_faces(samples: Sequence[RunImage]) -> FaceBatch:

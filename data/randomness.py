@@ -1,12 +1,14 @@
-"""The only root of randomness: a seed is a function of (seed of the run, purpose, index)."""
+"""The only root of randomness: a seed is a function of (seed of the run, purpose, index); what a run draws by it."""
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -21,6 +23,48 @@ def derive_seed(seed: int, purpose: str, index: int) -> int:
     """
     digest = blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def photograph_of(seed: int, image_index: int, num_photographs: int) -> int:
+    """Says which photograph of the training set, [0, num_photographs), the k-th image of the run is; every epoch shows
+    each once in a fresh order. ValueError where there is no photograph or k is negative."""
+    if num_photographs < 1 or image_index < 0:
+        raise ValueError(
+            f"the order of a run needs at least one photograph and an image index of 0 or more, "
+            f"got {num_photographs} photographs and index {image_index}"
+        )
+    epoch, position = divmod(image_index, num_photographs)
+    return int(_permutation(derive_seed(seed, "order", epoch), num_photographs)[position])
+
+
+def photograph_and_substitutes(seed: int, image_index: int, num_photographs: int) -> Iterator[int]:
+    """Lists the photograph of the k-th image and those that stand in for it, one after another, if it cannot be used:
+    first `photograph_of`, then all in an order of this image's own. So what is shown depends on (seed, k) and on which
+    files are broken, not on who reads them or when."""
+    yield photograph_of(seed, image_index, num_photographs)
+    yield from _permutation(derive_seed(seed, "substitute", image_index), num_photographs).tolist()
+
+
+def is_flipped(seed: int, image_index: int, probability: float) -> bool:
+    """Says whether the k-th image of the run is mirrored left to right; always the same for the same (seed, k)."""
+    return _happens(seed, "flip", image_index, probability)
+
+
+def is_synthetic(seed: int, image_index: int, share: float) -> bool:
+    """Says whether the k-th image of a run on stored pairs is degraded by the preset all the same, as a share of images
+    is; always the same for the same (seed, k)."""
+    return _happens(seed, "synthetic", image_index, share)
+
+
+def _happens(seed: int, purpose: str, image_index: int, probability: float) -> bool:
+    return derive_seed(seed, purpose, image_index) < probability * 2**63
+
+
+@lru_cache(maxsize=4)  # a batch may span two epochs; training and validation may run side by side
+def _permutation(epoch_seed: int, num_photographs: int) -> NDArray[np.int64]:
+    """Order of one epoch: raw Philox words sorted, as numpy keeps those across versions but not its shuffling."""
+    words = np.random.Philox(key=epoch_seed).random_raw(num_photographs)
+    return np.argsort(words, kind="stable")
 
 
 Shape = tuple[int, ...]

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceBatch, FaceImages, RunImages, collate_faces
+from data.dataset import FaceBatch, FaceImages, RunBatches, RunImages, collate_faces
 from data.faces.files import FaceFiles, open_faces
-from data.run_order import RunBatches, is_flipped, photograph_of
+from data.randomness import is_flipped, photograph_of
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from data.run_order import is_flipped, photograph_of
+from data.randomness import is_flipped, photograph_of
 
 
 def test_every_epoch_shows_every_photograph_once() -> None:

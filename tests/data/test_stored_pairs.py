@@ -10,7 +10,7 @@ from data.dataset import FaceBatch, RunImages, StoredPairs, collate_faces
 from data.faces.broken import BrokenFaces, usable_faces
 from data.faces.files import FaceFiles, open_faces
 from data.faces.pairing import match_degraded
-from data.run_order import is_flipped
+from data.randomness import is_flipped
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ from typing import Any
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from data.dataset import RunImage, RunImages, StoredPairs, collate_faces
+from data.dataset import RunBatches, RunImage, RunImages, StoredPairs, collate_faces
 from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.files import FaceFiles, contents_fingerprint, fingerprint, hold_out, open_faces, times_fingerprint
 from data.faces.pairing import match_degraded
-from data.run_order import RunBatches
 from evaluation.pairs import FacePairs
 from train.processes.strategy import leave_signals_to_the_run
 from train.run.settings import FaceSettings, RunSettings

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dataset import FaceBatch, RunImages, collate_faces
+from data.dataset import FaceBatch, RunBatches, RunImages, collate_faces
 from data.faces.broken import BrokenFaces, deadly_problem, usable_faces
 from data.faces.files import FaceFiles, open_faces
-from data.run_order import RunBatches, photograph_and_substitutes, photograph_of
+from data.randomness import photograph_and_substitutes, photograph_of
 
 MakeFaces = Callable[..., FaceFiles]
 
