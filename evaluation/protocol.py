@@ -16,6 +16,7 @@ from evaluation.pairs import FacePairs, PairBatch, Protocol
 from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
 from evaluation.statistics import MeanInterval, mean_difference_interval, mean_interval
 from system.counting import counted
+from system.live_progress import OnProgress, ignore_progress
 
 
 class FaceRow(NamedTuple):
@@ -93,7 +94,7 @@ class Evaluator:
         restore: Callable[[Tensor], Tensor],
         num_extremes: int = 4,
         num_first: int = 0,
-        on_progress: Callable[[int], None] | None = None,
+        on_progress: OnProgress = ignore_progress,
     ) -> Evaluation:
         """Restores degraded faces and compares them with their targets.
 
@@ -129,8 +130,7 @@ class Evaluator:
             worst = sorted(worst + faces, key=_restored_psnr)[:num_extremes]
             best = sorted(best + faces, key=_restored_psnr, reverse=True)[:num_extremes]
             first = (first + faces)[:num_first]
-            if on_progress is not None:
-                on_progress(len(rows))
+            on_progress(len(rows))
         means, unavailable = self._means(rows, distances), dict(self.metrics.unavailable)
         under = [] if conventions is None else conventions.means()
         return Evaluation(self._protocol(), rows, *means, unavailable, worst, best, first, under)

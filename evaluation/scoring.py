@@ -1,6 +1,6 @@
 """Images under published conventions, and folders of results beside their targets, whatever made them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from evaluation.metrics.choice import Metrics
 from evaluation.metrics.image_metrics import CONVENTIONS
 from evaluation.metrics.set_distance import SetDistance
 from evaluation.statistics import MeanInterval, mean_interval
+from system.live_progress import OnProgress, ignore_progress
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def score_folder(
     metrics: Metrics,
     crop_border: int = 0,
     reference: FaceFiles | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> FolderScores:
     """Scores results: values of every face, means, and PSNR and SSIM under each convention.
 
@@ -146,8 +147,7 @@ def score_folder(
             distance.add_images(result)
             if reference is None:
                 distance.add_targets(target)
-        if on_progress is not None:
-            on_progress(len(rows))
+        on_progress(len(rows))
     if reference is not None:
         add_reference(distances, reference, result.shape[-1])
     means = {name: mean_interval([row[name] for row in rows.values()]) for name in next(iter(rows.values()))}

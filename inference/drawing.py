@@ -1,6 +1,5 @@
 """Faces drawn by a prior, each a function of seed and index."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from data.randomness import draw_noises, draw_normal
 from data.ranges import model_to_uint8
 from models import Prior, load_prior
 from system.atomic_file import replacing
+from system.live_progress import OnProgress, ignore_progress
 from system.machine import ROOT
 
 SHIPPED_PRIOR = ROOT / "weights" / "prior_64.safetensors"
@@ -67,7 +67,7 @@ def render_faces(
     folder: Path,
     number: int,
     seed: int,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
     truncation: float = 1.0,
 ) -> None:
     """Draws faces that are not in the folder yet, as 000000.png, 000001.png, …; the i-th depends on (seed, i) alone.
@@ -92,5 +92,4 @@ def render_faces(
                 continue
             with replacing(folder / f"{index:06}.png") as temporary:
                 Image.fromarray(image).save(temporary, format="PNG")
-        if on_progress is not None:
-            on_progress(indices.stop)
+        on_progress(indices.stop)

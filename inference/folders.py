@@ -13,6 +13,7 @@ from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.reports.pictures import comparison_rows, write_png
 from system.atomic_file import check_writable
+from system.live_progress import OnProgress, ignore_progress
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -105,7 +106,7 @@ def restore_folder(
     resolution: int,
     output: Path,
     batch_size: int = 8,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
     changes: SizeChanges | None = None,
     side_by_side: bool = False,
 ) -> dict[str, str]:
@@ -152,8 +153,7 @@ def restore_folder(
             if side_by_side:
                 write_png(pairs[name], comparison_rows([given[None], pixels[None]], ("given", "restored")))
         done += len(names)
-        if on_progress is not None:
-            on_progress(done + len(failed))
+        on_progress(done + len(failed))
     return failed
 
 

@@ -4,7 +4,7 @@ import csv
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.tables import write_evaluation
 from inference.restorers import Restorer, default_device, file_digest, load_restorer
 from studies.request import MeasurementSettings
-from system.live_progress import OnStep, ignore_step
+from system.live_progress import OnProgress, OnStep, ignore_step
 
 MEASURING = "measuring faces"
 MOST_KEPT_BYTES = 2**30
@@ -27,11 +27,7 @@ MOST_KEPT_BYTES = 2**30
 
 
 def evaluate_restorer(
-    restorer: Restorer,
-    checkpoint: Path,
-    evaluator: Evaluator,
-    folder: Path,
-    on_progress: Callable[[int], None] | None = None,
+    restorer: Restorer, checkpoint: Path, evaluator: Evaluator, folder: Path, on_progress: OnProgress
 ) -> Evaluation:
     """Measures a restorer and writes metrics.json, per_image.csv and best_worst.png, replacing earlier results.
 

@@ -29,6 +29,14 @@ def ignore_step(words: str, done: int = 0, total: int = 0, share: float = 0.0) -
     """
 
 
+OnProgress = Callable[[int], None]
+"""What gets to know how many are done, of whatever is counted."""
+
+
+def ignore_progress(done: int) -> None:
+    """An `OnProgress` that does nothing."""
+
+
 def sharing(on_step: OnStep, steps: Sequence[tuple[str, float]]) -> OnStep:
     """An `OnStep` without shares that passes on to one with shares.
 

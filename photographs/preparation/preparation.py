@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -30,6 +30,7 @@ from photographs.preparation.selection import (
     reject_by_place,
 )
 from system.child_processes import end_with
+from system.live_progress import OnProgress, ignore_progress
 
 _PNG_LEVEL = 3
 """zlib's; a face of 512 pixels takes 19 milliseconds, at Pillow's own choice of 6 it takes 51 and 8 % fewer bytes."""
@@ -165,7 +166,7 @@ class FacePreparer:
         self.num_looked_at = 0
         """Photographs that this command looked at; it had done the others before."""
 
-    def run(self, photos: FaceFiles, on_progress: Callable[[int], None] | None = None) -> list[PhotoLine]:
+    def run(self, photos: FaceFiles, on_progress: OnProgress = ignore_progress) -> list[PhotoLine]:
         """Looks at the photographs that were not looked at before, in the order of their names, and calls `on_progress`
         with the number of those done; gives what became of each. OSError where a process was lost."""
         people = people_of(photos.names)
@@ -179,8 +180,7 @@ class FacePreparer:
         for index, found in zip(missing, cut, strict=True):
             lines[index] = self._write(photos, index, parts[people[index]], found)
             self.num_looked_at += 1
-            if on_progress is not None:
-                on_progress(len(lines) - len(missing) + self.num_looked_at)
+            on_progress(len(lines) - len(missing) + self.num_looked_at)
         return [line for line in lines if line is not None]
 
     def _write(self, photos: FaceFiles, index: int, part: str, found: CutPhoto) -> PhotoLine:

@@ -1,6 +1,6 @@
 """Photographs through a restorer: faces found, aligned, restored in batches and put back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from photographs.restoration.pasting import Backgrounds, paste
 from photographs.restoration.record import Decision, FaceRecord, PhotoRecord, Record, decide
 from photographs.restoration.stored import StoredPhoto, read_stored, written_name
 from system.atomic_file import replacing, write_atomically
+from system.live_progress import OnProgress, ignore_progress
 
 MOST_WAITING_PIXELS = 48_000_000
 """Photographs wait for a full batch of faces until they have so many pixels together: this bounds the memory."""
@@ -59,7 +60,7 @@ class PhotoRestorer:
         self._detector = FaceDetector()
         self._backgrounds = None if pasting.background is None else Backgrounds(pasting.background)
 
-    def run(self, photos: FaceFiles, on_progress: Callable[[int], None] | None = None) -> Iterator[PhotoRecord]:
+    def run(self, photos: FaceFiles, on_progress: OnProgress = ignore_progress) -> Iterator[PhotoRecord]:
         """Restores what is not restored yet: what became of each photograph, in the order of the names."""
         waiting: list[_Waiting | PhotoRecord] = []
         done = 0
@@ -71,8 +72,7 @@ class PhotoRestorer:
                 done += 1
                 yield record
             waiting = []
-            if on_progress is not None:
-                on_progress(done)
+            on_progress(done)
 
     def _must_go_on(self, waiting: list[_Waiting | PhotoRecord]) -> bool:
         """Whether a batch is full or the photographs that wait take enough memory."""
