@@ -120,10 +120,8 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], origin: str) ->
     """Copies a state dict into a module; ValueError where names or shapes differ, or a value is not finite."""
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise ValueError(
-            f"{origin} holds values that are not finite, in {broken[0]} and {counted(len(broken) - 1, 'more tensor')}; "
-            "take an earlier checkpoint"
-        )
+        more = f" and {counted(len(broken) - 1, 'more tensor')}" if len(broken) > 1 else ""
+        raise ValueError(f"{origin} holds values that are not finite, in {broken[0]}{more}; take an earlier checkpoint")
     _check_fits(module, state, origin)
     module.load_state_dict(state)
 
@@ -163,8 +161,8 @@ def read_checkpoint(path: Path | str) -> StoredNetworks:
         if judge is None:
             raise ValueError(f"{path} {content.strange()}")
         raise ValueError(
-            f"{path} holds a discriminator alone ({judge.place or judge.dialect.anchor}), no generator; name it as "
-            "--model.init_args.optimization.start_discriminator"
+            f"{path} holds a discriminator alone ({judge.place or next(iter(judge.tensors))}), no generator; name the "
+            "generator's file, and in training this one as --model.init_args.optimization.start_discriminator"
         )
     try:
         architecture, tensors = found.generator()

@@ -42,8 +42,9 @@ class Dialect:
     origin: str
     """What such files are called in reports."""
     network: Literal["gpen", "prior", "discriminator"]
-    anchor: str
-    """A name that every such network has and no other."""
+    anchor: re.Pattern[str]
+    """The name of a tensor that every such network has and no other; of a restorer any name of its encoder, so that
+    one without some of its tensors is not taken for a prior."""
     own: re.Pattern[str]
     """How the names of its tensors begin; others beside them belong to something else."""
     rename: Rename
@@ -52,24 +53,25 @@ class Dialect:
 
 GENERATORS = (
     Dialect(
-        "public GPEN checkpoint", "gpen", "ecd0.0.0.weight", re.compile(r"(generator|ecd\d+|final_linear)\."),
+        "public GPEN checkpoint", "gpen", re.compile(r"ecd\d+\.\d.*"), re.compile(r"(generator|ecd\d+|final_linear)\."),
         public_generator_name,
     ),
     Dialect(
-        "StyleGAN2 checkpoint", "prior", "conv1.conv.weight",
+        "StyleGAN2 checkpoint", "prior", re.compile(r"conv1\.conv\.weight"),
         re.compile(r"(style|input|conv1|to_rgb1|convs|to_rgbs|noises)\."), public_prior_name,
     ),
     Dialect(
-        "NVIDIA StyleGAN2 pickle", "prior", "synthesis.b4.const", re.compile(r"(mapping|synthesis)\."),
+        "NVIDIA StyleGAN2 pickle", "prior", re.compile(r"synthesis\.b4\.const"), re.compile(r"(mapping|synthesis)\."),
         nvidia_prior_name,
     ),
 )  # fmt: skip
 DISCRIMINATORS = (
     Dialect(
-        "public", "discriminator", "final_conv.0.weight", re.compile(r"(convs|final_conv|final_linear)\."),
+        "public", "discriminator", re.compile(r"final_conv\.0\.weight"),
+        re.compile(r"(convs|final_conv|final_linear)\."),
         public_discriminator_name,
     ),
-    Dialect("NVIDIA", "discriminator", "b4.fc.weight", re.compile(r"b\d+\."), public_discriminator_name),
+    Dialect("NVIDIA", "discriminator", re.compile(r"b4\.fc\.weight"), re.compile(r"b\d+\."), public_discriminator_name),
 )  # fmt: skip
 
 
@@ -181,8 +183,8 @@ def _of_modules(module: Mapping[Any, Any], prefix: str, seen: set[int]) -> Itera
 def _find(place: tuple[str, ...], tensors: Mapping[str, StoredTensor], dialects: tuple[Dialect, ...]) -> Found | None:
     """A network among tensors, under any prefix; of several one that is called a moving average, else the first."""
     for dialect in dialects:
-        prefixes = [n.removesuffix(dialect.anchor) for n in tensors if n.endswith(dialect.anchor)]
-        prefixes = [prefix for prefix in prefixes if prefix == "" or prefix.endswith(".")]
+        anchored = re.compile(rf"((?:.*\.)?){dialect.anchor.pattern}")
+        prefixes = [found[1] for name in tensors if (found := anchored.fullmatch(name)) is not None]
         if not prefixes:
             continue
         prefix = min(prefixes, key=lambda name: "ema" not in name.lower())

@@ -59,7 +59,7 @@ def read_pickled(path: Path) -> PickledContent:
     if reader.dangerous:
         raise ValueError(
             f"{path} holds {', '.join(sorted(reader.dangerous)[:3])[:100]}, which could run code when it is loaded; "
-            "nothing of it was run, and the file is refused"
+            "nothing of it was run, and the file is refused; of a whole module store its state_dict() instead"
         ) from damage
     if not isinstance(content, dict):
         kind = content.name if isinstance(content, StandIn) else type(content).__name__.replace("Stored", "")

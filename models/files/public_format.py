@@ -152,7 +152,8 @@ def architecture_of(tensors: Mapping[str, StoredTensor], rename: Rename, is_gpen
     except (KeyError, IndexError) as error:
         raise ValueError(f"a tensor of a StyleGAN2 decoder is missing or malformed ({error})") from error
     resolution, multiplier, narrow = architecture_of_channels(channels)
-    encoder_resolution = 4 << _count(tensors, rename, "encoder.downs.{}.1.weight") if is_gpen else resolution
+    downs = [i for i in range(blocks) if is_gpen and rename(f"encoder.downs.{i}.1.weight") in tensors]
+    encoder_resolution = 4 << (max(downs) + 1) if downs else resolution  # a gap is named as a tensor that is missing
     return Architecture(
         resolution=resolution,
         channel_multiplier=multiplier,

@@ -353,7 +353,7 @@ DAMAGES: list[tuple[Callable[[dict[str, Tensor]], None], str, str]] = [
         "1 in all, first decoder.{0}, which is (1, 16, 5, 4) instead of (1, 16, 4, 4); take another file",
         "{1} has shape (1, 16, 5, 4), expected (1, 16, 4, 4)",
     ),
-    (break_value, "not finite, in decoder.{0} and 0 more", "not finite, in decoder.{0} and 0 more"),
+    (break_value, "not finite, in decoder.{0}; take", "not finite, in decoder.{0}; take"),
 ]
 
 

@@ -4,6 +4,7 @@ import argparse
 import collections
 import io
 import pickle
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -156,8 +157,20 @@ def test_a_discriminator_alone_is_read_as_such_and_named_where_a_generator_is_wa
     torch.save({key: tensors} if key else tensors, tmp_path / "d.pth")
     loaded = load_discriminator(tmp_path / "d.pth")
     assert loaded is not None and same(loaded, judge)
-    with pytest.raises(ValueError, match=r"d\.pth holds a discriminator alone \(.+\), no generator; name it as"):
+    with pytest.raises(
+        ValueError, match=r"d\.pth holds a discriminator alone \(.+\), no generator; name the generator"
+    ):
         load_generator(tmp_path / "d.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("missing", ["ecd0.0.0.weight", "ecd1.0.1.bias", "final_linear.0.weight"])
+def test_a_restorer_that_lacks_a_tensor_is_no_prior(missing: str, prefix: str, state: State, tmp_path: Path) -> None:
+    rest = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    found = next(name for name in rest if name.removeprefix(prefix).startswith(missing.rpartition(".")[0]))
+    torch.save({"params_ema": {name: t for name, t in rest.items() if name != found}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=rf"{re.escape(found.removeprefix(prefix))} missing"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 # --- the generator that enlarges
