@@ -4,6 +4,8 @@ import importlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,15 +47,14 @@ def lines_of(document: Path) -> list[Line]:
 
 
 def line_of(document: str, text: str, is_block: bool) -> Line | None:
-    """A command line of this project; None for anything else."""
-    if not re.match(
-        r"(\.venv/bin/)?python -m (train|export|scripts|pytest)\b|make \w|sbatch .*scripts/launch/|scripts/launch/\S+ ",
-        text,
-    ):
+    """A command line of this project, without variables and container before it; None for anything else."""
+    text = re.sub(r"^(\w+=\S+ +)+", "", re.sub(r"^docker run .* gpen-trainer ", "python -m ", text))
+    modules = r"(\.venv/bin/)?python -m (train|export|scripts|tests|pytest)\b"
+    if not re.match(rf"{modules}|make \w|sbatch .*scripts/launch/|scripts/launch/\S+ ", text):
         return None
+    text = re.sub(r" N\b", " 16", re.sub(r"\[(--\w+)\]", r"\1", text))  # a number; options that may be left out
     before, dots, after = text.partition(ELLIPSIS)
-    before, after = (re.sub(r" N\b", " 16", part) for part in (before, after))  # a number
-    words = shlex.split(re.sub(r"\[(--\w+)\]", r"\1", before), comments=True)
+    words = shlex.split(before, comments=True)
     more = shlex.split(after, comments=True) if dots and "#" not in before else []
     first = next((index for index, word in enumerate(more) if word.startswith("--")), len(more))
     return Line(document, (*words, *more[first:]), is_block and not dots)
@@ -70,7 +71,10 @@ def identifier(line: Line) -> str:
 def test_a_command_line_of_the_documents_is_understood(line: Line) -> None:
     program, *words = line.words
     if program == "make":
-        assert re.search(rf"^{re.escape(words[0])}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        command = ["make", "--dry-run", "--old-file", ".venv/.complete", *words]
+        recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for line in filter(None, (line_of(line.document, text, True) for text in recipe.splitlines())):
+            read_module(line.words[2], list(line.words[3:]), is_whole=True)
         return
     if program.endswith("python"):
         read_module(words[1], words[2:], line.is_whole)
@@ -103,7 +107,7 @@ def read_training(words: list[str]) -> None:
     """Reads the options of a run; those that every run needs are added where a sentence leaves them out."""
     stage = [] if "--config" in words else ["--config", "configs/prior_64.yaml"]
     faces = [] if "--data.faces" in words else ["--data.faces", "FACES"]
-    assert resolve([*stage, *words, *faces])["data"]["faces"] == "FACES"
+    assert resolve([*stage, *words, *faces])["data"]["faces"] in ("FACES", "/faces")
 
 
 def read_command(module: str, words: list[str], is_whole: bool) -> None:
@@ -115,12 +119,15 @@ def read_command(module: str, words: list[str], is_whole: bool) -> None:
             raise
 
 
-def test_the_documents_hold_the_commands_that_they_are_known_for() -> None:
-    modules = {line.words[2] for line in ALL_LINES if line.words[0].endswith("python")}
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"__init__"} <= {
-        module.removeprefix("scripts.") for module in modules
-    } | {"render_faces"}
+def test_the_documents_hold_all_commands_and_a_test_runs_the_lines_of_each() -> None:
+    modules = {line.words[2] for line in ALL_LINES if line.words[0].endswith("python")} - {"scripts.NAME"}
+    modules = {module for module in modules if not module.startswith("tests.")}
+    scripts = {f"scripts.{path.stem}" for path in (ROOT / "scripts").glob("*.py")} - {"scripts.__init__"}
+    assert scripts - {"scripts.render_faces"} <= modules
     assert sum(line.is_whole for line in ALL_LINES) > 25
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    calls = "".join(re.findall(r"lines_to_run\(([^()]*)\)", tests))
+    assert modules == {*re.findall(r'"([\w.]+)"', calls)} | {f"scripts.{name}" for name in QUICK}
 
 
 QUICK = ("restore_faces", "check_faces", "preview_degradation", "describe_checkpoint", "convert_checkpoint")
@@ -195,11 +202,11 @@ def run_line(run: Callable[..., tuple[int, str, str]], line: Line, *more: str) -
     assert code == 0 and out and "error" not in err, (line, err)
 
 
-def lines_to_run(*modules: str) -> list[Line]:
-    """Whole command lines of README and docs, each once."""
+def lines_to_run(*modules: str, in_sentences: bool = False) -> list[Line]:
+    """Command lines of README and docs, each once: whole ones, and also what stands in sentences."""
     lines: dict[tuple[str, ...], Line] = {}
     for line in ALL_LINES:
-        if line.is_whole and {*line.words[2:3]} & {*modules}:
+        if (line.is_whole or in_sentences) and {*line.words[2:3]} & {*modules}:
             lines.setdefault(line.words, line)
     return list(lines.values())
 
@@ -241,8 +248,8 @@ def test_export_and_what_follows_it_run_as_the_documents_have_them(
 ) -> None:
     save_public(release, place / "GPEN-BFR-512.pth", run)
     (place / "BUNDLE").rmdir()
-    modules = ("export", "scripts.evaluate_bundle", "scripts.compare_quantization")
-    lines = [line for line in lines_to_run(*modules) if line.document == document]
+    lines = lines_to_run("export", "scripts.evaluate_bundle", "scripts.compare_quantization")
+    lines = [line for line in lines if line.document == document]
     for line in sorted(lines, key=lambda line: line.words[2] == "export" and "--precision" in line.words):
         if line.words[2] == "scripts.compare_quantization":
             run_line(run, line, "--num_calibration", "2", "--num_faces", "2", "--imbalance", "0")
@@ -296,7 +303,7 @@ def test_a_run_is_repeated_as_the_documents_have_it(run: Callable[..., tuple[int
     training = importlib.import_module("train.command").main
     words = ["fit", "--config", "configs/prior_64.yaml", "--data.faces", "FACES", "--run.folder", "RUN", *TINY]
     assert run(training, *words)[0] == 0
-    lines = [line for line in ALL_LINES if line.words[2:3] == ("scripts.verify_run",)]
+    lines = lines_to_run("scripts.verify_run", in_sentences=True)
     assert len(lines) == 2
     for line in lines:
         run_line(run, line, *(["--images", "4"] if line.is_whole else []))
@@ -322,3 +329,13 @@ def test_photographs_are_prepared_and_restored_as_the_documents_have_it(
     else:
         run_line(run, line, "--most_lost_levels", "255")
         assert (place / "RESTORED" / "group.png").read_bytes() != (place / "PHOTOS" / "group.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_the_documents_give_to_pytest_is_found() -> None:
+    paths = [word for line in ALL_LINES if "pytest" in line.words for word in line.words if word.startswith("tests/")]
+    (fuzzing,) = lines_to_run("pytest")[-1:]
+    command = [sys.executable, *fuzzing.words[1:], *paths, "--collect-only", "--quiet"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    assert all(re.search(rf"^{re.escape(path)}", found.stdout, re.MULTILINE) for path in paths)

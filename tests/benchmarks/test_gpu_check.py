@@ -4,7 +4,9 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,13 +14,15 @@ import pytest
 import torch
 
 from benchmarks.contenders import Part
-from benchmarks.gpu.check import Check, Plan, in_another_process
+from benchmarks.gpu.check import STEPS, Check, Plan, in_another_process
 from benchmarks.gpu.iteration_rows import Card, Effort, Figures, Form, forms, measure_forms, operations
 from benchmarks.gpu.page import BEGIN, END, write_table
 from benchmarks.iterations import Size
 from models import Architecture
 from scripts.check_gpu import main
 from tests.fixtures.noting_child import wait_for
+from tests.fixtures.runs import Run
+from tests.test_documents import lines_to_run, run_line
 
 CPU = Card(torch.device("cpu"))
 TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=1), 4)
@@ -182,10 +186,13 @@ def test_a_machine_without_gpu_is_told_so_in_one_line(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_the_check_runs_with_a_cpu_in_the_place_of_the_gpu(tmp_path: Path, draw_faces: object) -> None:
+def test_the_check_runs_as_the_documents_have_it_with_a_cpu_in_the_place_of_the_gpu(
+    tmp_path: Path, draw_faces: Callable[[Path], Path], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     page = tmp_path / "gpu.md"
     page.write_text(f"{BEGIN}\n{END}\n")
-    faces = draw_faces(tmp_path / "faces")  # type: ignore[operator]
+    draw_faces(tmp_path / "FACES")
     architecture = "--model.init_args.architecture"
     training = (
         *("--model.class_path", "train.stages.restoration.RestorationTraining"),
@@ -194,10 +201,11 @@ def test_the_check_runs_with_a_cpu_in_the_place_of_the_gpu(tmp_path: Path, draw_
         *("--run.total_images", "16", "--run.log_every_images", "8", "--run.validate_every_images", "8"),
     )
     plan = Plan((TINY,), SHORT, seconds_of_reading=0.1, training=training)
-    problems = Check(CPU, faces, tmp_path / "check", page, minutes=8, plan=plan).run(
-        ["iterations", "loader", "training"]  # compiling takes minutes on a CPU
-    )
-    assert problems == []
+    monkeypatch.setattr("benchmarks.gpu.check.Check", partial(Check, plan=plan))
+    here = ("--device", "cpu", "--faces", "FACES", "--output", "check", "--page", "gpu.md", "--minutes", "8")
+    for line in lines_to_run("scripts.check_gpu"):  # those of all steps with one of them, as compiling takes minutes
+        is_of_all = not {*STEPS} & {*line.words}
+        run_line(run, line, *(["training" if "--faces" in line.words else "loader"] * is_of_all), *here)
     written = json.loads((tmp_path / "check" / "check_gpu.json").read_text())
     assert [(row["stage"], row["form"]) for row in written["iterations"]] == [
         (stage, form) for stage in (2, 1) for form in ("textbook, float32", "ours, float32")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_documents import lines_to_run
+
 ROOT = Path(__file__).resolve().parents[2]
 PRIOR = ROOT / "weights" / "prior_64.safetensors"
 
@@ -35,7 +37,9 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
     drawn = run("scripts.render_faces", "--checkpoint", str(PRIOR), "--output", str(faces), "--number", "40")
     assert drawn.returncode == 0, drawn.stderr
     lengths = ("--prior-images", "64", "--restoration-images", "128")
-    done = run("scripts.run_demo", "--faces", str(faces), "--output", str(output), *lengths)
+    (line,) = lines_to_run("scripts.run_demo", in_sentences=True)
+    options = [*line.words[3:], "--faces", str(faces), "--output", str(output), *lengths]
+    done = run("scripts.run_demo", *options)
     assert done.returncode == 0, done.stderr
     assert "decoder from " + str(PRIOR) in done.stdout
 
@@ -54,7 +58,7 @@ def test_the_demo_trains_measures_exports_and_reports_on_a_few_faces(tmp_path: P
     assert len(page.sources) >= 6
     assert all(source.startswith("data:image/") for source in page.sources)
 
-    again = run("scripts.run_demo", "--faces", str(faces), "--output", str(output), *lengths)
+    again = run("scripts.run_demo", *options)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("is complete") == 2
     repeated = json.loads((output / "metrics.json").read_text())

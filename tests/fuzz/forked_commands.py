@@ -256,7 +256,7 @@ class ForkedRun:
         self.send_signal(signal.SIGTERM)
 
 
-def soak(
+def main(
     output: Path,
     kills: int = 50,
     images_between: int = 16,
@@ -298,4 +298,4 @@ def processes_with(mark: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    command_line.run(soak)
+    command_line.run(main)

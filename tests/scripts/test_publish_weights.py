@@ -1,8 +1,6 @@
 """Release files from finished runs."""
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 
 from models import load_discriminator, load_generator, load_prior, read_checkpoint
 from studies.release import card_text
+from tests.test_documents import lines_to_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"architecture.resolution": "64", "architecture.narrow": "0.03125", "architecture.style_dim": "16"}
@@ -93,12 +92,11 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     )
     assert (output / "README.md").read_text() == card
 
-    line = re.search(r"`(python -m scripts\.publish_weights --prior[^`]+)`", (ROOT / "README.md").read_text())
-    assert line is not None
+    line = next(line for line in lines_to_run("scripts.publish_weights", in_sentences=True) if "--prior" in line.words)
     for name, target in (("A", "prior"), ("B", "gpen"), ("VALIDATION", "faces")):
         (tmp_path / name).symlink_to(tmp_path / target)
     (tmp_path / "weights" / "README.md").unlink()  # --overwrite replaces what is left of the release
-    words = [sys.executable, *shlex.split(line[1].replace("\n", " "))[1:]]
+    words = [sys.executable, *line.words[1:]]
     done = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0
     again_card = (output / "README.md").read_text()

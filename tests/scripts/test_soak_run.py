@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.fuzz.forked_commands import MARK, processes_with
+from tests.test_documents import lines_to_run
 from train.run.settings import SOAKED_BATCH
 from train.run.soak import STAGES, compare_stage, draw_faces
 
@@ -30,10 +31,10 @@ def test_the_comparison_of_a_soak_sees_a_picture_that_differs(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_four_kills_change_no_bit_of_either_stage(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.soak_run", "--output", str(tmp_path / "soak")]
-    done = subprocess.run(
-        [*command, "--kills", "2", "--images-between", "48"], cwd=ROOT, capture_output=True, text=True
-    )
+    (line,) = lines_to_run("scripts.soak_run")
+    words = [str(tmp_path / "soak") if word == "FOLDER" else word for word in line.words[1:]]
+    command = [sys.executable, *words, "--kills", "2", "--images-between", "48"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for stage in ("prior", "restoration"):
         assert f"{stage}: 2 kills" in done.stdout

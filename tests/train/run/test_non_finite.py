@@ -1,8 +1,6 @@
 """An update that is not finite leaves a dump from which it can be repeated; n in a row end the run."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,15 @@ from torch import Tensor
 
 from data.dataset import FaceBatch
 from models.files.run_folder import check_seal
+from scripts import replay_update
+from tests.fixtures.runs import Run
+from tests.test_documents import lines_to_run
 from train.run.non_finite import Divergence
 from train.run.progress import SkippedUpdates
 from train.stages.restoration import RestorationTraining
 from train.updates.adversarial import Regularization
 
 Train = Callable[..., None]
-ROOT = Path(__file__).resolve().parents[3]
 ROW = ["--run.log_every_images", 8, "--run.checkpoint_every_images", 8, "--run.keep_checkpoints", 9]
 
 
@@ -137,15 +137,21 @@ def test_losses_beyond_every_sensible_range_are_said_once_and_end_the_run_after_
 
 
 @pytest.mark.slow
-def test_a_dump_of_broken_weights_is_replayed(launch: Callable[..., Any], tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_dump_of_broken_weights_is_replayed_as_the_documents_have_it(
+    launch: Callable[..., Any], run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
     broken = ["--model.init_args.optimization.generator_learning_rate", "1e30", "--run.max_skipped_updates", 3]
-    process = launch("prior", run, "--run.total_images", 40, *ROW, *broken)
+    process = launch("prior", folder, "--run.total_images", 40, *ROW, *broken)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2 and "in a row were skipped" in errors
-    dump, *_ = sorted((run / "non_finite").iterdir())
-    command = [sys.executable, "-m", "scripts.replay_update", str(dump)]
-    for options in ([], ["--exact"]):
-        done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "repeated: updates of the" in done.stdout and "are skipped again" in done.stdout
+    dump, *_ = sorted((folder / "non_finite").iterdir())
+    (line,) = lines_to_run("scripts.replay_update", in_sentences=True)
+    _, exact, anomaly = line.words[3:]  # each of the options may be left out
+    for options, finding in (
+        ([], "are skipped again"),
+        ([exact], "are skipped again"),
+        ([anomaly], "returned nan values"),
+    ):
+        code, out, err = run(replay_update.main, dump, *options)
+        assert code == 0 and finding in out, (out, err)
