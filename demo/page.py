@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.ranges import model_to_uint8
-from evaluation.protocol import Evaluation
+from evaluation.protocol import Evaluation, FacePictures
 from evaluation.reports.charts import run_curves
 from evaluation.reports.pictures import GRID_GAP, WORST_AND_BEST, comparison_rows, worst_and_best
 from evaluation.reports.report import Report
@@ -57,18 +57,18 @@ def effects(evaluation: Evaluation) -> list[str]:
 
 
 def _add_restoration(report: Report, evaluation: Evaluation) -> None:
-    """The effect in words, the faces that gained most, large, then the figures."""
+    """The effect in words, the faces that gained most or lost least, large, then the figures."""
     for sentence in effects(evaluation):
         report.add_paragraph(sentence)
-    gained = sorted(evaluation.best, key=lambda face: face.row.degraded["psnr"] - face.row.restored["psnr"])[:NUM_LARGE]
+    gained = sorted(evaluation.best, key=_gain, reverse=True)[:NUM_LARGE]
     columns = [torch.stack([getattr(face, state) for face in gained]) for state in STATES]
     captions = [f"{f.row.degraded['psnr']:.1f} → {f.row.restored['psnr']:.1f} dB   {f.row.name}" for f in gained]
     faces = counted(len(evaluation.rows), "held-out face")
     difference = evaluation.difference["psnr"].mean
     report.add_picture(
         comparison_rows(columns, STATES, captions, LARGE_PIXELS),
-        f"The {len(gained)} of {faces} that gained most, every pixel enlarged; from left to right "
-        f"{', '.join(STATES)}. The mean over all is {difference:+.2f} dB PSNR.",
+        f"The {len(gained)} of {faces} that {'gained most' if _gain(gained[0]) > 0 else 'lost least'}, every pixel "
+        f"enlarged; from left to right {', '.join(STATES)}. The mean over all is {difference:+.2f} dB PSNR.",
     )
     report.add_heading("Figures")
     header, rows = summary_rows(evaluation)
@@ -77,6 +77,11 @@ def _add_restoration(report: Report, evaluation: Evaluation) -> None:
     report.add_picture(worst_and_best(few), WORST_AND_BEST)
     protocol = json.dumps(asdict(evaluation.protocol), indent=1, default=str)
     report.add_folded("The protocol, as a figure without it means nothing", protocol, "metrics.json")
+
+
+def _gain(face: FacePictures) -> float:
+    """How many dB of PSNR restoring brought to a face."""
+    return face.row.restored["psnr"] - face.row.degraded["psnr"]
 
 
 def _add_samples(report: Report, run: Path) -> None:

@@ -84,6 +84,11 @@ SIDE_BY_SIDE = "side_by_side"
 """Folder of an output with pairs of given and restored faces."""
 
 
+def without_pairs(results: FaceFiles) -> FaceFiles:
+    """Results without the pairs that `restore_folder` wrote beside them."""
+    return results.choose([i for i, name in enumerate(results.names) if not name.startswith(f"{SIDE_BY_SIDE}/")])
+
+
 def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
     """Raises ValueError for an output folder in which something could be lost: it is no folder, holds files without
     `overwrite`, lies inside the inputs or around them, or is the folder of the one file that is read."""

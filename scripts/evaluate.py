@@ -125,10 +125,11 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     from evaluation.pairs import reduction_warning
     from evaluation.reports.tables import score_rows, write_scores
     from evaluation.scoring import ResultPairs, score_folder
+    from inference.folders import without_pairs
 
     assert faces.results_folder is not None and faces.target_folder is not None  # checked by Faces
     pairs = ResultPairs(
-        faces.pictures.open(faces.results_folder),
+        without_pairs(faces.pictures.open(faces.results_folder)),
         faces.pictures.open(faces.target_folder),
         faces.names,
         faces.resolution,

@@ -106,8 +106,13 @@ def print_names(*lines: str, file: TextIO | None = None) -> None:
     print(*map(printable_line, lines), sep="\n", file=file, flush=True)
 
 
+WIDE = 132
+"""Columns of a wide terminal."""
+
+
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], with_rules: bool = False) -> None:
-    """Prints a table whole, however narrow the terminal: long words are folded, and markup is text.
+    """Prints a table whole, however narrow the terminal: long words are folded, and markup is text. A file or a pipe,
+    of no width, counts as a wide terminal.
 
     Args:
         title: Above it; empty for none.
@@ -124,7 +129,10 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_column(Text(printable(name)), justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row), end_section=with_rules)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    console.print(table)
 
 
 def one_line(error: BaseException) -> str:

@@ -26,7 +26,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .frame { overflow-x: auto; margin: 1rem 0; }
 figure .frame { margin: 0; }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td.number { white-space: nowrap; }
 figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: max(100%, 38rem); height: auto; }  /* a telephone scrolls charts, whose words stay legible */
 figcaption { color: #444; }

@@ -172,11 +172,12 @@ def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None
         if with_photographs:
             shown = [("degraded", batch.degraded), *shown, ("target", batch.target)]
         headings, columns = zip(*shown, strict=True)
-        seeds = ", ".join(dict.fromkeys(variant.members[0].name for variant in findings.comparison.measured()))
+        members = {variant.members[0].name for variant in findings.comparison.measured()}
+        seeds = ", ".join(sorted(members - set(headings)))  # a file has one name for both
         left_out = "" if with_photographs else "; degraded and target faces may not be published"
         caption = (
             f"Degradation {degradation}, from left to right: {' | '.join(headings)}; one face a row, the first "
-            f"{len(batch.names)} by name; {seeds}{left_out}"
+            f"{len(batch.names)} by name{f'; {seeds}' if seeds else ''}{left_out}"
         )
         page.add_picture(comparison_rows(columns, headings), caption, name=file_name(f"faces_{degradation}"))
 

@@ -122,7 +122,7 @@ def training_table(records: Records) -> tuple[Header, Rows]:
             notes = [f"{name}: {record.seconds_note}" for name, record in found.items() if record.seconds_note]
             rows.append([variant, stage, str(len(found)), " to ".join(f"{n:,}" for n in {images[0]: 0, images[-1]: 0}),
                          time_text(times), _spread_text(speeds, 1), "; ".join(notes)])  # fmt: skip
-    return ["variant", "stage", "seeds", "images seen", "training time", "images/s", "of the time"], rows
+    return ["variant", "stage", "seeds", "images seen", "training time", "images/s", "note on the time"], rows
 
 
 def time_text(seconds: Sequence[float | None]) -> str:

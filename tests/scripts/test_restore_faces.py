@@ -11,6 +11,7 @@ from data.dataset import FaceImages
 from data.faces.files import open_faces
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.identity_guard import KEPT_UP_TO
+from inference.folders import without_pairs
 from models import load_generator
 from scripts.restore_faces import main
 
@@ -54,6 +55,8 @@ def test_what_is_done_to_pictures_of_other_sizes_is_said_and_given_faces_lie_bes
     assert run(main, "--checkpoint", release, *words, "--background_color", "#0000ff")[0] == 0
     with Image.open(tmp_path / "out" / "side_by_side" / "uneven.png") as picture:
         assert picture.getpixel((64, 90)) == (0, 0, 255)
+    written = open_faces(tmp_path / "out")
+    assert len(written) == 12 and without_pairs(written).names == open_faces(faces_folder).names  # what is scored
 
 
 def test_photographs_are_left_out_with_the_command_that_takes_them(

@@ -220,6 +220,9 @@ def test_a_table_is_printed_whole_in_a_narrow_terminal_and_obeys_no_markup(
     text = capsys.readouterr().out
     assert all(word in text for word in ("[bold]a\\nb", "face [dB]", "[/x]=1"))
     assert text.count("x") == 31 and text.count("y") == 30 and max(map(len, text.splitlines())) <= 40
+    monkeypatch.delenv("COLUMNS")
+    command_line.print_table("", ("face", "words"), [("1", "y" * 100)])  # no terminal: as wide as it has to be
+    assert "y" * 100 in capsys.readouterr().out
 
 
 def commands() -> list[str]:

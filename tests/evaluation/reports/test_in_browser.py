@@ -24,7 +24,8 @@ addEventListener("load", () => setTimeout(() => {
     const root = page.documentElement;
     const charts = [...page.querySelectorAll("img")].map(image => image.clientWidth);
     const hidden = root.scrollWidth - root.clientWidth;
-    return {width: frame.width * 1, hidden, beyond: beyond.map(e => e.tagName), charts};
+    const scrolling = [...page.querySelectorAll(".frame")].filter(f => f.scrollWidth > f.clientWidth).length;
+    return {width: frame.width * 1, hidden, beyond: beyond.map(e => e.tagName), charts, scrolling};
   });
   document.body.innerHTML = "<pre>" + JSON.stringify(found) + "</pre>";
 }, 300));
@@ -72,7 +73,17 @@ def test_nothing_reaches_beyond_the_window_but_tables_and_charts_scroll_in_frame
 ) -> None:
     html = full_page().html()
     small, large = measured(chromium, html, tmp_path)
+    assert small.pop("scrolling") == 4 and large.pop("scrolling") == 1
     assert small == {"width": 420, "hidden": 0, "beyond": [], "charts": [608, 608, 608]}  # so that words stay legible
     assert large == {"width": 1200, "hidden": 0, "beyond": [], "charts": [992, 760, 760]}
     broken = html.replace(".frame { overflow-x: auto;", ".frame {")  # so that the measure is one
     assert any(one["hidden"] for one in measured(chromium, broken, tmp_path))
+
+
+def test_a_table_of_differences_with_long_heads_fits_on_a_desk(chromium: str, tmp_path: Path) -> None:
+    page = Report("Differences")
+    heads = ["variant", "degradation", "metric", "difference", "95 % over faces", "95 % over faces and seeds", "p"]
+    row = ["gpen_64.safetensors", "released", "PSNR dB ↑", "+2.332", "[+1.639, +3.047]", "–", "0.0002", "0.0012"]
+    page.add_table([*heads, "adjusted p", "verdict"], [[*row, "significant for these networks"]], "Looked at: 6")
+    small, large = measured(chromium, page.html(), tmp_path)
+    assert (small["scrolling"], large["scrolling"]) == (1, 0)
