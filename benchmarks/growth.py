@@ -12,8 +12,8 @@ from benchmarks.contenders import Contender, Timing
 from benchmarks.iterations import Size
 from evaluation.reports.charts import BLUE, VERMILION, svg_of
 from models import Architecture
-from system.counting import counted
 from system.machine import native_precisions
+from system.wording import counted
 
 RESOLUTIONS = (64, 128, 256, 512)
 BATCH_SIZES = (1, 2, 4, 8, 16)

@@ -19,9 +19,9 @@ from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system import command_line, machine
 from system.atomic_file import write_atomically
-from system.counting import counted
 from system.live_progress import live_progress
 from system.machine import FLOAT32, native_precisions
+from system.wording import counted
 
 LOADER_ITERATIONS = 20
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, get_worker_info
 from data.faces.broken import BrokenFaces
 from data.faces.files import FaceFiles
 from data.randomness import is_flipped, is_synthetic, photograph_and_substitutes
-from system.counting import counted
+from system.wording import counted
 
 _NOTHING = -1
 _MOST_READERS = 256

@@ -19,7 +19,7 @@ from export.bundle.contents import ExportReport
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from models.files.run_folder import images_of
-from system.counting import counted
+from system.wording import counted
 from train.stages.prior_validation import NUM_COLUMNS
 from train.stages.restoration_validation import STATES
 

@@ -32,9 +32,9 @@ from system import command_line, machine
 from system.atomic_file import write_atomically
 from system.child_processes import Children
 from system.command_line import progress_bar
-from system.counting import counted
 from system.live_progress import live_progress
 from system.machine import ROOT
+from system.wording import counted
 from train.reporting.tracking import read_table
 from train.training import quiet_libraries
 

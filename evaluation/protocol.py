@@ -15,8 +15,8 @@ from evaluation.metrics.set_distance import SetDistance
 from evaluation.pairs import FacePairs, PairBatch, Protocol
 from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
 from evaluation.statistics import MeanInterval, mean_difference_interval, mean_interval
-from system.counting import counted
 from system.live_progress import OnProgress, ignore_progress
+from system.wording import counted
 
 
 class FaceRow(NamedTuple):

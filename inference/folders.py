@@ -14,6 +14,7 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.reports.pictures import comparison_rows, write_png
 from system.atomic_file import check_writable
 from system.live_progress import OnProgress, ignore_progress
+from system.wording import unwrapped
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -193,7 +194,7 @@ def _readable_batches(
             pixels.append(image)
             names.append(name)
         except ValueError as error:
-            failed[name] = " ".join(str(error).split())
+            failed[name] = unwrapped(error)
         if names and (len(names) == batch_size or index == len(faces) - 1):
             yield names, torch.stack(pixels)
             names, pixels = [], []

@@ -7,7 +7,7 @@ from data.faces.broken import CheckedFace, check_faces, same_pictures
 from data.faces.decoding import Color
 from data.faces.files import Pictures, fingerprint, print_left_out
 from system import command_line
-from system.counting import counted
+from system.wording import counted
 
 MOST_LISTED = 20
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data.faces.files import Pictures
 from system import command_line
-from system.counting import counted
+from system.wording import counted
 
 if TYPE_CHECKING:
     from evaluation.pairs import PairBatch

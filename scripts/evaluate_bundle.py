@@ -8,8 +8,9 @@ from rich.console import Console
 
 from data.faces.files import Pictures
 from system import command_line
-from system.atomic_file import printable_line, write_atomically
+from system.atomic_file import write_atomically
 from system.live_progress import live_progress
+from system.wording import printable_line
 
 if TYPE_CHECKING:
     from export.card.evaluation import CardEvaluation

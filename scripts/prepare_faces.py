@@ -8,8 +8,8 @@ from pathlib import Path
 from data.faces.files import Pictures, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
-from system.counting import counted
 from system.machine import num_cores
+from system.wording import counted
 
 
 def main(

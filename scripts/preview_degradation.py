@@ -5,7 +5,7 @@ from pathlib import Path
 from data.faces.files import Pictures, print_left_out
 from system import command_line
 from system.atomic_file import write_atomically
-from system.counting import counted
+from system.wording import counted
 
 
 def main(

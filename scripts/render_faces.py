@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from system import command_line
-from system.counting import counted
+from system.wording import counted
 
 
 def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0, truncation: float = 1.0) -> None:

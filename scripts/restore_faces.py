@@ -7,7 +7,7 @@ from typing import Literal
 from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
-from system.counting import counted
+from system.wording import counted
 
 
 def main(

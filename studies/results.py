@@ -11,7 +11,7 @@ from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.statistics import TrainingDifference, Values, holm_adjusted, training_difference
 from inference.restorers import file_digest
 from studies.comparison import Comparison, Member
-from system.counting import counted
+from system.wording import counted, unwrapped
 
 EQUAL = ("images_fingerprint", "num_faces", "resolution", "degradation_values", "seed", "input")
 """What two protocols must share for their numbers to be compared, face by face; definitions of metrics as well."""
@@ -99,9 +99,7 @@ def _read(member: Member, degradation: str) -> Measured:
         if missing or len(rows) != protocol["num_faces"]:
             raise ValueError(f"{counted(len(rows), 'face')}; without {', '.join(missing) or 'gaps'}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the results in {folder} are damaged ({' '.join(str(error).split())}); remove them"
-        ) from error
+        raise ValueError(f"the results in {folder} are damaged ({unwrapped(error)}); remove them") from error
     if protocol["model_sha256"] != file_digest(member.checkpoint):
         raise ValueError(f"the results in {folder} are not those of {member.checkpoint}; evaluate it again")
     return Measured(member.name, states["restored"], states["degraded"], protocol, unavailable)

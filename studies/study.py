@@ -11,6 +11,7 @@ from studies.request import MeasurementSettings
 from system.atomic_file import way_out
 from system.machine import ROOT
 from system.plain_yaml import read_yaml
+from system.wording import unwrapped
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def read_study(path: Path) -> Study:
     try:
         study = parser.instantiate(parser.parse_object(Namespace(study=content))).study
     except (ArgumentError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no study: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is no study: {unwrapped(error)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(study, Study):

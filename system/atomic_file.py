@@ -156,14 +156,3 @@ def way_out(name: Path | str) -> str:
     if not path.is_absolute() and (ROOT / path).exists():
         return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}"
     return "; check the path"
-
-
-def printable(text: str) -> str:
-    r"""Writes what would steer a terminal, or is no text that can be stored (bytes of a name that are no UTF-8 are lone
-    surrogates), as an escape such as `\x1b`; line breaks and tabs stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable_line(text: str) -> str:
-    """As `printable`, with line breaks and tabs as escapes too: a name keeps to its line."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")

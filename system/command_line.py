@@ -17,10 +17,10 @@ from docstring_parser import parse, parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
-from system.atomic_file import printable, printable_line
 from system.child_processes import end_with_parent
 from system.interruption import INTERRUPTED_CODE, is_interruption
 from system.live_progress import live_progress
+from system.wording import printable, printable_line, unwrapped
 
 EXPECTED_ERRORS = (ValueError, OSError)
 WRONG_INPUT_CODE = 2
@@ -142,7 +142,7 @@ def one_line(error: BaseException) -> str:
         remedy = REMEDIES.get(error.errno, "check the name and the place of the file" if where else "")
         text = f"{where}{error.strerror[0].lower()}{error.strerror[1:]}{f'; {remedy}' if remedy else ''}"
         return printable_line(text)
-    return printable(" ".join(str(error).split()) or type(error).__name__)
+    return printable(unwrapped(error) or type(error).__name__)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from system.counting import counted
+from system.wording import counted
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOAT32, BF16 = "32-true", "bf16-mixed"

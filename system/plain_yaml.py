@@ -11,6 +11,8 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from system.wording import unwrapped
+
 MAX_CHARACTERS = 200_000
 MAX_DEPTH = 32
 
@@ -28,7 +30,7 @@ def read_yaml(path: Path) -> object:
         check_yaml(text)
         return yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:  # ValueError: a date or number out of range
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not YAML: {unwrapped(error)}") from error
 
 
 def check_yaml(text: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from system import machine
-from system.counting import counted
+from system.wording import counted
 
 MOST_PROCESSES = 64
 """More on one machine without GPUs are a slip of the keyboard."""

@@ -19,7 +19,7 @@ from data.faces.files import print_left_out
 from models.files.run_folder import latest_checkpoint, recorded
 from system import machine
 from system.command_line import exit_code_of, print_names
-from system.counting import counted
+from system.wording import counted, unwrapped
 from train.options import TrainerOptions
 from train.processes.strategy import OUT_OF_TIME_CODE, ExplicitAveraging, num_processes, strategy_for
 from train.reporting.console import Reporting
@@ -219,7 +219,7 @@ def ending_together(strategy: Strategy, data: FacesDataModule) -> Iterator[None]
 
 def plain_problem(error: BaseException, data: FacesDataModule) -> BaseException:
     """What an error of PyTorch about lost processes means; files that workers died of are noted as broken."""
-    text = " ".join(str(error).split())
+    text = unwrapped(error)
     has_hung, has_died = "DataLoader timed out" in text, "DataLoader worker (pid" in text
     if isinstance(error, RuntimeError) and (has_hung or has_died):
         reading, how = f" while reading {', '.join(data.being_read()[:4]) or 'nothing'}", data.lost_worker()

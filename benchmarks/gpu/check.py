@@ -20,7 +20,7 @@ from models import Architecture
 from system import machine
 from system.atomic_file import write_atomically
 from system.child_processes import end_with
-from system.counting import counted
+from system.wording import counted
 
 Step = Literal["iterations", "loader", "compiled", "training"]
 STEPS: tuple[Step, ...] = get_args(Step)

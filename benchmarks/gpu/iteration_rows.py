@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.contenders import Part
 from benchmarks.iterations import Iterations, Precision, Size, Stage, operations_of, parts_of, record, textbook
 from system import machine
+from system.wording import unwrapped
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "kornia", "numpy", "safetensors")
 SHORTEST_SECONDS = 0.5
@@ -179,7 +180,7 @@ def measure_forms(card: Card, stage: Stage, size: Size, of_forms: Sequence[Form]
         try:
             yield _measure(card, stage, size, form, start, effort)
         except (RuntimeError, ValueError) as error:  # the other forms are worth measuring all the same
-            yield replace(start, problem=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            yield replace(start, problem=f"{type(error).__name__}: {unwrapped(error)[:300]}")
 
 
 def _measure(card: Card, stage: Stage, size: Size, form: Form, start: Figures, effort: Effort) -> Figures:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from system.atomic_file import write_atomically
-from system.counting import counted
+from system.wording import counted
 
 BEGIN, END = "<!-- measured by scripts.check_gpu -->", "<!-- end of what is measured -->"
 NOTHING = "–"

@@ -17,8 +17,8 @@ from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.atomic_file import write_atomically
 from system.child_processes import Children
-from system.counting import counted
 from system.machine import ROOT
+from system.wording import counted
 from train.processes.strategy import OUT_OF_TIME_CODE
 from train.reporting.tracking import read_table
 from train.run.data_module import FacesDataModule

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from system.machine import ROOT
 from system.plain_yaml import read_yaml, value_problems
+from system.wording import unwrapped
 
 REFERENCE_RESOLUTION = 512
 """Kernel sizes, sigmas, lengths, strokes and boxes of a preset are pixels of an image of this resolution."""
@@ -257,7 +258,7 @@ def load_preset(name_or_path: str) -> DegradationRanges:
     try:
         parsed = parser.instantiate(parser.parse_object({"degradation": values}))
     except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: {unwrapped(error)}") from error
     return parsed.degradation
 
 

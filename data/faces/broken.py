@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from data.faces.decoding import decode
 from data.faces.files import FaceFiles
+from system.wording import unwrapped
 
 LARGEST_SHARE = 0.5
 
@@ -46,7 +47,7 @@ class BrokenFaces:
         name = self.faces.names[index]
         if name in self._known:
             return
-        entry: dict[str, Any] = {"file": name, "reason": " ".join(reason.split())}
+        entry: dict[str, Any] = {"file": name, "reason": unwrapped(reason)}
         line = json.dumps(entry | ({"deadly": True} if is_deadly else {})) + "\n"
         self.report.parent.mkdir(parents=True, exist_ok=True)
         with self.report.open("a+b") as file:
@@ -178,7 +179,7 @@ def _check(faces: FaceFiles, index: int) -> CheckedFace:
     try:
         photograph = decode(faces.content(index), faces.background)
     except ValueError as error:
-        return CheckedFace(name, " ".join(str(error).split()))
+        return CheckedFace(name, unwrapped(error))
     image, form = photograph.image, (photograph.format, photograph.mode)
     digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
     return CheckedFace(name, None, *form, image.size, digest, photograph.profile, photograph.is_transparent)

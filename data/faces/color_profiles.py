@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from system.wording import unwrapped
+
 MAX_PROFILE_BYTES = 4 * 2**20
 """Larger profiles are not read; those of printers have up to 3 MB."""
 SAME_LEVELS = 2
@@ -101,7 +103,7 @@ def _read(content: bytes, picture: str) -> ProfileConversion:
     """The conversion of pictures of a colour space (RGB, GRAY, CMYK)."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
-        name = " ".join((profile.profile.profile_description or "unnamed profile").split())[:80]
+        name = unwrapped(profile.profile.profile_description or "unnamed profile")[:80]
         space = profile.profile.xcolor_space.strip()
         if space != picture and (space, picture) != ("RGB", "GRAY"):
             return ProfileConversion(f"{name} (for {space} and not {picture}, ignored)")

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
 from data.faces.color_profiles import ProfileConversion, embedded_conversion, embedded_profile
-from system.atomic_file import printable
-from system.counting import counted
+from system.wording import counted, printable
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),

@@ -25,7 +25,8 @@ from data.faces.decoding import (
 )
 from data.faces.listing import NOT_READABLE, ZIP_ERRORS, list_files
 from data.faces.stores import FolderStore, Store, TarStore
-from system.atomic_file import printable, way_out
+from system.atomic_file import way_out
+from system.wording import printable
 
 MAX_FILE_BYTES = 8 * MAX_PIXELS
 """Larger files are refused before they are read: an uncompressed image with four 16-bit channels."""

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from data.faces.decoding import ADVICE, image_suffixes
 from data.faces.stores import FolderStore, LmdbStore, Store, TarStore, ZipStore
-from system.atomic_file import printable
+from system.wording import printable
 
 NOT_READABLE = -1
 """Size of what is no ordinary file: a pipe, a device, a link to nothing."""

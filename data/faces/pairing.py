@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from data.faces.files import FaceFiles
-from system.atomic_file import printable
+from system.wording import printable
 
 PLACE = "{}"
 """What stands in a template for the part of a name that both files share."""

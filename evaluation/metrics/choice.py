@@ -27,6 +27,7 @@ from evaluation.metrics.perceptual import (
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 from losses.imagenet_features import PerceptualLoss
 from system.atomic_file import way_out
+from system.wording import unwrapped
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def choose_metrics(
             try:
                 chosen.append(load[name]())
             except (ImportError, OSError) as error:
-                unavailable[name] = " ".join(str(error).split())
+                unavailable[name] = unwrapped(error)
     per_face = tuple(metric for metric in chosen if isinstance(metric, FaceMetric))
     return Metrics(per_face, tuple(metric for metric in chosen if isinstance(metric, SetMetric)), unavailable)
 

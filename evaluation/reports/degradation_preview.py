@@ -15,7 +15,7 @@ from data.degradation.sampling import BlurKernel, DegradationParameters, RoundPa
 from data.degradation.synthesis import degrade
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
-from system.counting import counted
+from system.wording import counted
 
 _CELL_INCHES = 2.0
 _LINE_INCHES = 0.17

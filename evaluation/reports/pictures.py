@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from evaluation.protocol import Evaluation, FacePictures
-from system.atomic_file import printable, write_atomically
+from system.atomic_file import write_atomically
+from system.wording import printable, unwrapped
 
 Picture = npt.NDArray[np.uint8]
 """[H, W, 3], RGB."""
@@ -140,7 +141,7 @@ def _labels(texts: Sequence[str], width_pixels: int) -> Picture:
     """A line of texts, one over each column of the given width; a text too long for it is cut."""
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), _TEXT_PIXELS)
     lines = []
-    for text in (" ".join(printable(text).split()) for text in texts):
+    for text in (unwrapped(printable(text)) for text in texts):
         line = Image.new("RGB", (width_pixels, _TEXT_PIXELS + 7), (_WHITE,) * 3)
         pen = ImageDraw.Draw(line)
         while len(text) > 1 and pen.textlength(text, font=font) > width_pixels:

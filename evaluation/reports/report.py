@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 
 from evaluation.reports.charts import Curve, curves_svg
 from evaluation.reports.pictures import Picture, png_bytes
-from system.atomic_file import printable, write_atomically
+from system.atomic_file import write_atomically
+from system.wording import printable, unwrapped
 
 PICTURES_FOLDER = "pictures"
 DRAWING_PIXELS = 760
@@ -174,7 +175,7 @@ def _begins_as_number(cell: object) -> bool:
 
 def _plain(text: str) -> str:
     """One line in which nothing is taken for markup."""
-    text = " ".join(printable(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = unwrapped(printable(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*|~]|(?<!\w)_|_(?!\w)|\[(?=[^\]]*\][(\[:]))", r"\\\1", text)
     text = re.sub(r"^([+-]|#+)(?= )", r"\\\1", text)
     return re.sub(r"^(\d+)([.)]) ", r"\1\\\2 ", text)

@@ -16,7 +16,8 @@ from evaluation.protocol import Evaluation
 from evaluation.reports.pictures import worst_and_best, write_png
 from evaluation.scoring import ConventionMeans, FolderScores
 from evaluation.statistics import MeanInterval, TrainingDifference
-from system.atomic_file import printable, write_atomically
+from system.atomic_file import write_atomically
+from system.wording import printable
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -22,7 +22,7 @@ from export.bundle.contents import ImagesUsed
 from export.formats.artefacts import parity_images
 from export.formats.options import ExportSettings, ParityFaces
 from models.files.run_folder import read_record, run_of
-from system.counting import counted
+from system.wording import counted
 
 
 @dataclass(frozen=True)

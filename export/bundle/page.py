@@ -16,7 +16,7 @@ from export.formats.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NA
 from export.int8.layer_selection import LayerSensitivity
 from export.static.graph import KindCost
 from export.static.half_precision import LARGEST_HALF
-from system.counting import counted
+from system.wording import counted
 
 NUM_PICTURES = 6
 NOT_RUN = (

@@ -32,8 +32,8 @@ from export.int8.simulation import calibration_ranges, choose_grids, simulate
 from export.static.graph import map_layers
 from export.static.network import StaticGPEN
 from models import load_generator
-from system.counting import counted
 from system.live_progress import OnStep
+from system.wording import counted
 
 TOLERANCE_DB = 1.0
 """How much further from the float images than the simulation a card may be: it adds and rounds in another order."""

@@ -23,8 +23,8 @@ from torch.func import functional_call, jvp, vjp
 
 from export.static.network import StaticGPEN
 from inference.restorers import accepted_deprecations
-from system.counting import counted
 from system.live_progress import OnStep, ignore_step
+from system.wording import counted
 
 SURE_SHARE, SURE_MARGIN = 0.5, 1.2
 """A layer is named with confidence if it explains half of the error or more, and so much more than the next."""

@@ -27,7 +27,7 @@ from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
 from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
 from system.atomic_file import replacing, write_atomically
-from system.counting import counted
+from system.wording import counted
 
 Target = Literal["public", "release", "facefusion"]
 SUFFIXES: Mapping[Target, str] = {"public": ".pth", "release": ".safetensors", "facefusion": ".onnx"}

@@ -15,7 +15,7 @@ from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
 from models.files.release_file import Kind, in_words
 from models.files.run_folder import find_checkpoint, read_config, read_record, run_of
-from system.counting import counted
+from system.wording import counted
 
 LICENCES = {
     "public GPEN checkpoint": "public GPEN weights come without a licence; ask their authors before you publish them",

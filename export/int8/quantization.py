@@ -31,8 +31,8 @@ from export.int8.simulation import (
 from export.static.graph import Layer, map_layers
 from export.static.network import StaticGPEN
 from models.quantization import CALIBRATIONS, Calibration
-from system.counting import counted
 from system.live_progress import OnStep, ignore_step
+from system.wording import counted
 
 LayerPrecision = Literal["int8", "fp16"]
 

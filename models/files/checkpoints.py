@@ -17,7 +17,7 @@ from models.files.run_folder import check_seal, locate_checkpoint
 from models.files.stored_tensor import StoredTensor, copy_tensors
 from models.gpen import GPEN
 from models.prior import Prior
-from system.counting import counted
+from system.wording import counted
 
 EXPECTED = (
     "expected a release file of this project (.safetensors), a Lightning checkpoint (.ckpt), a public GPEN checkpoint "

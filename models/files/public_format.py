@@ -13,7 +13,7 @@ from models.architecture import HIGHEST_RESOLUTION, Architecture
 from models.files.stored_tensor import StoredTensor
 from models.operators.resampling import fir_kernel
 from models.prior import Prior
-from system.counting import counted
+from system.wording import counted
 
 Rename = Callable[[str], str]
 AnyTensor = TypeVar("AnyTensor", Tensor, StoredTensor)

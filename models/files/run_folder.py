@@ -13,6 +13,7 @@ import torch
 from models.files.pickled_file import read_pickled
 from system.atomic_file import way_out
 from system.plain_yaml import read_yaml
+from system.wording import unwrapped
 
 SEAL = b"sha256:"
 SEAL_BYTES = len(SEAL) + 64
@@ -224,4 +225,4 @@ def _read(path: Path, parse: Callable[[Path], Any]) -> Any:
             f"{path.parent} holds no run: there is no {path.name}; give the folder of a run"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from None
+        raise ValueError(f"{path} is damaged ({unwrapped(error)[:200]})") from None

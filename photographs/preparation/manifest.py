@@ -11,7 +11,7 @@ from typing import Any
 from photographs.journal import Journal
 from photographs.preparation.selection import TRAIN, VAL
 from system.atomic_file import replacing, write_atomically
-from system.counting import counted
+from system.wording import counted
 
 MANIFEST_NAME = "manifest.jsonl"
 

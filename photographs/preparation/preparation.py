@@ -31,6 +31,7 @@ from photographs.preparation.selection import (
 )
 from system.child_processes import end_with
 from system.live_progress import OnProgress, ignore_progress
+from system.wording import unwrapped
 
 _PNG_LEVEL = 3
 """zlib's; a face of 512 pixels takes 19 milliseconds, at Pillow's own choice of 6 it takes 51 and 8 % fewer bytes."""
@@ -72,7 +73,7 @@ class FaceCutter:
         try:
             photo = np.asarray(self._photos.read(index))
         except ValueError as error:
-            return CutPhoto(" ".join(str(error).split()), [])
+            return CutPhoto(unwrapped(error), [])
         return CutPhoto("", [self._judge(photo, face) for face in self._detector.detect(photo)])
 
     def _judge(self, photo: Pixels, face: DetectedFace) -> CutFace:

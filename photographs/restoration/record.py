@@ -13,7 +13,7 @@ from photographs.faces.alignment import Pixels, align, inner
 from photographs.faces.detection import DetectedFace
 from photographs.journal import Journal
 from photographs.options import Choice
-from system.counting import counted
+from system.wording import counted
 
 RECORD_NAME = "restored_photographs.jsonl"
 

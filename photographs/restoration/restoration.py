@@ -19,6 +19,7 @@ from photographs.restoration.record import Decision, FaceRecord, PhotoRecord, Re
 from photographs.restoration.stored import StoredPhoto, read_stored, written_name
 from system.atomic_file import replacing, write_atomically
 from system.live_progress import OnProgress, ignore_progress
+from system.wording import unwrapped
 
 MOST_WAITING_PIXELS = 48_000_000
 """Photographs wait for a full batch of faces until they have so many pixels together: this bounds the memory."""
@@ -91,7 +92,7 @@ class PhotoRestorer:
             content = photos.content(index)
             photo = read_stored(content, photos.background)
         except ValueError as error:
-            return PhotoRecord(name, size_bytes, problem=" ".join(str(error).split()))
+            return PhotoRecord(name, size_bytes, problem=unwrapped(error))
         resolution = self._restorer.resolution
         faces = self._detector.detect(photo.pixels)
         decisions = [decide(photo.pixels, face, resolution, self._choice) for face in faces]
@@ -132,7 +133,7 @@ class PhotoRestorer:
             try:
                 canvas, factor = self._backgrounds.find(photograph.name, photograph.photo)
             except ValueError as error:
-                return photograph.record(problem=" ".join(str(error).split()))
+                return photograph.record(problem=unwrapped(error))
         elif not restored:
             write_atomically(self._output / photograph.name, photograph.content)
             return photograph.record(photograph.name)

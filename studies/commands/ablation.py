@@ -20,8 +20,8 @@ from studies.report.page import write_comparison
 from studies.request import Budget, Request, StudyFaces
 from studies.study import Study, read_study
 from system import command_line, machine
-from system.counting import counted
 from system.live_progress import live_progress
+from system.wording import counted
 from train.processes.strategy import OUT_OF_TIME_CODE
 
 MOMENTS = ("warm_up_images", "decay_range_images", "adversarial_rise_images", *RHYTHMS)

@@ -29,7 +29,7 @@ from studies.report.tables import (
 )
 from studies.results import first_of
 from system.atomic_file import write_atomically
-from system.counting import counted
+from system.wording import counted
 
 CONFIGS_FOLDER = "configs"
 SCALE_FROM = 0.2

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from system import command_line
-from system.atomic_file import printable_line
+from system.wording import printable_line
 
 
 def test_a_printed_name_is_escaped_and_keeps_its_other_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from rich.progress import Progress as Bar
 
 from system import machine
 from system.command_line import print_names
-from system.counting import counted
 from system.live_progress import duration, live_progress
+from system.wording import counted
 from train.processes.strategy import average_over_processes
 from train.reporting.tracking import CsvLog, Tracking
 from train.run.data_module import FacesDataModule

@@ -13,6 +13,7 @@ from evaluation.protocol import FacePictures
 from evaluation.reports.pictures import Picture
 from system.atomic_file import write_atomically
 from system.command_line import print_names
+from system.wording import unwrapped
 from train.reporting.tracking import read_table
 from train.run.settings import RunSettings
 
@@ -60,7 +61,7 @@ class WandbRun:
             )
         except Error as error:
             raise ConnectionError(
-                f"Weights & Biases must be within reach for --run.wandb online, got {' '.join(str(error).split())}; "
+                f"Weights & Biases must be within reach for --run.wandb online, got {unwrapped(error)}; "
                 "log in with `wandb login`, or take --run.wandb offline and send the run later with `wandb sync`"
             ) from error
         self._sent_file = self._id_file.with_name("last_row")

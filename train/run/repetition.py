@@ -16,7 +16,7 @@ from evaluation.reports.tables import read_rows
 from models.files.run_folder import CHECKPOINTS, check_seal, checkpoint_path, images_of, read_config, read_record
 from system.child_processes import Children
 from system.command_line import print_names
-from system.counting import counted
+from system.wording import counted
 from train.run.non_finite import BEFORE, REPORT, STATE
 from train.run.settings import WHOLE
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from system.counting import counted
+from system.wording import counted
 
 MEASURED, WHOLE = "measured", "whole"
 """Values of `RunSettings.convolutions`."""

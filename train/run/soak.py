@@ -16,7 +16,7 @@ from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of
 from system import machine
 from system.child_processes import Children
-from system.counting import counted
+from system.wording import counted
 from train.run.repetition import compare_runs
 from train.run.settings import SOAKED_BATCH, WHOLE, Soak
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
 from models.files.public_format import drop_blocks, widen_to_concat
-from system.counting import counted
+from system.wording import counted
 
 TAKE_NEW = "take a new one: --model.init_args.optimization.take_discriminator false"
 CHECKSUM_CHARACTERS = 12

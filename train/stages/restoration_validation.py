@@ -14,8 +14,8 @@ from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import choose_metrics
 from evaluation.protocol import Evaluator, FacePictures, FaceRow
 from evaluation.reports.pictures import Picture, comparison_rows, write_png
-from system.counting import counted
 from system.live_progress import live_progress
+from system.wording import counted
 from train.reporting.console import Reporting
 from train.reporting.tracking import CsvLog
 from train.run.settings import last_kept_row

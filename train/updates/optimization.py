@@ -11,7 +11,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from data.dataset import FaceBatch
-from system.counting import counted
+from system.wording import counted
 
 Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
 """Parameters and their learning rate."""

@@ -1,8 +1,8 @@
-"""Numbers with their nouns."""
+"""The words of messages."""
 
 import pytest
 
-from system.counting import counted
+from system.wording import counted
 
 
 @pytest.mark.parametrize(
