@@ -11,6 +11,11 @@ from system import command_line
 from system.machine import num_cores
 from system.wording import counted
 
+NOBODY_HELD_OUT = (
+    "no face of val was good enough, or all photographs count as one person's; add photographs, or let the training "
+    "hold out some of train (--data.num_validation_faces)"
+)
+
 
 def main(
     photos: Path,
@@ -63,7 +68,10 @@ def main(
     for line in lines:
         if line.problem:
             command_line.print_names(f"skipped: {line.source}: {line.problem}", file=sys.stderr)
-    command_line.print_names(*summary_lines(counts(lines)))
+    numbers = counts(lines)
+    command_line.print_names(*summary_lines(numbers))
+    if numbers["train"] and not numbers["val"] and split.val_share:
+        print(f"warning: nobody is held out: {NOBODY_HELD_OUT}", file=sys.stderr)
     if preparer.num_looked_at:
         looked_at, workers = counted(preparer.num_looked_at, "photograph"), counted(num_workers, "process")
         print(f"{looked_at} looked at, {speed:.1f} a second by {workers}")

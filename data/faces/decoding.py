@@ -151,6 +151,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
     its mode: Pillow's, followed by ";16" where colours were rounded; the profile of its colours is in its info however
     the file says it. ValueError as for `decode`.
     """
+    if not content:
+        raise ValueError("it is empty")
     if content[4:10] in (b"ftyphe", b"ftypmi") and not reads_heif() and b"avif" not in content[8:64]:
         raise ValueError(f"it is a HEIC file, whatever its name; {ADVICE['.heic']}")
     with _one_kind_of_error():

@@ -35,7 +35,7 @@ def list_files(path: Path) -> tuple[Store, Listed]:
         raise ValueError(f"faces must be {KINDS}, got {path}, which is no ordinary file")
     with path.open("rb") as file:
         head = file.read(512)
-    if head[:2] == b"PK" or path.suffix.lower() == ".zip":
+    if head[:2] == b"PK" or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)):
         return ZipStore(path.resolve()), list(_members_of_zip(path))
     if path.suffix.lower() in image_suffixes():
         return FolderStore(path.resolve().parent), [(path.name, _size_bytes(path))]
@@ -198,7 +198,7 @@ def _members_of_zip(path: Path) -> Iterator[tuple[str, int]]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except ZIP_ERRORS as error:
-        raise ValueError(f"faces must be a folder or an uncompressed zip file, got {path}: {error}") from error
+        raise ValueError(f"{path} is a damaged zip ({error}); copy or make it again") from error
     end, names = 0, set()
     for member in sorted(members, key=lambda entry: entry.header_offset):
         _check_member(path, member)

@@ -159,7 +159,7 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
     words += ["--num_workers", "1"]
     code, out, err = run(main, *words)
     assert code == 0 and "4 photographs with 2 faces\n2 faces kept: 1 in train, 1 in val\n" in out
-    assert "skipped: c.jpg: " in err and "1 photograph without a face" in out
+    assert "skipped: c.jpg: " in err and "1 photograph without a face" in out and "held out" not in err
     summary = json.loads((output / "summary.json").read_text())
     assert [summary[key] for key in ("train", "val", "not_readable", "without_a_face")] == [1, 1, 1, 1]
     with Image.open(output / "contact_sheet.png") as sheet:
@@ -176,6 +176,9 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
     assert (output / first).stat().st_mtime_ns == before
     code, _, err = run(main, *words, "--most_turn", "0.5")
     assert code == 2 and "other settings (most_turn 0.7)" in err
+    for share in ("0.05", "0"):
+        code, _, err = run(main, photos / "a.png", "--output", tmp_path / share, *words[3:], "--val_share", share)
+        assert code == 0 and ("warning: nobody is held out: " in err) == (share != "0")
 
 
 def test_two_processes_write_what_one_writes(group_photo: GroupPhoto, tmp_path: Path) -> None:

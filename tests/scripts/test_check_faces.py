@@ -54,7 +54,7 @@ def test_a_set_is_described_with_its_broken_files(
     assert lines[8:10] == ["there more than once: 1", "    a.png = sub/b.bmp"]
     assert lines[10] == "cannot be used: 3"
     assert lines[11].startswith("    cut.png: ") and "truncated" in lines[11]
-    assert lines[12].startswith("    empty.jpg: cannot identify image file")
+    assert lines[12].startswith("    empty.jpg: it is empty")
     assert lines[13] == "    moving.png: it is animated; store one frame as an image"
     assert lines[14].startswith("fingerprint ") and len(lines) == 15
 
@@ -97,4 +97,4 @@ def test_long_lists_are_cut_unless_all_is_asked_for(
     for index in range(25):
         (tmp_path / f"{index:02}.png").write_bytes(b"")
     assert "    and 5 more (--all lists them)" in check(monkeypatch, capsys, tmp_path)[1]
-    assert check(monkeypatch, capsys, tmp_path, "--all")[1].count("cannot identify") == 25
+    assert check(monkeypatch, capsys, tmp_path, "--all")[1].count("it is empty") == 25

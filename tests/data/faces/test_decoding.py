@@ -173,6 +173,8 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match="100 x 100 pixels, more than the 9999 allowed"):
         open_faces(tmp_path).read(0)
     monkeypatch.setattr(decoding, "MAX_PIXELS", 10_000)
+    with pytest.raises(ValueError, match=r"^it is empty$"):
+        decode(b"")
     with pytest.raises(ValueError, match="truncated"):
         open_faces(tmp_path).read(0)
 

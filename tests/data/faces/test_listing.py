@@ -116,6 +116,9 @@ def test_files_of_other_kinds_are_named(folder: Path, tmp_path: Path) -> None:
         open_faces(tmp_path / "face.JXL")
     with pytest.raises(ValueError, match=r"must be a folder, .* got .*weights\.pth, which is none of them \(it begins"):
         open_faces(tmp_path / "weights.pth")
+    (tmp_path / "faces.zip").write_bytes(b"Rar!\x1a\x07")
+    with pytest.raises(ValueError, match=r"faces\.zip, which is none of them \(it begins with b'Rar!"):
+        open_faces(tmp_path / "faces.zip")
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ValueError, match="which is no ordinary file"):
         open_faces(tmp_path / "pipe.png")
