@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from system import command_line
+from tests.fuzz.forked_commands import in_fork
 from tests.photographs.conftest import draw_group_photo
 from train.command import resolve
 
@@ -332,10 +333,10 @@ def test_photographs_are_prepared_and_restored_as_the_documents_have_it(
 
 
 @pytest.mark.slow
-def test_what_the_documents_give_to_pytest_is_found() -> None:
+def test_what_the_documents_give_to_pytest_is_found(tmp_path: Path) -> None:
     paths = [word for line in ALL_LINES if "pytest" in line.words for word in line.words if word.startswith("tests/")]
     (fuzzing,) = lines_to_run("pytest")[-1:]
-    command = [sys.executable, *fuzzing.words[1:], *paths, "--collect-only", "--quiet"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
-    assert all(re.search(rf"^{re.escape(path)}", found.stdout, re.MULTILINE) for path in paths)
+    words = [*fuzzing.words[3:], *paths, "--collect-only", "--quiet"]
+    found = in_fork(lambda: sys.exit(pytest.main(words)), ROOT, tmp_path / "log", seconds=60)
+    assert found.code == 0, found.output
+    assert all(re.search(rf"^{re.escape(path)}", found.output.decode(), re.MULTILINE) for path in paths)
