@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
+from demo.page import GO_ON
 from system import command_line
 from tests.fuzz.forked_commands import in_fork
 from tests.photographs.conftest import draw_group_photo
@@ -61,7 +62,10 @@ def line_of(document: str, text: str, is_block: bool) -> Line | None:
     return Line(document, (*words, *more[first:]), is_block and not dots)
 
 
+PAGE = [line_of("demo/page.py", text, ELLIPSIS not in text) for text in GO_ON.replace("\\\n", " ").splitlines()]
+"""Those that the demo's page ends with."""
 ALL_LINES = list(dict.fromkeys(line for document in DOCUMENTS for line in lines_of(document)))
+ALL_LINES += [line for line in PAGE if line is not None and "--help" not in line.words]
 
 
 def identifier(line: Line) -> str:

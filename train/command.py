@@ -36,7 +36,7 @@ def main() -> int:
     """Carries the command line of this process out and returns its exit code."""
     words = underscored(sys.argv[1:])
     if not _asks_for_help(words) and words[:1] != ["fit"]:
-        raise ValueError(f"`python -m train` has one command, fit, got {' '.join(words[:1]) or 'none'}; add it")
+        raise ValueError(f"`python -m train` has one command, fit, got {' '.join(words[:1]) or 'none'}; begin with it")
     return fit(words[1:] if words[:1] == ["fit"] else words)
 
 
