@@ -71,6 +71,10 @@ class PairBatch(NamedTuple):
     target: Tensor
     """uint8 [N, 3, R, R]."""
 
+    def first(self, number: int) -> "PairBatch":
+        """The first pairs, or all where there are fewer."""
+        return PairBatch(self.names[:number], self.degraded[:number], self.target[:number])
+
 
 @dataclass(frozen=True)
 class FacePairs:

@@ -102,7 +102,7 @@ def choose_faces(
         warnings += more
     elif calibration is not None:
         warnings += enlarged_warnings(faces.take(slice(len(calibration.names))), resolution)
-    golden = PairBatch(evaluation.names[:number], evaluation.degraded[:number], evaluation.target[:number])
+    golden = evaluation.first(number)
     used = ImagesUsed("degraded faces", len(golden.names), compare_on.degradation, seed)
     return BundleFaces(calibration, range_faces, evaluation, golden, used, evaluated_on, tuple(warnings))
 

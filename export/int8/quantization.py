@@ -166,9 +166,7 @@ def _select(
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
     if settings.budget.largest_float_flops == 0:
         return (), {}
-    number = settings.num_sensitivity_faces
-    names, degraded, target = calibration
-    measure = measure_on(network, PairBatch(names[:number], degraded[:number], target[:number]))
+    measure = measure_on(network, calibration.first(settings.num_sensitivity_faces))
     sensitivity = layer_sensitivity(measure, grids, on_step)
     flops = {layer.name: layer.flops for layer in layers}
     return sensitivity, exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)
