@@ -68,7 +68,7 @@ def embedded_conversion(image: Image.Image, content: bytes) -> ProfileConversion
     if profile := embedded_profile(image, content):
         return conversion_of(profile, image.mode)
     unusual = unusual_colours(image, content)
-    return ProfileConversion(f"{unusual} (ignored)") if unusual else None
+    return ProfileConversion(f"{unusual}, ignored") if unusual else None
 
 
 def unusual_colours(image: Image.Image, content: bytes) -> str:
@@ -76,7 +76,7 @@ def unusual_colours(image: Image.Image, content: bytes) -> str:
     numbers = _numbers(image, content)
     if profile_by_numbers(*numbers) is not None or (image.format != "PNG" and image.info.get("icc_profile")):
         return ""
-    return f"colours {numbers[0]} with curve {numbers[1]} of H.273{', HDR' if numbers[1] in (16, 18) else ''}"
+    return f"colours {numbers[0]} with curve {numbers[1]} of H.273{' (HDR)' if numbers[1] in (16, 18) else ''}"
 
 
 def jpeg2000_profile(content: bytes) -> bytes:

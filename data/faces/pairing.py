@@ -111,18 +111,20 @@ def _places(faces: FaceFiles, template: str) -> dict[str, int]:
 
 def _advice(degraded: FaceFiles, target: FaceFiles) -> str:
     """A template that would make the first names match, where one is to be seen."""
-    first, second = (PurePosixPath(faces.names[0]).stem for faces in (degraded, target))
+    first, second = (_stem(faces.names[0]) for faces in (degraded, target))
     length = len(os.path.commonprefix([first, second]).rstrip("_-. "))  # noqa: RUF071 - letter by letter it is
     ends = [stem[length:] for stem in (first, second)]
     fits = all(
-        PurePosixPath(name).stem.endswith(end)
-        for faces, end in zip((degraded, target), ends, strict=True)
-        for name in faces.names
+        _stem(name).endswith(end) for faces, end in zip((degraded, target), ends, strict=True) for name in faces.names
     )
     if not length or not any(ends) or not fits:
         return "rename or remove them"
     templates = [f"'{PLACE}{end}'" for end in (ends if ends[1] else ends[:1])]
     return f"rename or remove them, or say how the names differ, which looks like {' '.join(templates)}"
+
+
+def _stem(name: str) -> str:
+    return unicodedata.normalize("NFC", PurePosixPath(name).stem)
 
 
 def _some(names: list[str]) -> str:

@@ -162,7 +162,7 @@ def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
     elif mode != image.mode:
         notes.append(f"its {mode} pixels become 8-bit")
     if unusual := unusual_colours(image, content):
-        notes.append(f"that they are {unusual} is lost")
+        notes.append(f"its {unusual} are written without their numbers")
     if image.has_transparency_data and format not in _TRANSPARENT_FORMATS:
         notes.append("its transparent pixels are laid over the background")
     orientation = _orientation(image)

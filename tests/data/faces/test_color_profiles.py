@@ -109,9 +109,10 @@ def test_colors_named_by_numbers_are_those_of_the_profile_that_says_the_same(for
         unchanged = decode(edit(plain, *harmless))
         assert unchanged.profile == "" and np.array_equal(np.asarray(unchanged.image), stored)
     bright = decode(edit(plain, 9, 16))
-    assert bright.profile == "colours 9 with curve 16 of H.273, HDR (ignored)"
+    assert bright.profile == "colours 9 with curve 16 of H.273 (HDR), ignored"
     assert np.array_equal(np.asarray(bright.image), stored)
-    assert read_stored(edit(plain, 9, 16)).notes == ("that they are colours 9 with curve 16 of H.273, HDR is lost",)
+    note = "its colours 9 with curve 16 of H.273 (HDR) are written without their numbers"
+    assert read_stored(edit(plain, 9, 16)).notes == (note,)
     embedded = decode(edit(_saved(image, format, icc_profile=srgb_by_numbers(), **options), 9, 16))
     assert embedded.profile == "some camera's sRGB"
 

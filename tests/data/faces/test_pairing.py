@@ -58,6 +58,7 @@ def test_names_that_case_alone_parts_are_named_only_where_case_would_have_to_be_
     [
         (["{}x4"], "0801x4.png", "0801.png"),
         (["{}_lq", "{}_hq"], "p/1_lq.jpg", "p/1_hq.png"),
+        (["{}_lq", "{}_hq"], "\u00e9_lq.jpg", "e\u0301_hq.png"),
         (["lq-{}"], "lq-1.jpg", "1.png"),
         (["{}", "{}.clean"], "1.jpg", "1.clean.png"),
     ],
