@@ -78,11 +78,13 @@ def _name(key: yaml.Node, line: int) -> str:
 
 def value_problems(owner: type, values: Mapping[str, Any], name: str) -> list[str]:
     """Lists entries, by the names of the arguments of a class's constructor, that are null although their type allows
-    none, or no group of values although one is needed; dataclasses among them are mappings again, and messages begin
-    with `name`."""
+    none, no group of values although one is needed, or unknown to a dataclass (jsonargparse passes over some of these
+    in silence); dataclasses among them are mappings again, and messages begin with `name`."""
     hints = get_type_hints(owner if is_dataclass(owner) else owner.__init__)  # type: ignore[misc]
     problems = []
     for key, value in values.items():
+        if is_dataclass(owner) and key not in hints:
+            problems.append(f"{name} has no key {key}, only {', '.join(hints)}")
         kinds = get_args(hints.get(key)) or (hints.get(key, Any),)
         if value is None and NoneType not in kinds and Any not in kinds:
             problems.append(f"{name}.{key} must have a value, got null")

@@ -2,7 +2,7 @@
 
 import math
 from argparse import ArgumentError
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -225,11 +225,6 @@ def _probability_problems(ranges: object, prefix: str) -> list[str]:
 
 PRESETS_FOLDER = ROOT / "configs" / "degradations"
 
-_GROUPS: dict[type, dict[str, type]] = {
-    DegradationRanges: {"first": RoundRanges, "second": RoundRanges, "color": ColorRanges, "mask": MaskRanges},
-    RoundRanges: {"blur": BlurRanges},
-}
-
 
 def preset_names() -> list[str]:
     """Returns the names that `load_preset` knows, sorted."""
@@ -248,10 +243,9 @@ def load_preset(name_or_path: str) -> DegradationRanges:
         known = ", ".join(preset_names())
         raise FileNotFoundError(f"no degradation preset or YAML file named {name_or_path}; the presets are {known}")
     values = read_yaml(path)
-    problems = _key_problems(values, DegradationRanges, "preset")
-    if not problems and isinstance(values, dict):
-        problems = value_problems(DegradationRanges, values, "preset")
-    if problems:
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: preset must hold keys and values, got {str(values)[:40]!r}")
+    if problems := value_problems(DegradationRanges, values, "preset"):
         raise ValueError(f"{path}: {'; '.join(problems)}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("degradation", type=DegradationRanges)
@@ -260,15 +254,3 @@ def load_preset(name_or_path: str) -> DegradationRanges:
     except (ArgumentError, ValueError) as error:
         raise ValueError(f"{path}: {unwrapped(error)}") from error
     return parsed.degradation
-
-
-def _key_problems(values: object, group: type, name: str) -> list[str]:
-    """Lists unknown keys and values in the place of groups, some of which jsonargparse passes over in silence."""
-    if not isinstance(values, dict):
-        return [f"{name} must hold keys and values, got {values!r}"]
-    known = [field.name for field in fields(group)]
-    problems = [f"{name} has no key {key}, only {', '.join(known)}" for key in values if key not in known]
-    for key, inner in _GROUPS.get(group, {}).items():
-        if key in values and not (key == "second" and values[key] is None):
-            problems += _key_problems(values[key], inner, f"{name}.{key}")
-    return problems
