@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from evaluation.reports.tables import read_rows
 
@@ -60,6 +60,8 @@ def curves_svg(
         axes.set_ylabel(y_label)
         if logarithmic:
             axes.set_yscale("log")
+        elif scale_from == 0 and all(float(y).is_integer() for curve in curves for y in curve.y):  # counts
+            axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         if scale_from > 0:
             _scale_to_later_points(axes, curves, scale_from)
         axes.grid(color="#dddddd", linewidth=0.6)

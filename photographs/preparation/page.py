@@ -18,6 +18,7 @@ from photographs.faces.alignment import Pixels, align, square_of
 from photographs.preparation.manifest import PhotoLine, WrittenFaces, counts, summary_lines
 from photographs.preparation.selection import OPTIONS
 from system.atomic_file import write_atomically
+from system.wording import counted
 
 PAGE_NAME, COUNTS_NAME, CONTACT_SHEET_NAME = "summary.html", "summary.json", "contact_sheet.png"
 _COLUMNS, _ROWS, _CELL_PIXELS = 16, 10, 96
@@ -39,13 +40,15 @@ def write_summary(
     report, numbers = Report("Faces out of photographs"), counts(lines)
     write_atomically(written.folder / COUNTS_NAME, json.dumps({"settings": settings, **numbers}, indent=2) + "\n")
     report.add_list(summary_lines(numbers))
-    sheet = contact_sheet(written, [face.kept_as for line in lines for face in line.kept()])
+    kept = [face.kept_as for line in lines for face in line.kept()]
+    sheet = contact_sheet(written, kept)
     if sheet is None:
         (written.folder / CONTACT_SHEET_NAME).unlink(missing_ok=True)
     else:
         write_png(written.folder / CONTACT_SHEET_NAME, sheet)
         report.add_heading("Kept")
-        report.add_picture(sheet, f"Up to {_COLUMNS * _ROWS} of the faces that were kept, in the order of their names")
+        shown = f"{min(len(kept), _COLUMNS * _ROWS)} of {counted(len(kept), 'face')}"
+        report.add_picture(sheet, f"{shown} kept, in the order of their names")
     _add_sizes(report, lines, settings)
     _add_rejected(report, photos, lines, settings)
     _add_problems(report, [(line.source, line.problem) for line in lines if line.problem])
@@ -75,7 +78,8 @@ def _add_sizes(report: Report, lines: Sequence[PhotoLine], settings: Mapping[str
     for label, is_kept in (("kept", True), ("rejected", False)):
         sides = [min(face.native_pixels, largest_side) for face in faces if bool(face.kept_as) == is_kept]
         heights, _ = np.histogram(sides, edges)
-        curves.append(Curve(label, np.repeat(edges, 2).tolist(), [0, *np.repeat(heights, 2).tolist(), 0]))
+        if sides:
+            curves.append(Curve(label, np.repeat(edges, 2).tolist(), [0, *np.repeat(heights, 2).tolist(), 0]))
     report.add_heading("Sizes")
     note = f"Faces of {largest_side} pixels and more count there"
     report.add_curves(curves, "side of the face in its photograph, in pixels", "faces", note)
@@ -96,7 +100,7 @@ def _add_rejected(report: Report, photos: FaceFiles, lines: Sequence[PhotoLine],
                 reason,
                 len(found),
                 f"{len(found) / max(total, 1):.1%}",
-                f"--{OPTIONS[reason]} {settings[OPTIONS[reason]]}",
+                _option(OPTIONS[reason], settings[OPTIONS[reason]]),
             )
             for reason, found in rejected.items()
         ],
@@ -111,6 +115,11 @@ def _add_rejected(report: Report, photos: FaceFiles, lines: Sequence[PhotoLine],
             faces.append(align(photo, square_of(np.array(face.points)), _CELL_PIXELS))
         if faces:
             report.add_picture(_grid(faces), f"{reason}: {len(faces)} of {len(found)}")
+
+
+def _option(name: str, value: object) -> str:
+    """An option as it is typed; a truth value is a flag."""
+    return f"--{name} {value}" if not isinstance(value, bool) else f"--{name}" if value else f"only with --{name}"
 
 
 def _add_problems(report: Report, problems: Sequence[tuple[str, str]]) -> None:

@@ -166,6 +166,7 @@ def test_the_command_goes_on_where_it_was_killed_and_only_with_the_same_settings
         assert sheet.size == (4 + 2 * (96 + 4), 4 + 96 + 4)  # two faces and white between them
     page = (output / "summary.html").read_text()
     assert "c.jpg" in page and page.count("<img") == 2  # kept faces and the histogram of sizes
+    assert "only with --reject_grey" in page and "Up to" not in page
     manifest = output / "manifest.jsonl"
     lines = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(b"".join(lines[:2]) + lines[2][:20])  # killed while b.png was written down

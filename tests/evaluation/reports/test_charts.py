@@ -1,3 +1,4 @@
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -47,3 +48,10 @@ def test_panels_share_a_logarithmic_x_axis_and_a_legend() -> None:
     assert all(drawing.count(f"<!-- {tick} -->") == 1 for tick in ("0.1", "1", "100"))
     with pytest.raises(ValueError, match="a curve in each"):
         curve_panels_svg([CurvePanel([], "dB")], "minutes")
+
+
+def test_counts_have_ticks_of_whole_numbers_and_other_values_have_not() -> None:
+    for top, has_parts in ((2.0, False), (2.5, True)):
+        drawing = curves_svg([Curve("faces", [0, 1, 2], [0.0, top, 0.0])], "pixels", "faces").decode()
+        ticks = re.findall(r"<!-- ([0-9.]+) -->", drawing)[-3:]  # x is drawn first
+        assert any("." in tick for tick in ticks) == has_parts
