@@ -24,8 +24,12 @@ class Pasting:
     side_by_side: bool = False
     """Write before and after beside each other too, into side_by_side/ of the output."""
     background: Path | None = None
-    """Folder of the photographs enlarged by another program, under the same names (or one file); faces are put into
-    these."""
+    """Folder or archive of the photographs enlarged by another program, under the same names (or one picture for one
+    photograph); faces are put into these."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"--strength must be from 0 to 1, got {self.strength:g}")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Restored faces put back into their photograph, or into an enlarged one of another program: no rectangle, no frame."""
 
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -105,15 +106,21 @@ class Backgrounds:
 
     def __init__(self, path: Path) -> None:
         self._files = Pictures().open(path)
-        self._by_name = {
-            str(PurePosixPath(name).with_suffix("")): index for index, name in enumerate(self._files.names)
-        }
-        self._is_one_file = path.is_file()
+        self._by_name = {_stem(name): index for index, name in enumerate(self._files.names)}
+        self._is_one_picture = self._files.path.is_file() and self._files.names == [path.name]
+
+    def check(self, num_photos: int) -> None:
+        """Raises ValueError where one picture is given for several photographs."""
+        if self._is_one_picture and num_photos > 1:
+            raise ValueError(
+                f"--background {self._files.path} is one picture for {num_photos} photographs; name the folder of "
+                "their enlargements"
+            )
 
     def find(self, name: str, photo: StoredPhoto) -> tuple[StoredPhoto, float]:
         """Gives the enlargement of a photograph, whose suffix may differ, and how much larger it is; ValueError where
         there is none, it cannot be read, or shows something of another shape."""
-        index = 0 if self._is_one_file else self._by_name.get(str(PurePosixPath(name).with_suffix("")))
+        index = 0 if self._is_one_picture else self._by_name.get(_stem(name))
         if index is None:
             raise ValueError(f"there is no background for {name} in {self._files.path}; enlarge it too")
         enlarged = read_stored(self._files.content(index), photo.background)
@@ -126,3 +133,8 @@ class Backgrounds:
             )
         enlarged.format, enlarged.is_lossless = photo.format, photo.is_lossless  # it is written in its place
         return enlarged, (vertical + horizontal) / 2
+
+
+def _stem(name: str) -> str:
+    """A name without its suffix, however the system that stored it writes é."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(name).with_suffix("")))

@@ -51,10 +51,8 @@ class PhotoRestorer:
     def __init__(
         self, restorer: Restorer, batch_size: int, choice: Choice, pasting: Pasting, output: Path, record: Record
     ) -> None:
-        if batch_size < 1 or not 0 <= pasting.strength <= 1:
-            raise ValueError(
-                f"--batch_size must be at least 1 and --strength in [0, 1], got {batch_size} and {pasting.strength}"
-            )
+        if batch_size < 1:
+            raise ValueError(f"--batch_size must be at least 1, got {batch_size}")
         self._restorer, self._batch_size = restorer, batch_size
         self._choice, self._pasting = choice, pasting
         self._output, self._record = output, record
@@ -62,7 +60,10 @@ class PhotoRestorer:
         self._backgrounds = None if pasting.background is None else Backgrounds(pasting.background)
 
     def run(self, photos: FaceFiles, on_progress: OnProgress = ignore_progress) -> Iterator[PhotoRecord]:
-        """Restores what is not restored yet: what became of each photograph, in the order of the names."""
+        """Restores what is not restored yet: what became of each photograph, in the order of the names. ValueError
+        where one background is given for several."""
+        if self._backgrounds is not None:
+            self._backgrounds.check(len(photos))
         waiting: list[_Waiting | PhotoRecord] = []
         done = 0
         for index in range(len(photos)):

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import unicodedata
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from data.faces.decoding import pillow_formats
 from data.faces.files import open_faces
 from inference.restorers import Restorer
 from photographs.options import Choice, Pasting
+from photographs.restoration.pasting import Backgrounds
 from photographs.restoration.record import Record
 from photographs.restoration.restoration import PhotoRestorer
+from photographs.restoration.stored import read_stored
 from scripts.restore_photos import main
 from system.machine import ROOT
 from tests.fixtures.color_profiles import display_p3
@@ -186,6 +190,24 @@ def test_faces_are_put_into_the_enlarged_background(group_photo: GroupPhoto, tmp
     assert np.array_equal(written[:20], np.asarray(enlarged)[:20])
 
 
+def test_backgrounds_are_found_in_an_archive_by_name_and_one_picture_is_none_for_two(tmp_path: Path) -> None:
+    names = ("a.png", "\u00e9.png")
+    with zipfile.ZipFile(tmp_path / "large.zip", "w") as archive:
+        for level, name in enumerate(names, 1):
+            Image.new("RGB", (8, 8)).save(tmp_path / name)
+            Image.new("RGB", (16, 16), (level, 0, 0)).save(tmp_path / f"large{level}.png")
+            archive.write(tmp_path / f"large{level}.png", unicodedata.normalize("NFD", name))
+    photo = read_stored((tmp_path / "a.png").read_bytes())
+    backgrounds = Backgrounds(tmp_path / "large.zip")
+    backgrounds.check(2)
+    assert [backgrounds.find(name, photo)[0].pixels[0, 0, 0] for name in names] == [1, 2]
+    one = Backgrounds(tmp_path / "large2.png")
+    one.check(1)
+    assert one.find("a.png", photo)[0].pixels[0, 0, 0] == 2
+    with pytest.raises(ValueError, match=r"large2\.png is one picture for 2 photographs; name the folder"):
+        one.check(2)
+
+
 @pytest.mark.parametrize(
     ("name", "written", "format"),
     [("a.jpg", "a.jpg", "JPEG"), ("a.TIF", "a.TIF", "TIFF"), ("a.bmp", "a.bmp", "BMP"), ("a.gif", "a.gif.png", "PNG")],
@@ -221,6 +243,9 @@ def test_the_command_restores_continues_and_refuses_other_settings(
     assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first and (tmp_path / "out" / "b" / "c.png").is_file()
     code, _, err = run(main, *words, "--strength", "0.5")
     assert code == 2 and "with other settings" in err
+    code, _, err = run(main, *words, "--strength", "2", "--overwrite")
+    assert (code, err) == (2, "error: --strength must be from 0 to 1, got 2\n")
+    assert (tmp_path / "out" / "restored_photographs.jsonl").is_file()
 
 
 @pytest.mark.slow
@@ -239,8 +264,10 @@ import torch
 from data.faces.files import open_faces
 from inference.restorers import Restorer
 from photographs.options import Choice, Pasting
+from photographs.restoration.pasting import Backgrounds
 from photographs.restoration.record import Record
 from photographs.restoration.restoration import PhotoRestorer
+from photographs.restoration.stored import read_stored
 def now(name):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 photos, output = map(Path, sys.argv[1:])
