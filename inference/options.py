@@ -21,6 +21,10 @@ class RestorerOptions:
     device: str | None = None
     """Such as cpu or cuda:0; null for a GPU if there is one, for ONNX the CPU."""
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"--batch_size must be at least 1, got {self.batch_size}")
+
     def open(self) -> "Restorer":
         """Loads the restorer; FileNotFoundError or ValueError where there is no such file, it is something else, or the
         device cannot be used."""

@@ -51,8 +51,6 @@ class PhotoRestorer:
     def __init__(
         self, restorer: Restorer, batch_size: int, choice: Choice, pasting: Pasting, output: Path, record: Record
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"--batch_size must be at least 1, got {batch_size}")
         self._restorer, self._batch_size = restorer, batch_size
         self._choice, self._pasting = choice, pasting
         self._output, self._record = output, record

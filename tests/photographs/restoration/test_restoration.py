@@ -245,6 +245,8 @@ def test_the_command_restores_continues_and_refuses_other_settings(
     assert code == 2 and "with other settings" in err
     code, _, err = run(main, *words, "--strength", "2", "--overwrite")
     assert (code, err) == (2, "error: --strength must be from 0 to 1, got 2\n")
+    code, _, err = run(main, *words, "--batch_size", "0", "--overwrite")
+    assert (code, err) == (2, "error: --batch_size must be at least 1, got 0\n")
     assert (tmp_path / "out" / "restored_photographs.jsonl").is_file()
 
 
