@@ -107,10 +107,10 @@ def _parse(words: Sequence[str], with_model: bool = True) -> tuple[ArgumentParse
             f"the configuration cannot be understood ({type(error).__name__}: {str(error)[:200]}); compare it with the "
             "files in configs/"
         ) from error
+    check_refused({name: config.trainer.pop(name) for name in REFUSED if name in config.trainer})
     problems = [p for name, owner in groups.items() for p in value_problems(owner, config[name].as_dict(), name)]
     if problems:
         raise ValueError("; ".join(problems))
-    check_refused({name: config.trainer.pop(name) for name in REFUSED if name in config.trainer})
     return parser, config
 
 
