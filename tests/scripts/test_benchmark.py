@@ -1,38 +1,32 @@
 """What the benchmark times is what it says it times."""
 
-import itertools
-import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import faces, growth, iterations, rows, time_to_quality
+from benchmarks import growth, iterations
 from benchmarks.contenders import Contender, Part, Timing, time_in_turns
-from benchmarks.exported_forms import Form
 from benchmarks.faces import degrade_with_opencv
-from benchmarks.iterations import Iterations, Size, record, replay
+from benchmarks.iterations import Iterations, record, replay
 from benchmarks.rows import ROWS, Machine
 from data.degradation.presets import load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
-from models import Architecture
 from scripts.benchmark import main
 from system import command_line
 from system.live_progress import ignore_step
-from system.machine import FLOAT32
-from tests.fixtures.runs import Run
-from tests.test_documents import Line, identifier, lines_to_run, run_line
-
-TINY = Size(Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=2), 4)
+from system.machine import ROOT
+from tests.scripts.small_benchmark import TINY
+from tests.test_documents import Line, identifier, lines_to_run
 
 
 def test_floor_counts_dense_convolutions_forward_and_backward_without_filters() -> None:
@@ -141,61 +135,20 @@ def test_a_precision_that_the_processor_would_emulate_is_not_timed(
     assert names[3:] == ["ours bf16", "convolutions bf16"] * (len(native) - 1)
 
 
-FORK = multiprocessing.get_context("fork")
-
-
-class Forks:
-    """A context of `multiprocessing` whose processes have everything imported already."""
-
-    def __init__(self) -> None:
-        self.context = FORK
-        self.ours: list[Connection] = []
-
-    def Pipe(self) -> tuple[Connection, Connection]:  # noqa: N802
-        ours, theirs = self.context.Pipe()
-        self.ours.append(ours)
-        return ours, theirs
-
-    def Process(self, target: Callable[..., None], args: tuple[object, ...]) -> ForkProcess:  # noqa: N802
-        def serve() -> None:
-            for inherited in self.ours:
-                inherited.close()  # else the end of the other one is not seen
-            target(*args)
-
-        return self.context.Process(target=serve)
-
-
-@pytest.fixture
-def small_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the benchmark times is tiny, and contenders are forked, as each would load PyTorch anew."""
-    monkeypatch.setattr("benchmarks.contenders.multiprocessing.get_context", lambda _: Forks())
-    for name, value in (("SMALL", TINY), ("MEDIUM", TINY), ("LARGE", TINY.architecture), ("LOADER_ITERATIONS", 1)):
-        monkeypatch.setattr(rows, name, value)
-    monkeypatch.setattr(rows, "native_precisions", lambda: (FLOAT32,))
-    forms = [form for form in get_args(Form) if form != "static compiled"]  # takes a minute
-    monkeypatch.setattr(rows, "get_args", lambda _: forms)
-    for kind, few in tuple(ROWS.items()):
-        monkeypatch.setitem(ROWS, kind, lambda machine, few=few: itertools.islice(few(machine), 1))
-    monkeypatch.setattr("benchmarks.contenders._forget_most_memory", lambda: 0)  # else forks may take none at all
-    monkeypatch.setattr("benchmarks.contenders.WARM_UP_RUNS", 0)
-    training = partial(faces.training, num_workers=0)
-    monkeypatch.setattr(faces, "training", lambda *work: training(*work[:4]))
-    of_both_sweeps = replace(TINY, architecture=replace(TINY.architecture, resolution=128))
-    monkeypatch.setattr(growth, "sizes", lambda: [of_both_sweeps])
-    monkeypatch.setattr(time_to_quality, "choose_formulations", lambda: None)  # it would hold for other tests
-    monkeypatch.setattr(time_to_quality, "NUM_MEASUREMENTS", 1)
-    monkeypatch.setattr(time_to_quality, "SIZE", Size(Architecture(64, 1, 0.03125, style_dim=16), 2))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("line", lines_to_run("scripts.benchmark"), ids=identifier)
 def test_the_benchmark_runs_as_the_documents_have_it(
-    line: Line, small_benchmark: None, draw_faces: Callable[[Path], Path], run: Run, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
+    line: Line, draw_faces: Callable[[Path], Path], tmp_path: Path
+) -> None:
     for name in ("FACES", "OTHERS"):
         draw_faces(tmp_path / name)
-    is_quality = "--time_to_quality" in line.words
-    run_line(run, line, "--rounds", "1", "--threads", "1", "--faces", "FACES", *(["--minutes", "0.01"] * is_quality))
-    assert [path.name for path in tmp_path.glob("*.svg")] == [word for word in line.words if word.endswith(".svg")]
+    short = ["--rounds", "1", "--threads", "1", "--faces", "FACES"]
+    if "--time_to_quality" in line.words:
+        short += ["--minutes", "0.01"]
+    module = "tests.scripts.small_benchmark"  # of its own: a contender that fails would end this process with it
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *line.words[3:], *short],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout and "error" not in done.stderr, (line, done.stderr)
