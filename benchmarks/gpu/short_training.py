@@ -122,4 +122,4 @@ def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: flo
     speed = number / (time.perf_counter() - start)
     del batches
     data.end_workers()
-    return Reading(speed, num_workers, resolution, f"{counted(len(data.faces), 'face')}")
+    return Reading(speed, num_workers, resolution, counted(len(data.faces), "face"))

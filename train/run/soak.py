@@ -127,7 +127,7 @@ def compare_stage(stage: str, whole: Path, killed: Path, total_images: int) -> t
     compared, different = compare_runs(whole, killed, total_images)
     pictures = sorted((whole / PICTURES[stage]).iterdir())
     different += [p.name for p in pictures if p.read_bytes() != (killed / PICTURES[stage] / p.name).read_bytes()]
-    return [*compared, f"{counted(len(pictures), 'picture')}"], different
+    return [*compared, counted(len(pictures), "picture")], different
 
 
 def _progress(folder: Path) -> int:
