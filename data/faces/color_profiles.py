@@ -51,32 +51,32 @@ def conversion_of(profile: bytes, mode: str) -> ProfileConversion:
     return _read(profile, _colour_space(mode))
 
 
-def embedded_profile(image: Image.Image, content: bytes) -> bytes:
-    """The ICC profile of a picture whose file has this content, also where Pillow passes it over or the file says the
-    same by numbers; empty where there is none.
+UNUSUAL = "unusual_colours"
+"""Entry of a picture's info that names colours which no profile can say, such as HDR."""
+
+
+def note_colours(image: Image.Image, content: bytes) -> None:
+    """Puts what a file of this content says of its picture's colours into the picture's info: as `icc_profile` the
+    profile, also where Pillow passes it over or the file says the same by numbers, and what `UNUSUAL` stands for.
 
     Numbers go before the profile in PNG (third edition, 4.3) and behind it in AVIF and HEIC (ISO 23000-22, 7.3.6.4).
     """
-    profile = jpeg2000_profile(content) if image.format == "JPEG2000" else image.info.get("icc_profile")
-    profile = profile if isinstance(profile, bytes) else b""
-    by_numbers = profile_by_numbers(*_numbers(image, content)) or b""
-    return by_numbers or profile if image.format == "PNG" else profile or by_numbers
+    is_png, numbers = image.format == "PNG", _numbers(image, content)
+    given = image.info.pop("icc_profile", None) if image.format != "JPEG2000" else jpeg2000_profile(content)
+    given, by_numbers = given if isinstance(given, bytes) else b"", profile_by_numbers(*numbers)
+    if profile := (by_numbers or given) if is_png else (given or by_numbers):
+        image.info["icc_profile"] = profile
+    if by_numbers is None and (is_png or not given):
+        hdr = " (HDR)" if numbers[1] in (16, 18) else ""
+        image.info[UNUSUAL] = f"colours {numbers[0]} with curve {numbers[1]} of H.273{hdr}"
 
 
-def embedded_conversion(image: Image.Image, content: bytes) -> ProfileConversion | None:
-    """The conversion of the colours that a picture's file says to have, if it says any."""
-    if profile := embedded_profile(image, content):
+def noted_conversion(image: Image.Image) -> ProfileConversion | None:
+    """The conversion of the colours that `note_colours` found, if the file said any."""
+    if profile := image.info.get("icc_profile"):
         return conversion_of(profile, image.mode)
-    unusual = unusual_colours(image, content)
+    unusual = image.info.get(UNUSUAL)
     return ProfileConversion(f"{unusual}, ignored") if unusual else None
-
-
-def unusual_colours(image: Image.Image, content: bytes) -> str:
-    """Names the colours of a picture whose file says by numbers what no profile can say, such as HDR; else empty."""
-    numbers = _numbers(image, content)
-    if profile_by_numbers(*numbers) is not None or (image.format != "PNG" and image.info.get("icc_profile")):
-        return ""
-    return f"colours {numbers[0]} with curve {numbers[1]} of H.273{' (HDR)' if numbers[1] in (16, 18) else ''}"
 
 
 def jpeg2000_profile(content: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from data.faces.color_profiles import ProfileConversion, embedded_conversion, embedded_profile
+from data.faces.color_profiles import ProfileConversion, note_colours, noted_conversion
 from system.wording import counted, printable
 
 SUFFIXES = {
@@ -148,8 +148,8 @@ def load(content: bytes) -> tuple[Image.Image, str]:
 
     Colours of 16 bits in PNG and TIFF files are rounded to 8, where Pillow would cut them off; those of JPEG 2000, and
     TIFF colours that are multiplied by their opacity, are cut off. Gives the image, neither turned nor converted, and
-    its mode: Pillow's, followed by ";16" where colours were rounded; the profile of its colours is in its info however
-    the file says it. ValueError as for `decode`.
+    its mode: Pillow's, followed by ";16" where colours were rounded; its info holds what `note_colours` finds.
+    ValueError as for `decode`.
     """
     if not content:
         raise ValueError("it is empty")
@@ -162,8 +162,7 @@ def load(content: bytes) -> tuple[Image.Image, str]:
         layout = tiles[0].args if tiles else None
         layout = layout[0] if isinstance(layout, tuple) and layout else layout
         image.load()
-        if profile := embedded_profile(image, content):
-            image.info["icc_profile"] = profile
+        note_colours(image, content)
         if layout not in _OTHER_BYTES:
             return image, image.mode
         low = Image.open(io.BytesIO(content), formats=[image.format or ""])
@@ -225,7 +224,7 @@ def decode(content: bytes, background: Color = BLACK) -> Photograph:
     image, mode = load(content)
     with _one_kind_of_error():
         ImageOps.exif_transpose(image, in_place=True)
-        profile = embedded_conversion(image, content)
+        profile = noted_conversion(image)
         is_converted = profile is not None and profile.transform is not None
         colours = "" if profile is None else profile.name + (", converted to sRGB" if is_converted else "")
         is_transparent = image.has_transparency_data

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from data.faces.color_profiles import conversion_of, unusual_colours
+from data.faces.color_profiles import UNUSUAL, conversion_of
 from data.faces.decoding import BLACK, Color, decode, load
 from photographs.faces.alignment import Pixels
 from system.atomic_file import replacing
@@ -161,7 +161,7 @@ def read_stored(content: bytes, background: Color = BLACK) -> StoredPhoto:
         notes.append(f"its {mode} pixels become 8-bit sRGB")
     elif mode != image.mode:
         notes.append(f"its {mode} pixels become 8-bit")
-    if unusual := unusual_colours(image, content):
+    if unusual := image.info.get(UNUSUAL):
         notes.append(f"its {unusual} are written without their numbers")
     if image.has_transparency_data and format not in _TRANSPARENT_FORMATS:
         notes.append("its transparent pixels are laid over the background")

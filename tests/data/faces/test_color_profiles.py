@@ -209,3 +209,18 @@ def test_cmyk_without_a_profile_stays_the_complement_and_one_for_rgb_is_not_take
     photograph = decode(_saved(image, "TIFF", icc_profile=display_p3()))
     assert photograph.image.getpixel((0, 0)) == (0, 255, 204)
     assert photograph.profile == "Display P3 (for RGB and not CMYK, ignored)"
+
+
+def test_what_a_file_says_of_its_colours_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str | None] = []
+    found = color_profiles._numbers
+
+    def look(image: Image.Image, content: bytes) -> tuple[int, ...]:
+        looked.append(image.format)
+        return found(image, content)
+
+    monkeypatch.setattr(color_profiles, "_numbers", look)
+    content = _with_chunk(_saved(Image.fromarray(_pixels())), 12, 13)
+    assert decode(content).profile == "Display P3 by number, converted to sRGB"
+    read_stored(content)
+    assert looked == ["PNG", "PNG"]
