@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from data.faces.files import check_faces_exist
 from export.formats.options import ExportSettings, ParityFaces
 from system import command_line
 from system.live_progress import live_progress
+from system.paths import check_there
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: help and wrong options answer at once
     from export.bundle.contents import ExportReport
@@ -26,6 +28,8 @@ def main(
         output: Folder of the bundle, made if it is not there.
         overwrite: Replace the files of a bundle that is there already.
     """
+    check_there(checkpoint, "checkpoint")
+    check_faces_exist(compare_on.faces, settings.calibration)
     if not settings.precision and compare_on.faces is None:
         Console(stderr=True).print("int8 is left out: it needs faces to calibrate and to measure on (--faces FOLDER)")
     with live_progress("starting") as on_step:

@@ -12,7 +12,6 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.reports.pictures import comparison_rows, write_png
-from system.atomic_file import check_writable
 from system.live_progress import OnProgress, ignore_progress
 from system.wording import unwrapped
 
@@ -88,22 +87,6 @@ SIDE_BY_SIDE = "side_by_side"
 def without_pairs(results: FaceFiles) -> FaceFiles:
     """Results without the pairs that `restore_folder` wrote beside them."""
     return results.choose([i for i, name in enumerate(results.names) if not name.startswith(f"{SIDE_BY_SIDE}/")])
-
-
-def check_output_folder(output: Path, overwrite: bool, inputs: Path | None = None) -> None:
-    """Raises ValueError for an output folder in which something could be lost: it is no folder, holds files without
-    `overwrite`, lies inside the inputs or around them, or is the folder of the one file that is read."""
-    check_writable(output)
-    if inputs is not None and inputs.is_dir():
-        source, target = inputs.resolve(), output.resolve()
-        if source.is_relative_to(target) or target.is_relative_to(source):
-            raise ValueError(
-                f"input and output must not lie in one another, got {inputs} and {output}; choose another output"
-            )
-    elif inputs is not None and inputs.resolve().parent == output.resolve():
-        raise ValueError(f"the output must not be the folder of {inputs}, got {output}; choose another output")
-    if not overwrite and output.is_dir() and any(output.iterdir()):
-        raise ValueError(f"{output} holds files already; choose another output or add --overwrite")
 
 
 def restore_folder(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models import Architecture, build_generator, read_checkpoint
 from models.files.run_folder import find_checkpoint
-from system.atomic_file import way_out
+from system.paths import check_there
 
 METADATA_NAME = "gpen-trainer.json"
 """Name of the entry with the architecture, in the TorchScript archive and in ONNX's metadata."""
@@ -84,8 +84,7 @@ def _existing(path: Path) -> Path:
     """The file that a path stands for: a run's folder, `best` and `last` stand for checkpoints."""
     if path.is_dir() and not (path / "checkpoints").is_dir() and not (path / "run.json").is_file():
         raise ValueError(f"{path} is a folder; name one of the files in it")
-    if not path.exists() and path.name not in ("best", "last"):
-        raise FileNotFoundError(f"there is no checkpoint or exported model at {path}{way_out(path)}")
+    check_there(path, "checkpoint or exported model")
     return find_checkpoint(path)
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.faces.files import Pictures
+from data.faces.files import Pictures, check_faces_exist
 from system import command_line, machine
+from system.paths import refuse_existing
 
 Kind = Literal["training", "inference", "degradation", "loading", "export"]
 
@@ -57,7 +58,8 @@ def main(
         raise ValueError(f"--minutes must be above 0, got {quality.minutes:g}")
     for path in (output, growth, quality.time_to_quality):
         if path is not None:
-            command_line.refuse_existing(path, overwrite)
+            refuse_existing(path, overwrite)
+    check_faces_exist(faces, quality.validation_faces)
     if quality.time_to_quality is not None:
         if faces is None or quality.validation_faces is None:
             raise ValueError("--time_to_quality needs --faces and --validation_faces, got none; give both")

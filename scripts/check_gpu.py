@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from data.faces.files import check_faces_exist
 from system import command_line
 
 Step = Literal["iterations", "loader", "compiled", "training"]
@@ -32,6 +33,7 @@ def main(
     """
     if not minutes > 0:
         raise ValueError(f"--minutes must be above 0, got {minutes:g}")
+    check_faces_exist(faces)
     import torch
 
     from benchmarks.gpu.check import Check

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data.faces.files import Pictures
+from data.faces.files import Pictures, check_faces_exist
 from system import command_line
+from system.paths import check_there
 from system.wording import counted
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def main(
         rounding_iterations: Also learn to round, with so many steps per convolution.
         float_flops: Also choose layers for this share of the FLOPs in float.
     """
+    check_there(checkpoint, "checkpoint")
+    check_faces_exist(sets.calibration_faces, sets.faces)
     from export.int8.quantization import comparisons
     from export.static.network import StaticGPEN
     from models import load_generator

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data.faces.files import check_faces_exist
 from studies.request import MeasurementSettings
 from system import command_line
 
@@ -30,6 +31,7 @@ def main(
         overwrite: Replace an earlier report; what it measured is used again.
         without_photographs: Leave out degraded and target faces, to publish the report.
     """
+    check_faces_exist(faces)
     from studies.commands.model_comparison import compare_models
 
     compare_models(list(models), faces, settings, reference, output, overwrite, without_photographs)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from data.faces.files import check_faces_exist
 from export.formats.options import ConversionSettings
 from system import command_line
+from system.paths import check_there, refuse_existing
 
 
 def main(
@@ -24,9 +26,11 @@ def main(
         output: File to write.
         overwrite: Replace the file.
     """
+    refuse_existing(output, overwrite)
+    check_there(checkpoint, "checkpoint")
+    check_faces_exist(settings.faces)
     from export.formats.conversion import convert_checkpoint
 
-    command_line.refuse_existing(output, overwrite)
     command_line.print_names(convert_checkpoint(checkpoint, to, output, settings))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from system import command_line
+from system.paths import check_there
 
 
 def main(file: Path, /) -> None:
@@ -14,6 +15,7 @@ def main(file: Path, /) -> None:
         file: Release file, Lightning checkpoint or run's folder, public GPEN or StyleGAN2 checkpoint, discriminator, or
             exported model.
     """
+    check_there(file, "checkpoint")
     from export.formats.description import describe_checkpoint
 
     for name, text in describe_checkpoint(file).items():

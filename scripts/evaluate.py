@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.faces.files import Pictures, print_left_out
+from data.faces.files import Pictures, check_faces_exist, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
+from system.paths import check_output_folder, check_there
 from system.wording import counted
 
 if TYPE_CHECKING:
@@ -92,13 +93,15 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
         output: Folder for the results.
         overwrite: Replace results of an earlier evaluation in --output.
     """
+    inputs = faces.faces, faces.degraded_folder, faces.target_folder, faces.results_folder, figures.reference
+    check_there(restorer.checkpoint, "checkpoint or exported model")
+    check_faces_exist(*inputs)
+    for path in inputs:
+        check_output_folder(output, overwrite, path)
     from evaluation.pairs import FacePairs, reduction_warning
     from evaluation.protocol import Evaluator
-    from inference.folders import check_output_folder
     from studies.measurement import evaluate_restorer
 
-    for inputs in (faces.faces, faces.degraded_folder, faces.target_folder, faces.results_folder, figures.reference):
-        check_output_folder(output, overwrite, inputs)
     if faces.results_folder is not None:
         return score_results(faces, figures, output)
     network = restorer.open()

@@ -10,6 +10,7 @@ from data.faces.files import Pictures
 from system import command_line
 from system.atomic_file import write_atomically
 from system.live_progress import live_progress
+from system.paths import check_there, refuse_existing
 from system.wording import printable_line
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def main(
         overwrite: Replace the file of --json.
         no_fault_location: Leave out the search for the layer, which takes minutes.
     """
+    if json is not None:
+        refuse_existing(json, overwrite)
+    check_there(bundle, "bundle")
+    check_there(outputs, "folder of outputs")
     from export.card.evaluation import evaluate_card, likely_faults, read_bundle, read_outputs
 
-    if json is not None:
-        command_line.refuse_existing(json, overwrite)
     contents = read_bundle(bundle)
     precision = precision or contents.precisions[-1]
     faces = read_outputs(outputs, contents.stems, contents.resolution, pictures)

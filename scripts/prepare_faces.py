@@ -9,6 +9,7 @@ from data.faces.files import Pictures, print_left_out
 from photographs.options import Selection, Split
 from system import command_line
 from system.machine import num_cores
+from system.paths import check_output_folder
 from system.wording import counted
 
 NOBODY_HELD_OUT = (
@@ -42,11 +43,6 @@ def main(
         num_workers: Processes at work; they change nothing but the time (default: one for each core).
         zip: Write the faces as train.zip and val.zip, uncompressed, instead of as files.
     """
-    from inference.folders import check_output_folder
-    from photographs.preparation.manifest import Manifest, counts, summary_lines
-    from photographs.preparation.page import write_summary
-    from photographs.preparation.preparation import FacePreparer
-
     num_workers = num_cores() if num_workers is None else num_workers
     for option, value, low, high in (("resolution", resolution, 16, 4096), ("num_workers", num_workers, 1, 1024)):
         if not low <= value <= high:
@@ -54,6 +50,10 @@ def main(
     check_output_folder(output, True, photos)
     files = pictures.open(photos)
     print_left_out(files)
+    from photographs.preparation.manifest import Manifest, counts, summary_lines
+    from photographs.preparation.page import write_summary
+    from photographs.preparation.preparation import FacePreparer
+
     settings = {"photos": str(files.path), "resolution": resolution, **asdict(selection), **asdict(split), "zip": zip}
     settings |= asdict(pictures)
     manifest = Manifest(output, settings)

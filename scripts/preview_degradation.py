@@ -5,6 +5,7 @@ from pathlib import Path
 from data.faces.files import Pictures, print_left_out
 from system import command_line
 from system.atomic_file import write_atomically
+from system.paths import refuse_existing
 from system.wording import counted
 
 
@@ -31,15 +32,15 @@ def main(
         seed: Of the degradation.
         overwrite: Replace an existing file.
     """
-    from evaluation.reports.degradation_preview import preview_degradation
-
     if num_faces < 1:
         raise ValueError(f"--num_faces must be at least 1, got {num_faces}")
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a file that ends in .png, got {output}")
-    command_line.refuse_existing(output, overwrite)
+    refuse_existing(output, overwrite)
     shown = pictures.open(faces).take(slice(num_faces))
     print_left_out(shown)
+    from evaluation.reports.degradation_preview import preview_degradation
+
     write_atomically(output, preview_degradation(shown, degradation, resolution, seed))
     command_line.print_names(f"{counted(len(shown), 'face')} with the degradation {degradation} in {output}")
 

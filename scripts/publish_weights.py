@@ -1,7 +1,9 @@
 """Turns finished runs into the release files under weights/: python -m scripts.publish_weights --help."""
 
+from data.faces.files import check_faces_exist
 from studies.request import Release
 from system import command_line
+from system.paths import check_there
 
 
 def main(release: Release, overwrite: bool = False) -> None:
@@ -13,6 +15,9 @@ def main(release: Release, overwrite: bool = False) -> None:
     Args:
         overwrite: Replace the release that is in --output, as it is in weights/.
     """
+    check_there(release.prior, "run or release file")
+    check_there(release.restoration_run, "run")
+    check_faces_exist(release.faces)
     from studies.release import publish
 
     publish(release, overwrite)

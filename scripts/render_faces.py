@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from system import command_line
+from system.paths import check_there
 from system.wording import counted
 
 
@@ -16,6 +17,7 @@ def main(checkpoint: Path, output: Path, number: int = 64, seed: int = 0, trunca
         seed: Of the latents.
         truncation: From 0, the mean face alone, to 1, all faces; 0.7 leaves most of the odd ones out.
     """
+    check_there(checkpoint, "checkpoint")
     from inference.drawing import render_faces
 
     with command_line.progress_bar("drawing faces", number) as show:

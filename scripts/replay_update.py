@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from system import command_line
+from system.paths import check_there
 
 
 def main(dump: Path, /, exact: bool = False, anomaly: bool = False) -> None:
@@ -13,6 +14,7 @@ def main(dump: Path, /, exact: bool = False, anomaly: bool = False) -> None:
         exact: Train again from the checkpoint before it, bit for bit, however long.
         anomaly: Stop at the operation whose gradient is not finite, and name it.
     """
+    check_there(dump, "dump of an update")
     from train.run.repetition import replay
 
     replay(dump, exact, anomaly)

@@ -7,6 +7,7 @@ from typing import Literal
 from data.faces.files import Pictures, print_left_out
 from inference.options import RestorerOptions
 from system import command_line
+from system.paths import check_output_folder, check_there
 from system.wording import counted
 
 
@@ -36,11 +37,12 @@ def main(
         crop: Take the central square of pictures that are far from square, too.
         overwrite: Write into a folder that holds files, replacing equal names.
     """
-    from inference.folders import SIDE_BY_SIDE, SizeChanges, check_output_folder, restore_folder
-
+    check_there(restorer.checkpoint, "checkpoint or exported model")
     check_output_folder(output, overwrite, input)
     faces = pictures.open(input)
     print_left_out(faces)
+    from inference.folders import SIDE_BY_SIDE, SizeChanges, restore_folder
+
     network = restorer.open()
     size = network.resolution
     changes = SizeChanges(size, crop=crop)

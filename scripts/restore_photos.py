@@ -4,10 +4,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from data.faces.files import Pictures, print_left_out
+from data.faces.files import Pictures, check_faces_exist, print_left_out
 from inference.options import RestorerOptions
 from photographs.options import Choice, Pasting
 from system import command_line
+from system.paths import check_output_folder, check_there
 
 
 def main(
@@ -32,15 +33,17 @@ def main(
         output: Folder for the results, outside of the photographs.
         overwrite: Begin anew in a folder that holds files, replacing equal names.
     """
-    from inference.folders import check_output_folder
-    from inference.restorers import file_digest
+    check_there(restorer.checkpoint, "checkpoint or exported model")
+    check_faces_exist(photos, pasting.background)
     from photographs.restoration.record import RECORD_NAME, Record, summary
-    from photographs.restoration.restoration import PhotoRestorer
 
     goes_on = not overwrite and (output / RECORD_NAME).is_file()
     check_output_folder(output, overwrite or goes_on, photos)
     files = pictures.open(photos)
     print_left_out(files)
+    from inference.restorers import file_digest
+    from photographs.restoration.restoration import PhotoRestorer
+
     network = restorer.open()
     if overwrite:
         (output / RECORD_NAME).unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from data.faces.files import check_faces_exist
 from studies.request import Budget, ReportOptions, Request, Runs, StudyFaces
 from system import command_line
 from system.live_progress import live_progress
+from system.paths import check_there
 
 
 def main(study: Path, /, faces: StudyFaces, runs: Runs, budget: Budget, report: ReportOptions, *options: str) -> None:
@@ -17,6 +19,8 @@ def main(study: Path, /, faces: StudyFaces, runs: Runs, budget: Budget, report: 
     Args:
         study: YAML file, such as configs/ablations/noise_injection.yaml.
     """
+    check_there(study, "study")
+    check_faces_exist(faces.faces, faces.validation_faces, faces.degraded, faces.validation_degraded)
     with live_progress("starting"):
         from studies.commands.ablation import carry_out_study
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.faces.files import Pictures
+from data.faces.files import Pictures, check_faces_exist
 from system import command_line
 
 
@@ -26,6 +26,7 @@ def main(
         prior_images: Length of stage 1; null for what fits.
         restoration_images: Length of stage 2; null for what fits.
     """
+    check_faces_exist(faces)
     from demo.steps import Demo
 
     Demo(output, faces, minutes, prior_images, restoration_images, pictures).run()

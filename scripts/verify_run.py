@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from system import command_line
+from system.paths import check_there
 
 
 def main(run: Path, /, images: int | None = None) -> int:
@@ -14,6 +15,7 @@ def main(run: Path, /, images: int | None = None) -> int:
         run: Folder of a run.
         images: Repeat so many images; null for those up to the first row of train.csv.
     """
+    check_there(run, "run")
     from train.run.repetition import verify
 
     return 0 if verify(run, images) else 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.files.run_folder import find_checkpoint, read_config, run_of
 from studies.request import MeasurementSettings
-from system.atomic_file import way_out
+from system.paths import way_out
 from system.wording import printable
 
 

@@ -21,7 +21,6 @@ from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
-from inference.folders import check_output_folder
 from models import (
     GPEN,
     Discriminator,
@@ -37,6 +36,7 @@ from models.files.run_folder import find_checkpoint, images_of, read_config, rea
 from studies.request import Release
 from system.atomic_file import write_atomically
 from system.command_line import print_names
+from system.paths import check_output_folder
 
 LARGEST_BYTES = 20_000_000
 SEED = 0

@@ -8,8 +8,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from evaluation.pairs import open_degradation
 from studies.request import MeasurementSettings
-from system.atomic_file import way_out
 from system.machine import ROOT
+from system.paths import way_out
 from system.plain_yaml import read_yaml
 from system.wording import unwrapped
 

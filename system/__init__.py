@@ -1,1 +1,1 @@
-"""What every program needs and no face: command lines, atomic files, plain YAML, the machine."""
+"""What every program needs and no face: command lines, atomic files, paths, plain YAML, the machine."""

@@ -1,14 +1,12 @@
-"""Files that are the old ones or the complete new ones, whatever happens meanwhile; what messages say of paths."""
+"""Files that are the old ones or the complete new ones, whatever happens meanwhile."""
 
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from system.machine import ROOT
 
 
 @contextmanager
@@ -103,56 +101,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Raises ValueError where a folder cannot be made or nothing can be written into it, before there is any work to
-    lose."""
-    lowest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not lowest.is_dir():
-        kind = "a link to nothing" if lowest.is_symlink() and not lowest.exists() else "a file"
-        raise ValueError(f"output must be a folder, {lowest} is {kind}; choose another name")
-    if not os.access(lowest, os.W_OK | os.X_OK):
-        raise ValueError(f"output must be a folder that can be written to, {lowest} cannot; choose another place")
-
-
-def check_apart(outputs: Iterable[Path], inputs: Mapping[str, Path], command: str) -> None:
-    """Refuses, by a ValueError, to remove or replace what is read: files and folders that a command such as
-    `--overwrite` would remove or replace against inputs by words such as `which the run starts from`, none of which may
-    be one of the outputs or lie below one; a folder stands for all that it reaches, also through links."""
-    removed = {path.resolve() for path in outputs if os.path.lexists(path)}
-    for words, path in inputs.items() if removed else ():
-        is_around = any(path.resolve() in output.parents for output in removed)
-        for place in [path.resolve()] if is_around else _places(path):
-            if any(place == output or output in place.parents for output in removed):
-                raise ValueError(
-                    f"{command} would remove {place}, {words}; write to another folder, or move the input elsewhere"
-                )
-
-
-def _places(path: Path) -> Iterator[Path]:
-    """Where a path, and all folders and links below it, really lie; no folder is entered twice."""
-    yield path.resolve()
-    visited = set()
-    for current, folders, files in os.walk(path, followlinks=True):
-        real = os.path.realpath(current)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        yield Path(real)
-        paths = (os.path.join(current, name) for name in files)
-        yield from (Path(os.path.realpath(link)) for link in paths if os.path.islink(link))
-
-
-def way_out(name: Path | str) -> str:
-    """What a message adds behind the name of a file that is none: what is there instead, or where this repository has
-    one of that name."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return ", which is a folder; name a file in it"
-    if path.is_symlink():
-        return f", a link to {path.readlink()}, where nothing is; mend it"
-    if not path.is_absolute() and (ROOT / path).exists():
-        return f" in {Path.cwd()}; commands run in the repository's folder, {ROOT}"
-    return "; check the path"

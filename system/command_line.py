@@ -156,12 +156,6 @@ def exit_code_of(error: BaseException) -> int:
     return WRONG_INPUT_CODE if isinstance(error, EXPECTED_ERRORS) else 1
 
 
-def refuse_existing(output: Path, overwrite: bool) -> None:
-    """Raises ValueError where a file would be replaced without the option `--overwrite`."""
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} exists already; choose another name or add --overwrite")
-
-
 @contextmanager
 def progress_bar(words: str, total: int) -> Iterator[Callable[[int], None]]:
     """Shows on stderr how far something of so many steps is and how long it still takes (`system.live_progress`);

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from data.faces.files import check_faces_exist
 from system import machine
-from system.atomic_file import way_out
 from system.command_line import options_of, plain_error, print_names, underscored
 from system.live_progress import live_progress
+from system.paths import way_out
 from system.plain_yaml import guard_options, read_yaml, value_problems
 from train.options import REFUSED, TrainerOptions, check_refused
 from train.run.settings import FaceSettings, RunSettings
@@ -45,7 +46,9 @@ def fit(words: Sequence[str]) -> int:
     exit code that says why not. Raises ValueError where an option, file or folder is wrong."""
     with live_progress("starting", as_lines=True):
         if not _asks_for_help(words) and not any(word.startswith("--print_config") for word in words):
-            _say_what_starts(words)
+            _, config = _parse(words, with_model=False)
+            _say_what_starts(config)
+            check_faces_exist(*(value for value in vars(config.data).values() if isinstance(value, Path)))
         parser, config = _parse(words)
         from train.training import Training
 
@@ -76,10 +79,9 @@ def _asks_for_help(words: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(words))
 
 
-def _say_what_starts(words: Sequence[str]) -> None:
-    """Prints the first line of a run, or raises what is wrong with its options, but for those of the model: before
-    PyTorch and Lightning, which take seconds to load. Only the first process of a run prints."""
-    _, config = _parse(words, with_model=False)
+def _say_what_starts(config: Namespace) -> None:
+    """Prints the first line of a run, before PyTorch and Lightning, which take seconds to load; of several processes
+    only the first one does."""
     if all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
         run = config.run
         print_names(

@@ -25,7 +25,7 @@ from data.faces.decoding import (
 )
 from data.faces.listing import NOT_READABLE, ZIP_ERRORS, list_files
 from data.faces.stores import FolderStore, Store, TarStore
-from system.atomic_file import way_out
+from system.paths import way_out
 from system.wording import printable
 
 MAX_FILE_BYTES = 8 * MAX_PIXELS
@@ -114,6 +114,14 @@ class FaceFiles:
         return content
 
 
+def check_faces_exist(*paths: Path | None) -> None:
+    """Raises FileNotFoundError where nothing is at one of the paths at which faces should be, None aside: commands look
+    before they load what takes long."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"faces must be an existing folder, archive or list, got {path}{way_out(path)}")
+
+
 def open_faces(path: Path | str, background: str = "black") -> FaceFiles:
     """Lists the photographs (files with a suffix of `data.faces.decoding`, in any case) below a folder or inside
     something else that holds some, sorted by their names with `/`.
@@ -130,8 +138,7 @@ def open_faces(path: Path | str, background: str = "black") -> FaceFiles:
             members outside itself, two of one name, or sizes that contradict each other or the file.
     """
     path, color = Path(path).expanduser(), color_of(background)
-    if not path.exists():
-        raise FileNotFoundError(f"faces must be an existing folder, archive or list, got {path}{way_out(path)}")
+    check_faces_exist(path)
     suffixes, left_out = image_suffixes(), Counter[str]()
     store, listed = list_files(path)
     files = []

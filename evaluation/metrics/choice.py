@@ -26,7 +26,7 @@ from evaluation.metrics.perceptual import (
 )
 from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 from losses.imagenet_features import PerceptualLoss
-from system.atomic_file import way_out
+from system.paths import way_out
 from system.wording import unwrapped
 
 

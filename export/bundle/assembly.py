@@ -34,8 +34,9 @@ from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN, Architecture, StoredNetworks, build_generator, read_checkpoint, save_release
 from system import machine
-from system.atomic_file import ASIDE_PREFIX, check_apart, check_writable, replacing_outputs
+from system.atomic_file import ASIDE_PREFIX, replacing_outputs
 from system.live_progress import OnStep, ignore_step, sharing
+from system.paths import check_apart, check_output_folder
 
 
 def export_bundle(
@@ -63,7 +64,9 @@ def export_bundle(
     """
     output, compare_on = Path(output), compare_on or ParityFaces()
     settings = (settings or ExportSettings(("float32",))).completed(compare_on.faces is not None)
-    _check_request(output, overwrite, settings)
+    check_opset(settings.opset)
+    settings.quantization()  # refuses numbers out of range before anything is computed
+    check_output_folder(output, overwrite)
     read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
     read["degradation"] = Path(compare_on.degradation)
     inputs = {f"which is read (--{name})": path for name, path in read.items() if path is not None and path.exists()}
@@ -86,16 +89,6 @@ def export_bundle(
         _write_checksums(folder)
         _move_in(folder, output)
     return report
-
-
-def _check_request(output: Path, overwrite: bool, settings: ExportSettings) -> None:
-    check_opset(settings.opset)
-    settings.quantization()  # refuses numbers out of range before anything is computed
-    check_writable(output)
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise ValueError(
-            f"the folder {output} is not empty; name another or add --overwrite to replace the bundle in it"
-        )
 
 
 def _check_replaceable(output: Path, inputs: Mapping[str, Path]) -> None:

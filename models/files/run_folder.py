@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from models.files.pickled_file import read_pickled
-from system.atomic_file import way_out
+from system.paths import way_out
 from system.plain_yaml import read_yaml
 from system.wording import unwrapped
 

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from inference.folders import check_output_folder
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, Variant, file_name, read_variants
 from studies.measurement import MEASURING, Measurer
@@ -15,6 +14,7 @@ from studies.report.tables import cost_sentences, harm_sentences, quality_table,
 from studies.request import MeasurementSettings
 from system import command_line
 from system.live_progress import live_progress
+from system.paths import check_output_folder
 
 EVALUATIONS_FOLDER = "evaluations"
 

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.faces.files import FaceFiles, open_faces
-from inference.folders import check_output_folder, restore_folder
+from inference.folders import restore_folder
 
 
 def _negative(degraded: Tensor) -> Tensor:
@@ -60,28 +59,3 @@ def test_results_never_follow_a_link_out_of_the_output_folder(drawn_faces: FaceF
     with pytest.raises(ValueError, match="is a link to elsewhere"):
         restore_folder(_negative, drawn_faces, 32, tmp_path / "out")
     assert (drawn_faces.path / "b" / "5.png").read_bytes() == before
-
-
-def test_output_folders_in_which_something_could_be_lost_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inputs, used = tmp_path / "in", tmp_path / "used"
-    for folder in (inputs, used):
-        folder.mkdir()
-        (folder / "x.png").touch()
-    for output in (inputs, inputs / "restored", tmp_path):
-        with pytest.raises(ValueError, match="must not lie in one another"):
-            check_output_folder(output, overwrite=True, inputs=inputs)
-    with pytest.raises(ValueError, match="add --overwrite"):
-        check_output_folder(used, overwrite=False, inputs=inputs)
-    (tmp_path / "link").symlink_to("nowhere")
-    for output, words in (("used/x.png", "used/x.png is a file"), ("used/x.png/a/b", "used/x.png is a file"),
-                          ("link/a", "link is a link to nothing")):  # fmt: skip
-        with pytest.raises(ValueError, match=f"output must be a folder, {tmp_path}/{words}; choose another name"):
-            check_output_folder(tmp_path / output, overwrite=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda path, mode: path != tmp_path)
-        with pytest.raises(ValueError, match=f"can be written to, {tmp_path} cannot; choose another place"):
-            check_output_folder(tmp_path / "new" / "x", overwrite=True)
-    check_output_folder(used, overwrite=True, inputs=inputs)
-    check_output_folder(tmp_path / "new", overwrite=False, inputs=inputs)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from system.atomic_file import ASIDE_PREFIX, check_apart, replacing, replacing_outputs
+from system.atomic_file import ASIDE_PREFIX, replacing, replacing_outputs
 from system.command_line import one_line
 
 
@@ -21,18 +21,6 @@ def test_outputs_that_are_replaced_are_back_after_an_error_and_gone_after_succes
         (tmp_path / "old").write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "old"]
     assert (tmp_path / "old").read_text() == "new"
-
-
-def test_inputs_below_outputs_are_refused_also_through_links(tmp_path: Path) -> None:
-    (tmp_path / "output" / "faces").mkdir(parents=True)
-    (tmp_path / "output" / "faces" / "0.png").touch()
-    (tmp_path / "input").mkdir()
-    outputs = [tmp_path / "output" / "faces"]
-    check_apart(outputs, {"which is read (--faces)": tmp_path / "input"}, "--overwrite")
-    check_apart(outputs, {"which is read (--faces)": tmp_path / "output"}, "--overwrite")
-    (tmp_path / "input" / "link.png").symlink_to(tmp_path / "output" / "faces" / "0.png")
-    with pytest.raises(ValueError, match=r"--overwrite would remove .*0\.png, which is read \(--faces\); write to"):
-        check_apart(outputs, {"which is read (--faces)": tmp_path / "input"}, "--overwrite")
 
 
 def test_an_error_of_a_full_disk_names_the_target_and_the_remedy(tmp_path: Path) -> None:

@@ -243,6 +243,49 @@ def test_help_loads_no_library_that_only_work_needs(name: str) -> None:
     assert done.stderr == "0\n" and f"usage: python -m {name.removesuffix('.__main__')}" in done.stdout
 
 
+NOWHERE = {
+    "train.command": ("fit", "--config", "configs/prior_64.yaml", "--data.faces", "/nowhere"),
+    "export.__main__": ("--checkpoint", "/nowhere", "--output", "new"),
+    "scripts.benchmark": ("--faces", "/nowhere"),
+    "scripts.check_faces": ("/nowhere",),
+    "scripts.check_gpu": ("--faces", "/nowhere"),
+    "scripts.compare_quantization": ("--checkpoint", "/nowhere", "--calibration_faces", "a", "--faces", "b"),
+    "scripts.compare_runs": ("a", "--faces", "/nowhere", "--output", "new"),
+    "scripts.convert_checkpoint": ("/nowhere", "--to", "public", "--output", "new"),
+    "scripts.describe_checkpoint": ("/nowhere",),
+    "scripts.evaluate": ("--faces", "/nowhere", "--output", "new"),
+    "scripts.evaluate_bundle": ("/nowhere", "--outputs", "a"),
+    "scripts.prepare_faces": ("/nowhere", "--output", "new"),
+    "scripts.preview_degradation": ("--faces", "/nowhere", "--output", "new.png"),
+    "scripts.publish_weights": ("--prior", "/nowhere", "--restoration_run", "a", "--faces", "b", "--data", "c"),
+    "scripts.render_faces": ("--checkpoint", "/nowhere", "--output", "new"),
+    "scripts.replay_update": ("/nowhere",),
+    "scripts.restore_faces": ("--checkpoint", "/nowhere", "--input", "a", "--output", "new"),
+    "scripts.restore_photos": ("/nowhere", "--output", "new"),
+    "scripts.run_ablation": ("/nowhere", "--faces", "a", "--validation_faces", "b"),
+    "scripts.run_demo": ("--faces", "/nowhere"),
+    "scripts.verify_run": ("/nowhere",),
+}
+"""An input that is not there, for every command that has one."""
+
+
+@pytest.mark.parametrize("name", ["train.command", *commands()])
+def test_an_input_that_is_not_there_is_named_before_a_library_that_takes_long_is_loaded(name: str) -> None:
+    if name == "scripts.soak_run":
+        pytest.skip("it reads nothing")
+    program = (
+        "import importlib, sys\n"
+        "from system import command_line\n"
+        "main, heavy, sys.argv = importlib.import_module(sys.argv[1]).main, sys.argv[2].split(), sys.argv[2:]\n"
+        "try: command_line.conclude(main) if sys.argv[1] == 'fit' else command_line.run(main)\n"
+        "except SystemExit as ended: code = ended.code\n"
+        "print(code, *sorted(set(heavy) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", program, name, " ".join(HEAVY), *NOWHERE[name]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "/nowhere; check the path" in done.stderr and done.stderr.endswith("\n2\n")
+
+
 @pytest.mark.parametrize("name", ["train", *(name.removesuffix(".__main__") for name in commands())])
 def test_ctrl_c_while_a_command_is_imported_ends_it_in_one_line(name: str, tmp_path: Path) -> None:
     """By whatever is imported behind what sees to it; what comes after imports is caught by `conclude`."""
@@ -331,12 +374,13 @@ def test_a_run_prints_its_first_line_or_what_is_wrong_before_a_library_that_take
 def test_no_process_but_the_first_says_that_a_run_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--config", "configs/prior_64.yaml", "--data.faces", "f", "--run.folder", "r"]
     monkeypatch.chdir(ROOT)
+    words = ["--config", "configs/prior_64.yaml", "--data.faces", "f", "--run.folder", "r"]
+    _, config = train.command._parse(words, with_model=False)
     for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
         with monkeypatch.context() as changed:
             changed.setenv(name, "1")
-            train.command._say_what_starts(words)
+            train.command._say_what_starts(config)
     assert capsys.readouterr().out == ""
-    train.command._say_what_starts(words)
+    train.command._say_what_starts(config)
     assert capsys.readouterr().out.startswith("starting: r, 200,000 images of f, on ")

@@ -13,6 +13,7 @@ from evaluation.reports.tables import read_rows
 from models.files.run_folder import checkpoints_in, images_of, read_config, recorded, sound_checkpoint
 from system import atomic_file
 from system.command_line import print_names
+from system.paths import check_apart
 from train.run.record import describe_session, find_difference, flat_settings, write_record
 from train.run.settings import has_all_images
 
@@ -186,7 +187,7 @@ def _check_removable(folder: Path, config: dict[str, Any]) -> None:
     configs = {f"which the command names ({word})": Path(word.rpartition("=")[2]) for word in sys.argv[1:]}
     here = folder.resolve()
     present = {name: path for name, path in (inputs | configs).items() if _exists(path) and path.resolve() != here}
-    atomic_file.check_apart([folder / name for name in OUTPUTS], with_listed(present), OVERWRITE)
+    check_apart([folder / name for name in OUTPUTS], with_listed(present), OVERWRITE)
 
 
 def _exists(path: Path) -> bool:
