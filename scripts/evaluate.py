@@ -126,7 +126,7 @@ def main(restorer: RestorerOptions, faces: Faces, figures: Figures, output: Path
 def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     """Scores a folder of results and prints two tables: all metrics, and PSNR and SSIM under each convention."""
     from evaluation.pairs import reduction_warning
-    from evaluation.reports.tables import score_rows, write_scores
+    from evaluation.reports.tables import identity_sentence, score_rows, write_scores
     from evaluation.scoring import ResultPairs, score_folder
     from inference.folders import without_pairs
 
@@ -146,6 +146,8 @@ def score_results(faces: Faces, figures: Figures, output: Path) -> None:
     sizes = ", ".join(f"{counted(number, 'face')} at {size}" for size, number in scores.sizes.items())
     header, *rows = score_rows(scores)
     command_line.print_table(sizes, header, rows)
+    if sentence := identity_sentence(scores):
+        print(sentence)
     print_conventions(scores.conventions)
     if faces.resolution is not None and (warning := reduction_warning(pairs.targets, faces.resolution)):
         command_line.print_names(warning)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from evaluation.identity_guard import CALIBRATION, GuardedFace, Verdict, count_verdicts
+from evaluation.identity_guard import CALIBRATION, GuardedFace, Verdict, count_verdicts, state
 from evaluation.identity_guard import COLUMNS as GUARD_COLUMNS
 from evaluation.metrics.choice import Metrics
 from evaluation.metrics.forms import METRIC_FORMS, MetricForm, form_of, in_order
@@ -38,11 +39,14 @@ def metrics_json(evaluation: Evaluation) -> str:
 
 
 def per_image_csv(evaluation: Evaluation) -> str:
-    """One line per face: its name, then every metric of the degraded and of the restored image at full precision."""
+    """One line per face: its name, every metric of the degraded and of the restored image at full precision, and what
+    their identity distances say."""
     metrics = list(evaluation.rows[0].degraded)
     header = ["name", *(f"degraded_{name}" for name in metrics), *(f"restored_{name}" for name in metrics)]
-    rows = ([row.name, *(state[name] for state in row[1:] for name in metrics)] for row in evaluation.rows)
-    return csv_text(header, rows)
+    rows = [[row.name, *(values[name] for values in row[1:] for name in metrics)] for row in evaluation.rows]
+    verdicts = _verdicts_of_faces(evaluation)
+    header += [f"{compared}_identity_verdict" for compared in verdicts]
+    return csv_text(header, [[*row, *said] for row, *said in zip(rows, *verdicts.values(), strict=True)])
 
 
 def write_guarded(file: Path, names: Sequence[str], faces: Sequence[GuardedFace]) -> str:
@@ -143,17 +147,29 @@ def effect_sentences(evaluation: Evaluation) -> list[str]:
     return [sentence for sentence in (harm_sentence(evaluation), level_sentence(evaluation)) if sentence]
 
 
-def identity_verdicts(evaluation: Evaluation) -> dict[str, dict[Verdict, int]]:
-    """Faces whose identity was kept, is doubtful or lost beside the target, by state; empty without that metric."""
-    if not evaluation.rows or "identity" not in evaluation.rows[0].degraded:
-        return {}
-    states = {name: [getattr(row, name)["identity"] for row in evaluation.rows] for name in ("degraded", "restored")}
-    return {name: count_verdicts(distances) for name, distances in states.items()}
+def identity_verdicts(measured: Evaluation | FolderScores) -> dict[str, dict[Verdict, int]]:
+    """Faces whose identity was kept, is doubtful or lost beside the target, by what was compared (degraded, restored,
+    or the results of a folder); empty without that metric."""
+    return {name: count_verdicts(distances) for name, distances in _identity_distances(measured).items()}
 
 
-def identity_sentence(evaluation: Evaluation) -> str:
+def _verdicts_of_faces(measured: Evaluation | FolderScores) -> dict[str, list[Verdict]]:
+    """The verdict of each face, likewise."""
+    found = _identity_distances(measured)
+    return {name: [state(distance).verdict for distance in distances] for name, distances in found.items()}
+
+
+def _identity_distances(measured: Evaluation | FolderScores) -> dict[str, list[float]]:
+    if isinstance(measured, FolderScores):
+        compared = {"results": list(measured.rows.values())}
+    else:
+        compared = {name: [getattr(row, name) for row in measured.rows] for name in ("degraded", "restored")}
+    return {name: [r["identity"] for r in rows] for name, rows in compared.items() if rows and "identity" in rows[0]}
+
+
+def identity_sentence(measured: Evaluation | FolderScores) -> str:
     """The verdicts and their calibration in words; empty without that metric."""
-    verdicts = identity_verdicts(evaluation)
+    verdicts = identity_verdicts(measured)
     if not verdicts:
         return ""
     counts = [
@@ -174,16 +190,20 @@ def _cell(form: MetricForm, value: MeanInterval, sign: str = "", between: str = 
 def write_scores(folder: Path, scores: FolderScores, metrics: Metrics) -> None:
     """Writes per_image.csv and, last, metrics.json."""
     (folder / "metrics.json").unlink(missing_ok=True)
-    names = list(next(iter(scores.rows.values())))
+    verdicts = _verdicts_of_faces(scores)
+    header = ["name", *next(iter(scores.rows.values())), *("identity_verdict" for _ in verdicts)]
     rows = [(name, *values.values()) for name, values in scores.rows.items()]
-    write_atomically(folder / "per_image.csv", csv_text(["name", *names], rows))
-    summary = {
+    rows = [(*row, *said) for row, *said in zip(rows, *verdicts.values(), strict=True)]
+    write_atomically(folder / "per_image.csv", csv_text(header, rows))
+    summary: dict[str, Any] = {
         "results": {name: asdict(value) for name, value in scores.means.items()},
         "conventions": [asdict(convention) for convention in scores.conventions],
         "sizes": scores.sizes,
         "unavailable": dict(metrics.unavailable),
         "metrics": metrics.definitions(),
     }
+    if verdicts:
+        summary["identity_verdicts"] = {**identity_verdicts(scores), "calibration": CALIBRATION}
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False))
 
 
