@@ -20,12 +20,17 @@ from tests.fixtures.devices import DeviceWatch
 from tests.train.conftest import Train
 from train.stages.restoration_losses import RestorationLossWeights
 
-PARTS = ("generator", "discriminator")
 SHORT = (
     *("--run.total_images", 8, "--run.log_every_images", 8),
     *("--run.validate_every_images", 8, "--run.checkpoint_every_images", 4),
 )
 """Two batches: both lazy terms in the first one, a checkpoint after it, a row and a validation after the second."""
+OPTIMIZATION = "--model.init_args.optimization"
+REGULATED = (
+    *(f"{OPTIMIZATION}.clip_norm.generator", 1, f"{OPTIMIZATION}.clip_norm.discriminator", 1),
+    *(f"{OPTIMIZATION}.schedule.warm_up_images", 8, f"{OPTIMIZATION}.discriminator_waits_below", 0.6),
+)
+"""What may look at an update before it is made, or change it: bounds, rates, a discriminator that waits."""
 PINNED = {
     # Parameters of a batch; on a GPU both copy from pinned memory and go on at once.
     ("copy", "data/degradation/synthesis.py:to_device"),
@@ -68,14 +73,23 @@ def requests_of(watch: DeviceWatch, is_training: bool) -> Counter[tuple[str, str
     return asked
 
 
-def test_stage_1_asks_the_device_for_nothing_but_rows_and_samples(
+def test_stage_1_asks_the_device_for_nothing_but_rows_samples_and_their_distance(
     tmp_path: Path, train: Train, meta_device: torch.device
 ) -> None:
+    augmentation = "--model.init_args.augmentation"
+    adapted = (f"{augmentation}.target", 0.6, f"{augmentation}.interval", 1)
     with DeviceWatch() as watch:
-        train("prior", tmp_path, *SHORT)
+        train("prior", tmp_path, *SHORT, *REGULATED, *adapted, "--model.init_args.fid_num_images", 8)
     assert requests_of(watch, is_training=True) == {}
-    assert requests_of(watch, is_training=False) == LOGGING | {
-        ("read", "evaluation/reports/pictures.py:picture_grid"): 2  # samples, at the start and at the end
+    validation = "train/stages/prior_validation.py:PriorPictures"
+    asked = requests_of(watch, is_training=False)
+    assert asked.pop(("copy", f"{validation}._choose_metric")) > 50  # the network of fd_lite0, tensor by tensor
+    assert asked == LOGGING | {
+        ("read", "evaluation/reports/pictures.py:picture_grid"): 2,  # samples, at the start and at the end
+        # At the start all processes agree on the distance; then features of drawn and of real faces.
+        ("read", f"{validation}._choose_metric"): 1,
+        ("read", "evaluation/metrics/perceptual.py:pooled_by"): 2,
+        ("copy", f"{validation}._distances"): 1,
     }
 
 
@@ -94,10 +108,8 @@ def all_terms(tmp_path: Path) -> list[object]:
     weights = [option for term in terms for option in (f"{loss}.{term}", 1)]
     networks_of = [f"{loss}.networks.{option}" for option in ("lpips", "lpips_path", "identity_path")]
     files = [x for pair in zip(networks_of, ("alex", paths["lpips"], paths["identity"]), strict=True) for x in pair]
-    optimization = "--model.init_args.optimization"
-    clipped = [option for network in PARTS for option in (f"{optimization}.clip_norm.{network}", 1)]
     rising = [f"{loss}.adversarial_rise_images", "[0, 16]"]
-    return [*weights, *rising, *clipped, *files, "--model.init_args.degradation", tmp_path / "all.yaml"]
+    return [*weights, *rising, *REGULATED, *files, "--model.init_args.degradation", tmp_path / "all.yaml"]
 
 
 def test_stage_2_asks_the_device_for_nothing_but_rows_and_restored_faces(
