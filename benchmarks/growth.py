@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks import iterations
 from benchmarks.contenders import Contender, Timing
@@ -73,7 +73,9 @@ def _label(axis: Axes, x_label: str, y_label: str, ticks: Sequence[int]) -> None
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=10)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # decades alone leave a short axis without numbers
     axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(alpha=0.3)
