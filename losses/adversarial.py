@@ -102,6 +102,7 @@ def path_length_penalty(lengths: Tensor, batch_mean: Tensor, running_mean: Tenso
     also passes through this batch's share of the running mean. That is the second term here: its value is 0, its
     gradient -2·decay·(batch mean - running mean) times the gradient of the batch's mean.
     """
+    # (|Jᵀy| - a)² of the part's images, and the gradient that a itself passes on: equation 4.
     part_mean = lengths.mean()
     through_running_mean = -2 * decay * (batch_mean - running_mean) * (part_mean - part_mean.detach())
     return (lengths - running_mean).square().mean() + through_running_mean

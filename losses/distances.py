@@ -46,6 +46,7 @@ def focal_frequency_loss(restored: Tensor, target: Tensor, focus: float = 1.0) -
     Source: Jiang et al. 2021, Focal frequency loss (arXiv 2012.12821), equations 7 to 9, with an orthonormal transform
     of whole images. Differs in the range of pixels, which is [0, 1] there: values are four times as large here.
     """
+    # Squared distance of each frequency (equation 7), and the weight that follows it (equation 8).
     difference = torch.fft.fft2(at_least_float32(restored) - at_least_float32(target), norm="ortho")
     squared = difference.real.square() + difference.imag.square()
     weight = squared.detach() ** (focus / 2)
@@ -103,11 +104,13 @@ def structure_texture_distances(features_restored: Sequence[Tensor], features_ta
     with torch.autocast(features_restored[0].device.type, enabled=False):
         for ours, theirs in zip(features_restored, features_target, strict=True):
             x, y = at_least_float32(ours), at_least_float32(theirs)
+            # Means, variances and covariance of each channel over all places.
             x_mean, y_mean = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
             x, y = x - x_mean, y - y_mean
             x_variance, y_variance, covariance = (
                 (a * b).mean((2, 3), keepdim=True) for a, b in ((x, x), (y, y), (x, y))
             )
+            # Texture compares the means (equation 4), structure the variation around them (equation 5).
             texture = (2 * x_mean * y_mean + STABILITY) / (x_mean.square() + y_mean.square() + STABILITY)
             structure = (2 * covariance + STABILITY) / (x_variance + y_variance + STABILITY)
             similarities.append((texture + structure) / 2)

@@ -63,11 +63,13 @@ class MobileNetFace(nn.Module):
 
     def forward(self, face: Tensor) -> Tensor:
         """Embeds faces [N, 3, 128, 128] in [-1, 1]: [N, 1024], float32, of length 1."""
+        # As it was trained: blue, green and red of 8 bits, less their means.
         blue, green, red = ((face[:, 2 - index] + 1) * 127.5 - mean for index, mean in enumerate(_CHANNEL_MEANS))
         features = torch.stack((blue, green, red), 1).contiguous(memory_format=torch.channels_last)
         for convolution in self.layers.children():
             assert isinstance(convolution, nn.Conv2d)
             features = relu6_(same_convolution(convolution, features))  # [N, 1024, 4, 4] at last
+        # Mean over positions, less the center of embeddings, at length 1.
         return normalize(at_least_float32(features).mean((2, 3)) - self.center)
 
 

@@ -64,6 +64,7 @@ class GPEN(nn.Module):
 
     def forward(self, degraded: Tensor) -> Tensor:
         """Restores degraded faces [N, 3, R, R] in [-1, 1]: the same shape, about [-1, 1], not clipped, float32."""
+        # The deepest features as the latent, all of them in the place of the noise (figure 2).
         latent, features = self.encoder(degraded)
         return self.decoder(latent, noises_from_features(features, self.architecture.fed_convolutions))
 

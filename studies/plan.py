@@ -15,7 +15,7 @@ from inference.restorers import file_digest
 from models.files.run_folder import checkpoint_path, images_of, latest_checkpoint
 from studies.records import run_fingerprint
 from studies.request import StudyFaces
-from studies.study import Stage, Study, Variant
+from studies.study import Study, StudyStage, StudyVariant
 from train.command import resolve
 from train.run.record import flat_settings
 from train.run.settings import has_all_images
@@ -164,7 +164,7 @@ class _Planner:
             raise ValueError(f"variant {name}: {error}") from error
         return PlannedMember(name, seed, run)
 
-    def _start(self, variant: Variant, seed: int) -> PlannedRun | Path | None:
+    def _start(self, variant: StudyVariant, seed: int) -> PlannedRun | Path | None:
         if variant.start == "nothing":
             return None
         if self.conditions.prior is not None and not variant.both and not variant.prior:
@@ -174,7 +174,7 @@ class _Planner:
     def _run(
         self,
         name: str,
-        stage: Stage,
+        stage: StudyStage,
         overlays: list[dict[str, Any]],
         seed: int,
         tag: str = PRIOR,

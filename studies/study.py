@@ -15,7 +15,7 @@ from system.wording import unwrapped
 
 
 @dataclass(frozen=True)
-class Stage:
+class StudyStage:
     """What all variants share in one stage."""
 
     configs: list[str]
@@ -29,7 +29,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Variant:
+class StudyVariant:
     """One answer to the question: what it changes."""
 
     description: str
@@ -56,11 +56,11 @@ class Study:
     """What is to be found out."""
     reference: str
     """Variant that the others are compared with."""
-    prior: Stage
+    prior: StudyStage
     """Stage 1."""
-    restoration: Stage
+    restoration: StudyStage
     """Stage 2."""
-    variants: dict[str, Variant]
+    variants: dict[str, StudyVariant]
     """By name."""
     measurement: MeasurementSettings = MeasurementSettings()
     """How the finished restorers are measured."""

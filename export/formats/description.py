@@ -132,11 +132,9 @@ def _word_for_discriminator(stored: StoredNetworks) -> str:
         judge = stored.discriminator
     except ValueError as error:
         return f"unusable: {str(error).removeprefix(str(stored.path)).lstrip(': ')}"
-    return (
-        "none"
-        if judge is None
-        else f"{counted(len(judge.tensors), 'tensor')}, channels {_channels(judge)} from 4×4 upwards"
-    )
+    if judge is None:
+        return "none"
+    return f"{counted(len(judge.tensors), 'tensor')}, channels {_channels(judge)} from 4×4 upwards"
 
 
 def _channels(judge: StoredDiscriminator) -> str:

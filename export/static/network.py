@@ -76,6 +76,7 @@ class StaticLayer(nn.Module):
     def __init__(self, layer: StyledLayer, upsampling: Upsampling = "transposed", is_fed: bool = True) -> None:
         super().__init__()
         modulated, channels = layer.convolution, layer.out_channels
+        # What never changes: the scaled weight and, for the demodulation, the energy of each of its kernels.
         weight = modulated.weight.double() * modulated.scale
         energy = weight.square().sum(dim=(2, 3))  # [C, in_channels]
         half_epsilon = torch.full_like(energy[:, 0], EPSILON / GAIN**2)
@@ -85,6 +86,7 @@ class StaticLayer(nn.Module):
             self.convolution = convolution(weight, padding=weight.shape[-1] // 2)
         else:
             self.convolution = _upsampling_convolution(weight, modulated.low_pass, upsampling)
+        # Bias and noise strength with the gain of the activation behind them.
         bias = layer.bias.double() * GAIN
         self.bias = constant(bias[None, :channels, None, None])
         self.feature_bias = constant(bias[None, channels:, None, None]) if layer.noise_mode == "concat" else None
@@ -96,9 +98,11 @@ class StaticLayer(nn.Module):
     def forward(self, x: Tensor, feature: Tensor, modulation: Tensor) -> Tensor:
         """Maps x [N, in_channels, H, W], or one for the whole batch, with the encoder's feature at this resolution, [N,
         C, H', W'], and the modulation s [N, in_channels] to [N, C or 2C, H', W']."""
+        # Modulation and demodulation around one constant weight (StyleGAN2, equations 1 and 3).
         demodulation = torch.rsqrt(self.energy(modulation.square())).reshape(-1, self.out_channels, 1, 1)
         x = self.convolution(x * modulation.reshape(-1, self.in_channels, 1, 1))
         x = x * demodulation + self.bias
+        # The encoder's feature in the place of noise, concatenated or added (GPEN, section 3.1).
         if self.feature_strength is not None:
             feature = feature * self.feature_strength
             x = x + feature if self.feature_bias is None else torch.cat([x, feature + self.feature_bias], dim=1)
@@ -180,9 +184,12 @@ class StaticGPEN(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Restores degraded faces [N, 3, R, R] in [-1, 1] to about [-1, 1], not clipped; the argument's name becomes
         that of the artefacts' input."""
+        # Encoder: features of every resolution, the lowest one as a latent (GPEN, figure 2).
         lowest, *features = self.encoder(input)
+        # Mapping network, and the modulations of all layers at once: w to every s (StyleGAN2, figure 2).
         style = self.mapping(F.leaky_relu(self.to_latent(lowest.flatten(1)), LEAKY_SLOPE))
         modulations = iter(self.modulation(style).split(self.modulation_widths, dim=1))
+        # Synthesis from 4×4 upwards: each resolution draws features and adds its image to the one so far (figure 7b).
         # The constant takes the size of the batch from its modulation: no expansion, no shape that is read at run time.
         x = self.first_layer(self.constant, lowest, next(modulations))
         image = self.first_to_rgb(x, next(modulations))

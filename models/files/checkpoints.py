@@ -241,7 +241,8 @@ def _open(path: Path, is_checked: bool) -> _Content:
         if not isinstance(state, Mapping) or not isinstance(entry, Mapping):
             raise ValueError(f"{path} is a damaged Lightning checkpoint (its state is no dictionary)")
         seen = values.get("images_seen")
-        card = {"origin": "Lightning checkpoint", "images seen": str(seen) if _is_count(seen) else "unknown"}
+        is_count = type(seen) is int and 0 <= seen < 2**63
+        card = {"origin": "Lightning checkpoint", "images seen": str(seen) if is_count else "unknown"}
         renamed = {"generator." + n.removeprefix("ema."): t for n, t in _texts(state) if n.startswith("ema.")}
         renamed |= {n: t for n, t in _texts(state) if n.startswith("discriminator.")}
         return _Content(renamed, entry, card, "Lightning checkpoint", notes)
@@ -320,7 +321,3 @@ def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _texts(state: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in state.items() if type(name) is str]
-
-
-def _is_count(number: object) -> bool:
-    return type(number) is int and 0 <= number < 2**63

@@ -8,6 +8,7 @@ do. With AVX-512 the same cut costs a copy and gains nothing: only a measurement
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -84,7 +85,8 @@ def choose(wanted: Literal["input", "weight"], operands: Operands) -> Formulatio
         return "whole"
     key = (wanted, x.shape, weight.shape, options)
     if key not in _decided:
-        candidates = {f: _compute(wanted, f, operands) for f in _possible(wanted, operands)}
+        compute = input_gradient if wanted == "input" else weight_gradient
+        candidates = {f: partial(compute, f, operands) for f in _possible(wanted, operands)}
         _decided[key] = "whole" if len(candidates) == 1 else _decide(_name_of(wanted, operands), candidates)
     return _decided[key]
 
@@ -99,7 +101,8 @@ def fastest(candidates: Mapping[Formulation, Callable[[], Tensor]]) -> Formulati
 def input_gradient(formulation: Formulation, operands: Operands) -> Tensor:
     """Gradient of the input, [N, I, H, W], in channels_last layout."""
     if formulation == "product":
-        return _pixels_as_images(_pixels(operands.gradient) @ operands.weight[:, :, 0, 0], operands.x)
+        pixels = _pixels(operands.gradient) @ operands.weight[:, :, 0, 0]
+        return pixels.unflatten(0, (len(operands.x), *operands.x.shape[2:])).permute(0, 3, 1, 2)
     (of_x, _, _) = convolution_backward(operands, (True, False, False))
     assert of_x is not None
     return of_x
@@ -149,11 +152,6 @@ def _possible(wanted: Literal["input", "weight"], operands: Operands) -> Sequenc
     return ["whole", *(name for name in fitting if height % TILES[name] == width % TILES[name] == 0)]
 
 
-def _compute(wanted: Literal["input", "weight"], formulation: Formulation, operands: Operands) -> Callable[[], Tensor]:
-    function = input_gradient if wanted == "input" else weight_gradient
-    return lambda: function(formulation, operands)
-
-
 def _name_of(wanted: str, operands: Operands) -> str:
     """What a choice is recorded under."""
     _, x, weight, options = operands
@@ -176,10 +174,6 @@ def _seconds(compute: Callable[[], Tensor]) -> float:
 def _pixels(images: Tensor) -> Tensor:
     """[N, C, H, W] in channels_last layout as [N·H·W, C]."""
     return images.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _pixels_as_images(pixels: Tensor, like: Tensor) -> Tensor:
-    return pixels.unflatten(0, (like.shape[0], *like.shape[2:])).permute(0, 3, 1, 2)
 
 
 def _cut(images: Tensor, side: int, step: int) -> Tensor:

@@ -29,7 +29,7 @@ from studies.commands.ablation import (
 from studies.execution import Execution, share_machine
 from studies.plan import RHYTHMS, Conditions, PlannedRun, all_runs, describe_plan, plan_members
 from studies.request import Budget, ReportOptions, Request, Runs, StudyFaces
-from studies.study import ROOT, Stage, Study, Variant, read_study
+from studies.study import ROOT, Study, StudyStage, StudyVariant, read_study
 from system.child_processes import ENDING_SIGNALS
 from system.machine import Precision
 from tests.fixtures.noting_child import NOTING_CHILD, noted, wait_for
@@ -71,12 +71,12 @@ def study(tmp_path: Path) -> Study:
     return Study(
         "What does the prior give?",
         "trained",
-        Stage([str(files["prior"])], 8),
-        Stage([str(files["restoration"])], 16),
+        StudyStage([str(files["prior"])], 8),
+        StudyStage([str(files["restoration"])], 16),
         {
-            "trained": Variant("with it"),
-            "frozen": Variant("as it is", restoration=frozen),
-            "none": Variant("without", start="nothing"),
+            "trained": StudyVariant("with it"),
+            "frozen": StudyVariant("as it is", restoration=frozen),
+            "none": StudyVariant("without", start="nothing"),
         },
     )
 
@@ -141,7 +141,7 @@ def test_a_finished_prior_takes_the_place_of_those_that_no_variant_changes(
     study: Study, conditions: Conditions, release: Path
 ) -> None:
     overlay = {"model": {"init_args": {"architecture": {"noise_mode": "add"}}}}
-    study = replace(study, variants={**study.variants, "add": Variant("added", both=overlay)})
+    study = replace(study, variants={**study.variants, "add": StudyVariant("added", both=overlay)})
     members = plan_members(study, replace(conditions, prior=release, seeds=(0,)))
     starts = {member.variant: member.restoration.start for member in members}
     assert starts["trained"] == starts["frozen"] == release and starts["none"] is None
@@ -252,7 +252,7 @@ def test_a_wrong_study_is_refused_in_one_line(change: dict[str, object], message
 
 
 def test_a_wrong_option_of_a_variant_is_named_with_the_variant(study: Study, conditions: Conditions) -> None:
-    wrong = Variant("wrong", restoration={"model": {"init_args": {"degradatoin": "paper"}}})
+    wrong = StudyVariant("wrong", restoration={"model": {"init_args": {"degradatoin": "paper"}}})
     with pytest.raises(ValueError, match=r"(?s)variant wrong: .*degradatoin"):
         plan_members(replace(study, variants={"trained": study.variants["none"], "wrong": wrong}), conditions)
 

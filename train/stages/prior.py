@@ -130,6 +130,7 @@ class PriorTraining(LightningModule):
 
     def training_step(self, batch: FaceBatch, batch_index: int) -> None:
         """Computes one iteration of StyleGAN2; `Stage.train` is its order."""
+        # Real faces, latents and noise of each part: functions of seed and image indices.
         parts = [self._part(part) for part in split(batch, self.stage.num_parts)]
         self.stage.train(self, parts, len(batch.image_indices) * self.trainer.world_size)
 

@@ -155,18 +155,21 @@ class RestorationLosses:
         """Unweighted terms by name, for [N, 3, R, R] in [-1, 1]."""
         terms = {}
         w = self.weights
+        # Fidelity: pixels and frequencies (GPEN, section 3.3: the content loss).
         if w.l1 > 0:
             terms["l1"] = l1_loss(restored, target)
         if w.smooth_l1 > 0:
             terms["smooth_l1"] = smooth_l1_loss(restored, target)
         if w.focal_frequency > 0:
             terms["focal_frequency"] = focal_frequency_loss(restored, target)
+        # Perception and identity, by frozen networks.
         if self._features is not None:
             terms |= self._feature_terms(self._features, restored, target)
         if self._lpips is not None:
             terms["lpips"] = self._lpips(restored, target)
         if self._identity is not None:
             terms["identity"] = self._identity(restored, target)
+        # The discriminators, of the face (GPEN, section 3.3) and of eyes and mouth (GFPGAN, section 3.4).
         if w.adversarial > 0 or w.feature_matching > 0:
             terms |= self._discriminator_terms(restored, target, discriminator)
         if components is not None and w.needs_components:
