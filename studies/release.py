@@ -31,12 +31,12 @@ from models import (
     read_checkpoint,
     save_release,
 )
-from models.files.release_file import in_words
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record, run_of
 from studies.request import Release
 from system.atomic_file import write_atomically
 from system.command_line import print_names
 from system.paths import check_output_folder
+from system.wording import listed
 
 LARGEST_BYTES = 20_000_000
 SEED = 0
@@ -160,10 +160,10 @@ def _history(run: Path, images_seen: int) -> list[str]:
     text = f"Images seen: {images_seen:,}, batch {config['data']['batch_size']}, "
     if "degradation" in options:
         weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
-        text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights ({in_words(weights)}), "
+        text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights ({listed(weights)}), "
     else:
         text += f"R1 γ {options['regularization']['r1_weight']:g}, "
-    text += f"{in_words({'betas': options['optimization']['betas']})}, rates {_rates(options['optimization'])}."
+    text += f"{listed({'betas': options['optimization']['betas']})}, rates {_rates(options['optimization'])}."
     if not options.get("start"):
         return [text]
     if recorded := read_record(run)["sessions"][0].get("start_history"):
@@ -186,7 +186,7 @@ def _rates(optimization: dict[str, Any]) -> str:
     rates = {name.removesuffix("_learning_rate"): v for name, v in optimization.items() if name.endswith("_rate")}
     words = [f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate is not None]
     schedule = {name: value for name, value in optimization.get("schedule", {}).items() if value}
-    return ", ".join([*words, *([in_words({"schedule": schedule})] if schedule else [])])
+    return ", ".join([*words, *([listed({"schedule": schedule})] if schedule else [])])
 
 
 def _figures(path: Path, release: Release, degradation: str) -> str:

@@ -291,10 +291,10 @@ def plain_error(text: str, options: Mapping[str, tuple[str, Any]]) -> str:
     if key is None or not values or key[1] not in options:
         return text
     option, kind = options[key[1]]
-    return f"{option} must be {in_words(kind)}, got {'null' if values[-1] == 'None' else values[-1]}"
+    return f"{option} must be {kind_in_words(kind)}, got {'null' if values[-1] == 'None' else values[-1]}"
 
 
-def in_words(kind: Any) -> str:
+def kind_in_words(kind: Any) -> str:
     """A type as a message names it, such as "a whole number or null"."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
@@ -303,5 +303,5 @@ def in_words(kind: Any) -> str:
     if get_origin(kind) is list:
         return "a list"
     if get_origin(kind) is tuple:
-        return f"some of {in_words(get_args(kind)[0]).removeprefix('one of ')}"
-    return KINDS.get(kind) or " or ".join(map(in_words, get_args(kind))) or str(kind)
+        return f"some of {kind_in_words(get_args(kind)[0]).removeprefix('one of ')}"
+    return KINDS.get(kind) or " or ".join(map(kind_in_words, get_args(kind))) or str(kind)

@@ -185,10 +185,10 @@ def run_curves(path: Path, names: Sequence[str]) -> list[Curve]:
     curves = columns_of(path, names)
     if not curves:
         raise ValueError(f"{path} has none of the columns {', '.join(names)}; was the run shorter than its log rhythm?")
-    return [curve._replace(label=in_words(curve.label)) for curve in curves]
+    return [curve._replace(label=column_in_words(curve.label)) for curve in curves]
 
 
-def in_words(column: str) -> str:
+def column_in_words(column: str) -> str:
     """A column of a run's tables for readers: "generator: l1", or whose faces a figure of validation is about."""
     place, _, term = column.partition("/")
     faces = {"validation": "restored faces", "degraded": "degraded faces"}

@@ -13,9 +13,9 @@ from evaluation.reports.tables import read_rows
 from inference.restorers import is_exported, load_restorer
 from models import GPEN, Architecture, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, read_discriminator
-from models.files.release_file import Kind, in_words
+from models.files.release_file import Kind
 from models.files.run_folder import find_checkpoint, read_config, read_record, run_of
-from system.wording import counted
+from system.wording import counted, listed
 
 LICENCES = {
     "public GPEN checkpoint": "public GPEN weights come without a licence; ask their authors before you publish them",
@@ -117,12 +117,12 @@ def _facts_of_run(path: Path) -> dict[str, str]:
     options = config.get("model", {}).get("init_args", {})
     recipe = {name: options[name] for name in ("degradation", "loss_weights", "optimization") if name in options}
     facts = {
-        "recipe": in_words(recipe),
-        "trained with": in_words({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
-        "data": in_words(record["data"]),
+        "recipe": listed(recipe),
+        "trained with": listed({"seed": config["run"].get("seed"), "batch_size": config["data"].get("batch_size")}),
+        "data": listed(record["data"]),
     }
     for images_seen, cells in list(read_rows(run / "validation.csv").items())[-1:]:
-        facts["last validation"] = in_words({"images_seen": images_seen, **cells})
+        facts["last validation"] = listed({"images_seen": images_seen, **cells})
         facts["protocol"] = f"fixed degraded faces of the run, preset {options.get('degradation', 'none')}"
     return facts
 

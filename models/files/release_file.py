@@ -35,8 +35,6 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_WORDS = {"l1": "L1", "decay_range_images": "between images", "last_share": "to a share of"}
-"""Names of settings that say little by themselves."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +79,6 @@ def release_entry(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, An
         return entry | {n: json.loads(entry[n]) for n in ("architecture", "minibatch_group_size")}, card
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is a damaged release file ({error})") from error
-
-
-def in_words(values: Mapping[str, Any]) -> str:
-    """Settings in one line, such as "adversarial 0.003, L1 1"; groups in brackets, what is null left out."""
-    return ", ".join(
-        f"{_WORDS.get(name, name.replace('_', ' '))} {_in_words(value)}"
-        for name, value in values.items()
-        if value is not None
-    )
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"({in_words(value)})"
-    if isinstance(value, list | tuple):
-        return " and ".join(map(_in_words, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if type(value) is int and value >= 10_000 else str(value)
 
 
 def lightning_entry(kind: Kind, architecture: Architecture, minibatch_group_size: int | None) -> dict[str, Any]:
