@@ -163,7 +163,7 @@ class Comparison:
     """The textbook's and ours."""
 
     def sentences(self) -> dict[str, str]:
-        """By metric: when ours was at least as good as the twin ever was, and how many times sooner that is."""
+        """Says by metric when ours was at least as good as the twin ever was, and how many times sooner that is."""
         return {name: self._sentence(name, quality) for name, quality in QUALITIES.items() if name in self.degraded}
 
     def _sentence(self, name: str, quality: Quality) -> str:

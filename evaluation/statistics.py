@@ -98,7 +98,7 @@ class TrainingDifference:
         return all(_excludes_zero(low, high) for low, high in intervals) if intervals else None
 
 
-def training_difference(values: Values, reference: Values, seed: int = 0) -> TrainingDifference:
+def training_difference(values: Values, reference: Values) -> TrainingDifference:
     """Compares two ways of training that were repeated with several seeds and measured on the same faces.
 
     The first interval draws the faces again (paired bootstrap over the per-face differences). The second adds what
@@ -109,7 +109,6 @@ def training_difference(values: Values, reference: Values, seed: int = 0) -> Tra
     Args:
         values: [S, F], one row per seed, one column per face; S and F at least 1.
         reference: [T, F], the same faces in the same order; T may differ from S, the seeds are not paired.
-        seed: As in `mean_interval`.
 
     Raises:
         ValueError: The faces differ in number, or something is empty or not finite.
@@ -126,11 +125,11 @@ def training_difference(values: Values, reference: Values, seed: int = 0) -> Tra
     per_face = values.mean(axis=0) - reference.mean(axis=0)  # [F]
     if per_face.size == 1:
         return TrainingDifference(float(per_face[0]), None, None, None)
-    over_faces = means = _resampled_means(per_face, NUM_DIFFERENCE_RESAMPLES, seed)
+    over_faces = means = _resampled_means(per_face, NUM_DIFFERENCE_RESAMPLES)
     has_seeds = len(values) > 1 and len(reference) > 1
     if has_seeds:
         error, freedom = _welch(values.mean(axis=1), reference.mean(axis=1))
-        generator = np.random.default_rng(derive_seed(seed, "trainings", per_face.size))
+        generator = np.random.default_rng(derive_seed(0, "trainings", per_face.size))
         means = over_faces + error * generator.standard_t(freedom, over_faces.size)
     intervals = _interval(over_faces), _interval(means) if has_seeds else None
     return TrainingDifference(float(per_face.mean()), *intervals, _two_sided(means))
@@ -150,7 +149,7 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _resampled_means(array: Values, number: int, seed: int) -> Values:
+def _resampled_means(array: Values, number: int, seed: int = 0) -> Values:
     """Means over faces drawn with replacement; the draws depend on the number of faces and the seed alone."""
     generator = np.random.default_rng(derive_seed(seed, "bootstrap", array.size))
     rows = max(1, _LARGEST_DRAW // array.size)  # resamples drawn at once, which does not change them

@@ -41,7 +41,7 @@ class Card:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Of training, that it computes in its own units; of a CPU float32 alone."""
+        """The precisions of training that it computes in its own units; float32 alone on a CPU."""
         return machine.native_precisions(on_gpu=True) if self.is_gpu else (machine.FLOAT32,)
 
     def wait(self) -> None:

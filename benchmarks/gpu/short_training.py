@@ -91,10 +91,10 @@ class Reading(NamedTuple):
     """What it reads."""
 
 
-def draw_faces(folder: Path, number: int = NUM_DRAWN) -> Path:
+def draw_faces(folder: Path) -> Path:
     """Faces for those who have none: drawn by the shipped prior, enlarged and stored as JPEG, 512 pixels wide."""
     small, large = folder / "drawn", folder / "enlarged"
-    render_faces(SHIPPED_PRIOR, small, number, seed=0)
+    render_faces(SHIPPED_PRIOR, small, NUM_DRAWN, seed=0)
     for path in sorted(small.glob("*.png")):
         target = large / f"{path.stem}.jpg"
         if not target.is_file():

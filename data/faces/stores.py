@@ -79,7 +79,7 @@ class TarStore:
         return self.root
 
     def read(self, name: str, num_bytes: int) -> bytes:
-        """As for `FolderStore`, but to the member's end only if `most` is not beyond it."""
+        """As for `FolderStore`; beyond the member's end others begin."""
         return _parts(self.root, self.starts[name], [(0, num_bytes)])
 
     def parts(self, name: str, spans: Spans) -> bytes:

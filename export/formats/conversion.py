@@ -124,7 +124,7 @@ def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSetting
             found = image_difference(restored, expected)
             check_difference(str(output), found)
             return f"{output}: largest difference {found.largest:.1e} from the network, in units of [-1, 1]"
-        decibels = psnr(restored, expected)
+        decibels = psnr_of_values(restored, expected)
         if not decibels >= LOWEST_HALF_DB:
             raise ValueError(
                 f"{output} in 16 bits is {decibels:.1f} dB from the network, {LOWEST_HALF_DB:g} dB are asked for, so "
@@ -133,7 +133,7 @@ def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSetting
     return f"{output}: {decibels:.1f} dB from the network in 16 bits; {counted(len(kept), 'module')} left in 32 bits"
 
 
-def psnr(images: Tensor, expected: Tensor) -> float:
+def psnr_of_values(images: Tensor, expected: Tensor) -> float:
     """PSNR in dB of images [N, 3, R, R] in [-1, 1], clipped; not a number where a value is none."""
     error = float((images.clamp(-1, 1) - expected.clamp(-1, 1)).square().mean())
     return math.inf if error == 0 else 10 * math.log10(4 / error) if error > 0 else math.nan

@@ -81,12 +81,12 @@ class ExportSettings:
 
     def quantization(self) -> "QuantizationSettings":
         """How int8 is made; ValueError where something of it is out of range."""
-        from export.int8.layer_selection import Budget
+        from export.int8.layer_selection import QualityBudget
         from export.int8.quantization import QuantizationSettings
 
         return QuantizationSettings(
             calibration=self.calibration_mode,
-            budget=Budget(self.largest_drop, largest_float_flops=self.largest_float_flops),
+            budget=QualityBudget(self.largest_drop, largest_float_flops=self.largest_float_flops),
             rounding_iterations=self.rounding_iterations,
             num_sensitivity_faces=self.sensitivity_faces,
         )

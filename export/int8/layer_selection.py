@@ -28,7 +28,7 @@ Measure = Callable[[Grids], Quality]
 
 
 @dataclass(frozen=True)
-class Budget:
+class QualityBudget:
     """What int8 may cost."""
 
     largest_drop_db: float | None = 0.10
@@ -58,7 +58,7 @@ class Budget:
         )
 
 
-NO_BUDGET = Budget(None, largest_float_flops=0.0)
+NO_BUDGET = QualityBudget(None, largest_float_flops=0.0)
 """Everything in int8, whatever it costs."""
 
 
@@ -67,7 +67,7 @@ def exclude_layers(
     grids: Grids,
     sensitivity: Sequence[LayerSensitivity],
     flops: Mapping[str, int],
-    budget: Budget,
+    budget: QualityBudget,
     on_step: OnStep,
 ) -> dict[str, str]:
     """Chooses convolutions to leave in float, greedily: reason by name.

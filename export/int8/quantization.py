@@ -11,8 +11,8 @@ from export.int8.adaptive_rounding import correct_biases, learn_rounding
 from export.int8.equalization import equalize, random_factors, rescale
 from export.int8.layer_selection import (
     NO_BUDGET,
-    Budget,
     LayerSensitivity,
+    QualityBudget,
     exclude_layers,
     layer_sensitivity,
     leave_out,
@@ -45,7 +45,7 @@ class QuantizationSettings:
     """Where the ranges of activations end: max, mse, percentile (99.99) or kl."""
     target: Target = "vacc"
     """Whose arithmetic is simulated."""
-    budget: Budget = field(default_factory=Budget)
+    budget: QualityBudget = field(default_factory=QualityBudget)
     """What int8 may cost; no FLOPs in float exclude no convolution and skip the sensitivity."""
     equalize: bool = True
     """Rescale channels before calibration."""
@@ -221,5 +221,5 @@ def _ways(target: Target, rounding_iterations: int, float_flops: float) -> Itera
         learned = replace(everything, rounding_iterations=rounding_iterations)
         yield f"the same as mse, {rounding_iterations} steps of learned rounding", learned
     if float_flops:
-        spent = replace(everything, budget=Budget(None, largest_float_flops=float_flops))
+        spent = replace(everything, budget=QualityBudget(None, largest_float_flops=float_flops))
         yield f"the same as mse, up to {float_flops:.0%} of the FLOPs in float", spent

@@ -36,7 +36,7 @@ def modulated_activation(x: Tensor, scale: Tensor, noise: Tensor, strength: Tens
 
 
 class _LeakyReLU(torch.autograd.Function):
-    """In place; the sign of the output is the sign of the input."""
+    """Works in place, as the sign of the output is the sign of the input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

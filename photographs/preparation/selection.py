@@ -73,7 +73,7 @@ def perceptual_hash(aligned: Pixels) -> str:
 
 
 class PerceptualHashes:
-    """Of the faces kept so far, of which the most similar one is looked for."""
+    """Remembers the hashes of the faces kept so far, of which the most similar one is looked for."""
 
     def __init__(self) -> None:
         self._numbers = np.zeros(1024, dtype=np.uint64)

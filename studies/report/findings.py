@@ -69,7 +69,7 @@ class Findings:
 
     @property
     def costs(self) -> dict[str, Cost | None]:
-        """By the name of the variant."""
+        """What each variant costs, by its name; None where that is not known."""
         return {name: examples.cost for name, examples in self.examples.items()}
 
 

@@ -53,7 +53,7 @@ def add_protocol(report: Report, findings: Findings) -> None:
 
 
 def distinct(values: Iterable[tuple[str, object]]) -> str:
-    """Of who has which value: one value if all agree; else each with those that have it."""
+    """Words who has which value: one value if all agree, else each with those that have it."""
     owners: dict[str, list[str]] = {}
     for who, value in values:
         owners.setdefault(str(value), []).append(who)

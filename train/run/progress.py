@@ -126,7 +126,7 @@ class Meters:
         return {name: (total / count).item() for name, (total, count) in sums.items()}
 
     def state(self) -> list[tuple[Names, Tensor]]:
-        """For a checkpoint: the totals of every process, [processes, 2, names]. All processes call it together."""
+        """Gives a checkpoint the totals of every process, [processes, 2, names]; all processes call it together."""
         return [(names, gather_from_processes(totals).cpu()) for names, totals in self.totals.items()]
 
     def restore(self, state: Sequence[Any]) -> None:
@@ -182,7 +182,7 @@ class SkippedUpdates:
         return {network: Skipped(skipped[network], longest[network]) for network in NETWORKS}
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Gives a checkpoint what a continued run needs of it."""
         return {"updates": list(self._updates), "flags": self._values(), "row": dict(self._row)}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from export.formats.conversion import convert_checkpoint, modules_beyond_half, psnr
+from export.formats.conversion import convert_checkpoint, modules_beyond_half, psnr_of_values
 from export.formats.options import ConversionSettings
 from export.static.half_precision import record_ranges
 from export.static.network import StaticGPEN
@@ -104,7 +104,7 @@ def test_facefusion_restores_as_the_network_does(half: bool, checkpoint: Path, t
     with torch.no_grad():
         expected = load_generator(checkpoint)(degraded)
     restored = torch.from_numpy(facefusion_restores(session, frame)[:, :, ::-1].copy()).permute(2, 0, 1)[None]
-    decibels = psnr(restored / 127.5 - 1, expected)
+    decibels = psnr_of_values(restored / 127.5 - 1, expected)
     assert decibels > (45 if half else 50)  # rounding to bytes alone leaves 58.9 dB
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4}
     assert (onnx.TensorProto.FLOAT16 in types) == half

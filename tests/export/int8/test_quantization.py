@@ -19,8 +19,8 @@ from export.int8.adaptive_rounding import correct_biases, learn_rounding, roundi
 from export.int8.equalization import random_factors, rescale
 from export.int8.layer_selection import (
     NO_BUDGET,
-    Budget,
     LayerSensitivity,
+    QualityBudget,
     exclude_layers,
     layer_sensitivity,
     measure_on,
@@ -171,7 +171,7 @@ def test_the_bad_layer_is_excluded_and_no_other_if_that_meets_the_budget(
     bad, rows, measure = coarse(grids, BAD, 16), bad_rows, measure_on(network, faces)
     flops = {layer.name: layer.flops for layer in map_layers(network)}
     goal = measure({n: g for n, g in bad.items() if n != BAD}).psnr_to_float - 0.01
-    budget = Budget(largest_drop_db=10, least_psnr_to_float_db=goal, largest_float_flops=1.0)
+    budget = QualityBudget(largest_drop_db=10, least_psnr_to_float_db=goal, largest_float_flops=1.0)
     reasons = exclude_layers(measure, bad, rows, flops, budget, ignore_step)
     assert list(reasons) == [BAD]
     assert f"{flops[BAD] / sum(flops.values()):.2%}" in reasons[BAD]
@@ -194,7 +194,7 @@ def test_without_a_budget_in_decibels_the_flops_are_spent_as_long_as_it_helps() 
     grids = dict.fromkeys(sizes)
 
     def excluded(share: float) -> list[str]:
-        budget = Budget(largest_drop_db=None, largest_float_flops=share)
+        budget = QualityBudget(largest_drop_db=None, largest_float_flops=share)
         return list(exclude_layers(measure, grids, rows, sizes, budget, ignore_step))  # type: ignore[arg-type]
 
     assert excluded(0.05) == []
@@ -206,9 +206,9 @@ def test_without_a_budget_in_decibels_the_flops_are_spent_as_long_as_it_helps() 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_budgets_that_cannot_be_are_refused(share: float) -> None:
     with pytest.raises(ValueError, match="must be from 0 to 1"):
-        QuantizationSettings(budget=Budget(largest_float_flops=share))
+        QuantizationSettings(budget=QualityBudget(largest_float_flops=share))
     with pytest.raises(ValueError, match="at least 0 dB"):
-        QuantizationSettings(budget=Budget(share - 2))
+        QuantizationSettings(budget=QualityBudget(share - 2))
     with pytest.raises(ValueError, match="num_sensitivity_faces must be at least 1"):
         QuantizationSettings(num_sensitivity_faces=0)
 
@@ -237,7 +237,7 @@ def test_the_figures_of_a_quantized_network_are_those_of_a_fresh_measurement(
 
 
 def test_quantization_with_a_budget_lists_what_it_left_in_float(network: StaticGPEN, faces: PairBatch) -> None:
-    settings = QuantizationSettings(budget=Budget(0.1, 200.0, 0.03), num_sensitivity_faces=1)
+    settings = QuantizationSettings(budget=QualityBudget(0.1, 200.0, 0.03), num_sensitivity_faces=1)
     layers = map_layers(network)
     result = quantize(network, layers, faces, settings, ignore_step)
     assert result.reasons
