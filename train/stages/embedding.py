@@ -34,55 +34,30 @@ class Transfer(NamedTuple):
 
 def start_networks(
     path: Path | None,
-    generator: GPEN,
+    generator: Prior | GPEN,
     discriminator: Discriminator,
     take_discriminator: bool = True,
     discriminator_path: Path | None = None,
 ) -> list[Transfer]:
-    """Fills the networks of stage 2 from a checkpoint, strictly.
+    """Fills the networks of a stage from any file or run that `models.read_checkpoint` knows, strictly and by averaged
+    weights; without a path all weights of the generator stay new. Gives what came from where, for the log.
 
-    From a prior every tensor of the decoder is taken and the encoder stays new; from a GPEN everything is taken. A
-    larger prior gives its lower layers. A prior with added noise is widened for a GPEN that concatenates (see
-    `models.files.public_format`).
-
-    Args:
-        path: Any file or run that `models.read_checkpoint` knows; None leaves all weights of the generator new.
-        generator: To fill.
-        discriminator: To fill.
-        take_discriminator: Whether to take a discriminator; it is not even looked for otherwise.
-        discriminator_path: File that holds the discriminator; None for the one in `path`.
-
-    Returns:
-        What came from where, for the log.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file holds another architecture, or misses the discriminator.
+    A prior is filled from a prior or from a GPEN's decoder, of which a larger one gives its lower layers. Of a GPEN,
+    another GPEN fills everything and a prior the decoder; one with added noise is widened for a GPEN that concatenates
+    (see `models.files.public_format`). A discriminator that is not to be taken is not even looked for; else it comes
+    from its own path or, without one, from the first. FileNotFoundError where there is no such file, ValueError where
+    it holds another architecture, or misses the discriminator.
     """
     stored = None if path is None else read_checkpoint(path)
-    if stored is None:
+    if stored is not None:
+        transfers = _start_generator(stored, generator)
+    elif isinstance(generator, GPEN):
         transfers = [Transfer.new("encoder", generator.encoder), Transfer.new("decoder", generator.decoder)]
     else:
-        transfers = _start_generator(stored, generator)
+        transfers = [Transfer.new("prior", generator)]
     if not take_discriminator or (stored is None and discriminator_path is None):
         return [*transfers, Transfer.new("discriminator", discriminator)]
     return [*transfers, _start_discriminator(stored, discriminator_path, discriminator)]
-
-
-def start_prior(
-    path: Path | None, prior: Prior, discriminator: Discriminator, take_discriminator: bool = True
-) -> list[Transfer]:
-    """Fills the networks of stage 1 as `start_networks` does those of stage 2: from a prior or a GPEN's decoder, in
-    both cases the averaged weights."""
-    if path is None:
-        return [Transfer.new("prior", prior), Transfer.new("discriminator", discriminator)]
-    stored = read_checkpoint(path)
-    state, notes = _decoder_for(stored, prior.architecture)
-    load_exactly(prior, state, str(stored.path))
-    transfers = [Transfer("prior", str(stored.path), len(state), ", ".join((*stored.notes, *notes)))]
-    if not take_discriminator:
-        return [*transfers, Transfer.new("discriminator", discriminator)]
-    return [*transfers, _start_discriminator(stored, None, discriminator)]
 
 
 def describe_start(transfers: list[Transfer], networks: Mapping[str, nn.Module]) -> str:
@@ -109,18 +84,19 @@ def describe_checksums(networks: Mapping[str, nn.Module]) -> str:
     return f"SHA-256 of the first weights: {', '.join(found)}"
 
 
-def _start_generator(stored: StoredNetworks, generator: GPEN) -> list[Transfer]:
+def _start_generator(stored: StoredNetworks, generator: Prior | GPEN) -> list[Transfer]:
     origin = str(stored.path)
-    if stored.kind == "gpen":
+    if stored.kind == "gpen" and isinstance(generator, GPEN):
         _check_architecture(stored.architecture, generator.architecture, stored.path)
         load_exactly(generator, stored.generator, origin)
         return [Transfer("encoder and decoder", origin, len(stored.generator), ", ".join(stored.notes))]
-    decoder, notes = _decoder_for(stored, generator.architecture)
-    load_exactly(generator.decoder, decoder, origin)
-    return [
-        Transfer.new("encoder", generator.encoder),
-        Transfer("decoder", origin, len(decoder), ", ".join((*stored.notes, *notes))),
-    ]
+    state, notes = _decoder_for(stored, generator.architecture)
+    note = ", ".join((*stored.notes, *notes))
+    if isinstance(generator, Prior):
+        load_exactly(generator, state, origin)
+        return [Transfer("prior", origin, len(state), note)]
+    load_exactly(generator.decoder, state, origin)
+    return [Transfer.new("encoder", generator.encoder), Transfer("decoder", origin, len(state), note)]
 
 
 def _start_discriminator(stored: StoredNetworks | None, path: Path | None, discriminator: Discriminator) -> Transfer:

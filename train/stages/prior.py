@@ -17,7 +17,7 @@ from data.ranges import uint8_to_model
 from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
 from train.reporting.console import Reporting
-from train.stages.embedding import describe_start, start_prior
+from train.stages.embedding import describe_start, start_networks
 from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
 from train.updates.adversarial import Regularization, StyledImages
@@ -94,7 +94,7 @@ class PriorTraining(LightningModule):
         with seeded_initialization(computation.seed, "prior"):
             self.generator = Prior(architecture)
             self.discriminator = Discriminator(architecture, computation.minibatch_group_size)
-        self.transfers = start_prior(start, self.generator, self.discriminator, optimization.take_discriminator)
+        self.transfers = start_networks(start, self.generator, self.discriminator, optimization.take_discriminator)
         self.ema = deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("mean_path_length", torch.zeros([]))
         self.augmentation = AdaptiveAugmentation(augmentation) if augmentation.target > 0 else None

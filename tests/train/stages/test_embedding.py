@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, save_release
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
 from models.gpen import noises_from_features
-from train.stages.embedding import Transfer, describe, describe_checksums, start_networks, start_prior
+from train.stages.embedding import Transfer, describe, describe_checksums, start_networks
 
 State = dict[str, Tensor]
 Write = Callable[..., Path]
@@ -300,7 +300,7 @@ def test_a_prior_goes_on_tensor_for_tensor_with_its_discriminator(
     prior_networks: tuple[Prior, Discriminator], write: Write
 ) -> None:
     path = write(Prior)
-    transfers = start_prior(path, *prior_networks)
+    transfers = start_networks(path, *prior_networks)
     stored, judge = states_beside(path)
     assert all(same(prior_networks[0], stored)) and all(same(prior_networks[1], judge))
     assert describe(transfers) == (
@@ -312,7 +312,7 @@ def test_the_prior_inside_a_restoration_network_goes_on_alone(
     prior_networks: tuple[Prior, Discriminator], write: Write
 ) -> None:
     path, before = write(GPEN), state_of(prior_networks[1])
-    transfers = start_prior(path, *prior_networks, take_discriminator=False)
+    transfers = start_networks(path, *prior_networks, take_discriminator=False)
     decoder = {n.removeprefix("decoder."): t for n, t in states_beside(path)[0].items() if n.startswith("decoder.")}
     assert all(same(prior_networks[0], decoder)) and all(same(prior_networks[1], before))
     assert transfers[1] == Transfer("discriminator", "new weights", len(before))
@@ -320,7 +320,7 @@ def test_the_prior_inside_a_restoration_network_goes_on_alone(
 
 def test_without_a_checkpoint_stage_1_begins_with_new_weights(prior_networks: tuple[Prior, Discriminator]) -> None:
     before = state_of(prior_networks[0]), state_of(prior_networks[1])
-    transfers = start_prior(None, *prior_networks)
+    transfers = start_networks(None, *prior_networks)
     assert all(same(prior_networks[0], before[0])) and all(same(prior_networks[1], before[1]))
     assert [(t.part, t.origin) for t in transfers] == [("prior", "new weights"), ("discriminator", "new weights")]
 
@@ -329,6 +329,6 @@ def test_a_prior_that_cannot_go_on_is_refused_with_the_way_out(
     prior_networks: tuple[Prior, Discriminator], write: Write
 ) -> None:
     with pytest.raises(ValueError, match=r"has narrow 0\.03125 instead of 0\.0625; change the run's architecture"):
-        start_prior(write(Prior, narrow=0.03125), *prior_networks)
+        start_networks(write(Prior, narrow=0.03125), *prior_networks)
     with pytest.raises(ValueError, match="holds no discriminator; take a new one: --model"):
-        start_prior(write(Prior, with_discriminator=False), *prior_networks)
+        start_networks(write(Prior, with_discriminator=False), *prior_networks)
