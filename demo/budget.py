@@ -33,24 +33,20 @@ ROUNDED_TO = 160
 
 @dataclass(frozen=True)
 class Lengths:
-    """Images of each stage."""
+    """Images of each stage; None while a length is not decided."""
 
     minutes: float
     faces: str
     prior_images: int | None = None
-    """Length of stage 1; None while it is not decided."""
     restoration_images: int | None = None
-    """Length of stage 2; None while it is not decided."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What an image costs on this machine."""
+    """What an image of each stage costs on this machine."""
 
     prior_seconds: float
-    """Per image of stage 1."""
     restoration_seconds: float
-    """Per image of stage 2."""
 
     def after_prior(self, images_per_second: float) -> "Speed":
         """The same machine as stage 1 met it; what slows that one slows stage 2 as much, up to twice."""

@@ -20,8 +20,7 @@ from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from models.files.run_folder import images_of
 from system.wording import counted
-from train.stages.prior_validation import NUM_COLUMNS
-from train.stages.restoration_validation import STATES
+from train.stages.validation import NUM_COLUMNS, STATES
 
 NUM_LARGE, LARGE_PIXELS = 4, 256
 NUM_MOMENTS, NUM_DRAWN = 4, 3

@@ -11,22 +11,20 @@ from torch import Tensor
 from data.faces.files import FaceFiles
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.choice import Metrics
-from evaluation.metrics.set_distance import SetDistance
+from evaluation.metrics.perceptual import SetDistance
 from evaluation.pairs import FacePairs, PairBatch, Protocol
-from evaluation.scoring import ConventionMeans, ConventionScores, add_reference
+from evaluation.scoring import ConventionMeans, ConventionScores, add_reference, means_of_sets
 from evaluation.statistics import MeanInterval, mean_difference_interval, mean_interval
 from system.live_progress import OnProgress, ignore_progress
 from system.wording import counted
 
 
 class FaceRow(NamedTuple):
-    """How one face did."""
+    """How one face did: metric values of its degraded and its restored image against the target."""
 
     name: str
     degraded: dict[str, float]
-    """Metric values of the degraded image against the target."""
     restored: dict[str, float]
-    """Metric values of the restored image against the target."""
 
 
 class FacePictures(NamedTuple):
@@ -41,15 +39,12 @@ class FacePictures(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `Evaluator.evaluate`."""
+    """The result of `Evaluator.evaluate`: means of every metric over the degraded and the restored images."""
 
     protocol: Protocol
-    """Under which the numbers hold."""
     rows: list[FaceRow]
     degraded: dict[str, MeanInterval]
-    """Mean of every metric over the degraded images."""
     restored: dict[str, MeanInterval]
-    """Mean of every metric over the restored images."""
     difference: dict[str, MeanInterval]
     """Restored minus degraded with the interval of the paired difference."""
     unavailable: dict[str, str]
@@ -77,11 +72,8 @@ class Evaluator:
     def __init__(
         self, pairs: FacePairs, metrics: Metrics, crop_border: int | None = None, reference: FaceFiles | None = None
     ) -> None:
-        """Args:
-        pairs: Degraded and target faces.
-        metrics: What to measure, from `evaluation.metrics.choice.choose_metrics`.
-        crop_border: Pixels cut from every side before PSNR and SSIM under each convention; None computes none.
-        reference: Faces that distances of sets are measured to; None for the targets."""
+        """Takes pixels to cut from every side before PSNR and SSIM under each convention (None computes none) and faces
+        that distances of sets are measured to in place of the targets."""
         self.pairs, self.metrics = pairs, metrics
         self._crop_border, self._reference = crop_border, reference
         self._degraded: list[list[dict[str, float]]] = []  # values of every face of the batches seen so far
@@ -96,17 +88,10 @@ class Evaluator:
         num_first: int = 0,
         on_progress: OnProgress = ignore_progress,
     ) -> Evaluation:
-        """Restores degraded faces and compares them with their targets.
-
-        Args:
-            restore: float32 [N, 3, R, R] in [-1, 1] to the restored images of the same shape, nominally [-1, 1].
-            num_extremes: How many worst and best faces to keep the images of.
-            num_first: How many first faces by name to keep the images of.
-            on_progress: Called with the number of faces done after each batch.
-
-        Raises:
-            ValueError: There are no faces, or the restored images have another shape or are not finite.
-        """
+        """Restores degraded faces, float32 [N, 3, R, R] in [-1, 1], to nominally the same, and compares them with their
+        targets; so many of the worst and best faces, and of the first ones by name, keep their images. `on_progress` is
+        called with the number of faces done after each batch. ValueError where there are no faces, or the restored
+        images have another shape or are not finite."""
         rows: list[FaceRow] = []
         worst: list[FacePictures] = []
         best: list[FacePictures] = []
@@ -164,22 +149,16 @@ class Evaluator:
         """Means of the degraded images, of the restored ones and of the difference."""
         if not rows:
             raise ValueError("an evaluation needs at least one face, got none")
+        before = {name: [row.degraded[name] for row in rows] for name in rows[0].degraded}
+        after = {name: [row.restored[name] for row in rows] for name in before}
         if not self._degraded_means:
-            self._degraded_means = {
-                name: mean_interval([row.degraded[name] for row in rows]) for name in rows[0].degraded
-            }
-            for distance in self._distances:
-                for name, value in distance.values().items():
-                    self._degraded_means[name] = MeanInterval(value, None, None)
-        restored: dict[str, MeanInterval] = {}
-        difference: dict[str, MeanInterval] = {}
-        for name in rows[0].degraded:
-            before, after = [row.degraded[name] for row in rows], [row.restored[name] for row in rows]
-            restored[name], difference[name] = mean_interval(after), mean_difference_interval(after, before)
-        for distance, of_pairs in zip(distances, self._distances, strict=True):
-            for name, value in distance.values(of_pairs).items():
-                restored[name] = MeanInterval(value, None, None)
-                difference[name] = MeanInterval(value - self._degraded_means[name].mean, None, None)
+            self._degraded_means = {name: mean_interval(values) for name, values in before.items()}
+            self._degraded_means |= means_of_sets(self._distances, self._distances)
+        restored = {name: mean_interval(values) for name, values in after.items()}
+        difference = {name: mean_difference_interval(after[name], before[name]) for name in before}
+        for name, value in means_of_sets(distances, self._distances).items():
+            restored[name] = value
+            difference[name] = MeanInterval(value.mean - self._degraded_means[name].mean, None, None)
         return dict(self._degraded_means), restored, difference
 
 

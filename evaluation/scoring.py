@@ -12,7 +12,7 @@ from data.faces.files import FaceFiles
 from data.faces.pairing import match_degraded
 from evaluation.metrics.choice import Metrics
 from evaluation.metrics.image_metrics import CONVENTIONS
-from evaluation.metrics.set_distance import SetDistance
+from evaluation.metrics.perceptual import SetDistance
 from evaluation.statistics import MeanInterval, mean_interval
 from system.live_progress import OnProgress, ignore_progress
 
@@ -24,9 +24,7 @@ class ConventionMeans:
     name: str
     used_by: str
     psnr: MeanInterval
-    """dB."""
     ssim: MeanInterval
-    """Mean over faces."""
 
 
 class ConventionScores:
@@ -63,16 +61,20 @@ def add_reference(distances: Sequence[SetDistance], reference: FaceFiles, resolu
             distance.add_targets(images[index][None])
 
 
+def means_of_sets(distances: Sequence[SetDistance], targets_of: Sequence[SetDistance]) -> dict[str, MeanInterval]:
+    """The distances of sets by the names of their metrics, to the targets of as many others; none has an interval."""
+    pairs = zip(distances, targets_of, strict=True)
+    return {n: MeanInterval(v, None, None) for distance, of in pairs for n, v in distance.values(of).items()}
+
+
 @dataclass(frozen=True)
 class FolderScores:
     """How the results of a folder did."""
 
     rows: dict[str, dict[str, float]]
-    """Values of every face by its name."""
     means: dict[str, MeanInterval]
     """Mean of every metric; distances of sets without interval."""
     conventions: list[ConventionMeans]
-    """PSNR and SSIM of the same images under each convention."""
     sizes: dict[str, int]
     """How many faces were compared at each size, such as `512 x 512`."""
 
@@ -82,15 +84,12 @@ class ResultPairs:
     """Results and targets of equal names."""
 
     results: FaceFiles
-    """What is scored."""
     targets: FaceFiles
-    """What it should be."""
     names: tuple[str, ...] = ()
     """How their names are made, as for `data.faces.pairing`."""
     resolution: int | None = None
     """Resizes both, in pixels; None compares at the targets' own sizes."""
     max_faces: int | None = None
-    """Only the first faces by name; None takes all."""
 
     def __len__(self) -> int:
         """How many faces there are."""
@@ -123,18 +122,9 @@ def score_folder(
     reference: FaceFiles | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> FolderScores:
-    """Scores results: values of every face, means, and PSNR and SSIM under each convention.
-
-    Args:
-        pairs: Results and targets.
-        metrics: What to measure.
-        crop_border: Pixels cut from every side before the conventions' PSNR and SSIM.
-        reference: Faces that distances of sets are measured to, in place of the targets.
-        on_progress: Called with the number of faces done.
-
-    Raises:
-        ValueError: Faces cannot be compared; says why.
-    """
+    """Scores results: values of every face, means, and PSNR and SSIM under each convention, after so many pixels are
+    cut from every side. Distances of sets are measured to the reference in place of the targets, where it is given.
+    `on_progress` is called with the number of faces done. ValueError where faces cannot be compared."""
     rows: dict[str, dict[str, float]] = {}
     sizes: dict[str, int] = {}
     conventions = ConventionScores(crop_border)
@@ -151,9 +141,7 @@ def score_folder(
     if reference is not None:
         add_reference(distances, reference, result.shape[-1])
     means = {name: mean_interval([row[name] for row in rows.values()]) for name in next(iter(rows.values()))}
-    for distance in distances:
-        means |= {name: MeanInterval(value, None, None) for name, value in distance.values().items()}
-    return FolderScores(rows, means, conventions.means(), sizes)
+    return FolderScores(rows, means | means_of_sets(distances, distances), conventions.means(), sizes)
 
 
 def _size(image: Tensor) -> str:

@@ -19,12 +19,14 @@ from evaluation.metrics.perceptual import (
     KID_LITE0_DEFINITION,
     LPIPS_DEFINITION,
     PERCEPTUAL_DEFINITION,
+    SetDistance,
     distances_by,
+    frechet_distance,
+    kernel_distance,
     load_inception,
     lpips_distance,
     pooled_by,
 )
-from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
 from losses.imagenet_features import PerceptualLoss
 from system.paths import way_out
 from system.wording import unwrapped
@@ -84,19 +86,10 @@ def choose_metrics(
 ) -> Metrics:
     """Loads what the metrics need; one that lacks a package or weights is listed as unavailable with its reason.
 
-    Args:
-        names: Of `ALL_METRICS`, or `pyiqa:NAME` of that package. PSNR is always among them, for it ranks the faces.
-        device: Where the networks run.
-        lpips_weights: As in `evaluation.metrics.perceptual.lpips_distance`.
-        inception_weights: As in `evaluation.metrics.perceptual.load_inception`.
-        niqe_model: As in `evaluation.metrics.niqe.read_natural_model`.
-
-    Returns:
-        The metrics in the order of `ALL_METRICS`, those of pyiqa last.
-
-    Raises:
-        FileNotFoundError: If a path to weights was given and is wrong.
-        ValueError: If a name is unknown or a file of weights holds something else.
+    Names are some of `ALL_METRICS`, in whose order the metrics are given, or `pyiqa:NAME` of that package, behind them.
+    PSNR is always among them, for it ranks the faces. Files are those of `lpips_distance`, `load_inception` and
+    `read_natural_model`. FileNotFoundError where one was given and is not there, ValueError where a name is unknown or
+    a file holds something else.
     """
     for weights in (lpips_weights, inception_weights, niqe_model):
         if weights is not None and not weights.is_file():

@@ -81,7 +81,7 @@ def test_stage_1_asks_the_device_for_nothing_but_rows_samples_and_their_distance
     with DeviceWatch() as watch:
         train("prior", tmp_path, *SHORT, *REGULATED, *adapted, "--model.init_args.fid_num_images", 8)
     assert requests_of(watch, is_training=True) == {}
-    validation = "train/stages/prior_validation.py:PriorPictures"
+    validation = "train/stages/validation.py:PriorPictures"
     asked = requests_of(watch, is_training=False)
     assert asked.pop(("copy", f"{validation}._choose_metric")) > 50  # the network of fd_lite0, tensor by tensor
     assert asked == LOGGING | {
@@ -116,13 +116,13 @@ def test_stage_2_asks_the_device_for_nothing_but_rows_and_restored_faces(
     tmp_path: Path, train: Train, all_terms: list[object], meta_device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measuring = partial(choose_metrics, lpips_weights=tmp_path / "lpips.pth")
-    monkeypatch.setattr("train.stages.restoration_validation.choose_metrics", measuring)
+    monkeypatch.setattr("train.stages.validation.choose_metrics", measuring)
     with DeviceWatch() as watch:
         train("restoration", tmp_path / "run", *SHORT, *all_terms)
     assert set(requests_of(watch, is_training=True)) == PINNED
     assert requests_of(watch, is_training=False) == LOGGING | {
         # Two validations of one batch: faces go to the device and back, and are asked whether they are finite.
-        ("copy", "train/stages/restoration_validation.py:RestorationValidation._restore"): 2,
+        ("copy", "train/stages/validation.py:RestorationValidation._restore"): 2,
         ("read", "evaluation/protocol.py:_restore"): 4,
         # LPIPS: its network at the start; pairs of degraded faces once, of restored ones twice.
         ("copy", "evaluation/metrics/perceptual.py:lpips_distance"): 17,

@@ -32,13 +32,9 @@ class _Peer:
 
 
 class PeerWatch:
-    """Connects the first process with each other one; whoever loses a peer says so and ends its own process.
-
-    Args:
-        main_address: Where the first process can be reached.
-        broadcast: Hands an object of the first process to all.
-        children: Processes that this one started, in the order of their ranks from 1 on.
-    """
+    """Connects the first process, at its address, with each other one; whoever loses a peer says so and ends its own
+    process. `broadcast` hands an object of the first process to all; children are processes that this one started, in
+    the order of their ranks from 1 on."""
 
     def __init__(
         self,

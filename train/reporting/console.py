@@ -18,9 +18,9 @@ from system.live_progress import duration, live_progress
 from system.wording import counted
 from train.processes.strategy import average_over_processes
 from train.reporting.tracking import CsvLog, Tracking
+from train.run.checkpoints import dump_non_finite
 from train.run.data_module import FacesDataModule
-from train.run.non_finite import Divergence, dump_non_finite
-from train.run.progress import Progress, Skipped
+from train.run.progress import Divergence, Progress, Skipped
 from train.run.settings import RunSettings, last_kept_row
 
 LARGEST_LOADER_SHARE = 0.2

@@ -1,7 +1,6 @@
 """A run of Weights & Biases: resumed under the same id, told every row once, ended with a summary of the whole run."""
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from system.atomic_file import write_atomically
 from system.command_line import print_names
 from system.wording import unwrapped
 from train.reporting.tracking import read_table
+from train.run.checkpoints import link_or_copy
 from train.run.settings import RunSettings
 
 BEST = {"validation/psnr": "max", "validation/ssim": "max", "validation/lpips": "min", "validation/fid": "min"}
@@ -140,10 +140,7 @@ class WandbRun:
         name = Path(self._run.dir).parent / "checkpoints" / path.name
         name.parent.mkdir(exist_ok=True)
         if not name.exists():
-            try:
-                name.hardlink_to(path)
-            except OSError:  # some file systems know no second names
-                shutil.copyfile(path, name)
+            link_or_copy(path, name)
         return name
 
 

@@ -31,7 +31,6 @@ class Start:
     checkpoint: Path | None
     """To continue from; None begins anew."""
     is_complete: bool
-    """Whether the run has seen all its images."""
 
     @property
     def images_seen(self) -> int:
@@ -63,19 +62,11 @@ def begin_or_continue(
 ) -> Start:
     """Writes config.yaml and run.json into a new run's folder, or checks that a continued run is the same.
 
-    What is replaced stays in a hidden folder until the new run has written its first checkpoint.
-
-    Args:
-        folder: Of the run.
-        config: Resolved configuration: nested dictionaries of plain values.
-        data: What identifies the photographs.
-        overwrite: Replace a run that is complete, has other settings or an incomplete record.
-        is_first_process: Only the first process decides and writes; the others take what they find.
-        num_processes: Of the run.
-
-    Raises:
-        ValueError: The folder holds a run with another configuration or other photographs, training without its record,
-            no run but files with the names of a run's, or damaged checkpoints only.
+    The configuration is resolved, nested dictionaries of plain values; `data` identifies the photographs. Only the
+    first process decides and writes; the others take what they find. `overwrite` replaces a run that is complete, has
+    other settings or an incomplete record; what is replaced stays in a hidden folder until the new run has written its
+    first checkpoint. ValueError where the folder holds a run with another configuration or other photographs, training
+    without its record, no run but files with the names of a run's, or damaged checkpoints only.
     """
     if not is_first_process:
         return Start(sound_checkpoint(folder)[0], False)

@@ -1,14 +1,24 @@
-"""Checkpoints of a run: written whole or not at all, with a checksum, found again by the same command."""
+"""Checkpoints of a run, written whole or not at all, with a checksum, found again by the same command; and what is kept
+of updates that were skipped because loss or gradient were not finite, so that they can be repeated."""
 
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from models.files.run_folder import CHECKPOINTS, checkpoint_path, checkpoints_in, images_of, write_sealed
-from system.atomic_file import remove_aside, replacing
+from system.atomic_file import remove_aside, replacing, write_atomically
+from system.command_line import print_names
 from train.processes.strategy import EndingSignals
-from train.run.progress import Progress
+from train.run.progress import Progress, Skipped
 from train.run.settings import RunSettings, last_kept_row
+
+MOST_DUMPS = 3
+"""Later ones of a run are only counted."""
+REPORT, STATE, BEFORE = "report.json", "state.ckpt", "before.ckpt"
 
 
 class RunCheckpoints(Callback):
@@ -98,7 +108,54 @@ class RunCheckpoints(Callback):
 
     def _remove_old(self, images_seen: int) -> None:
         """Keeps the latest and the best ones; what lies beyond the run's progress is damaged and stays."""
-        paths = [path for path in checkpoints_in(self.folder) if images_of(path) <= images_seen and path.is_file()]
+        paths = _checkpoints_up_to(images_seen, self.folder)
         best = {checkpoint_path(self.folder, best[1]) for best in (self.best, self._best_on_rhythm) if best}
         for path in set(paths[: -self.settings.keep_checkpoints]) - best:
             path.unlink()
+
+
+def _checkpoints_up_to(images_seen: int, folder: Path) -> list[Path]:
+    return [path for path in checkpoints_in(folder) if images_of(path) <= images_seen and path.is_file()]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file that stays when the first is removed; a copy where the file system knows no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def dump_non_finite(run_folder: Path, trainer: Trainer, skipped: Mapping[str, Skipped], images_seen: int) -> None:
+    """Writes `non_finite/images_…/` for the first update that was skipped since the last log row.
+
+    The images of an iteration, their degradation, latents and noise follow from its image indices, so these and a state
+    of the networks are all that is needed. Two states are kept: `state.ckpt`, the run when the skip was noticed, set
+    back to the iteration, which repeats it at once where it still occurs; and `before.ckpt`, the last checkpoint before
+    it (a link, which costs no space), from which the run gets there again bit for bit. All processes call it together.
+    """
+    beginnings = [first for updates in skipped.values() for first in updates.images_seen[:1]]
+    if not beginnings:
+        return
+    first = min(beginnings)
+    folder = run_folder / "non_finite" / f"images_{first:012}"
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    if not trainer.is_global_zero or folder.exists() or len(list(folder.parent.glob("images_*"))) >= MOST_DUMPS:
+        return
+    nothing = {"updates": [], "flags": [], "row": dict.fromkeys(skipped, 0)}
+    checkpoint |= {"images_seen": first, "meters": [], "skipped": nothing}
+    with replacing(folder / STATE) as temporary:
+        write_sealed(checkpoint, temporary)
+    earlier = _checkpoints_up_to(first, run_folder / CHECKPOINTS)
+    if earlier:
+        link_or_copy(earlier[-1], folder / BEFORE)
+    report = {
+        "skipped_updates_at_images_seen": {network: updates.images_seen for network, updates in skipped.items()},
+        "longest_row": {network: updates.longest_row for network, updates in skipped.items()},
+        "first": first,
+        "noticed_at": images_seen,
+        "before": earlier[-1].name if earlier else None,
+        "repeat_with": f"python -m scripts.replay_update {folder}",
+    }
+    write_atomically(folder / REPORT, json.dumps(report, indent=2) + "\n")
+    print_names(f"skipped updates: loss or gradient not finite from image {first:,} on; {report['repeat_with']}")

@@ -165,13 +165,8 @@ class FacesDataModule(LightningDataModule):
         self._images = images = self.run_images(
             module.architecture.resolution, self.settings.flip_probability, cache_bytes
         )
-        batches = RunBatches(
-            module.progress.images_seen,
-            self.run.total_images,
-            self.batch_size,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-        )
+        images_seen, place = module.progress.images_seen, (self.trainer.global_rank, self.trainer.world_size)
+        batches = RunBatches(images_seen, self.run.total_images, self.batch_size, *place)
         loader: DataLoader[RunImage] = DataLoader(
             images,
             batch_sampler=batches,

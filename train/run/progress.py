@@ -1,4 +1,4 @@
-"""How far a run is: images seen, running means, skipped updates, and the time that was no training."""
+"""How far a run is and how well it goes: images seen, running means, skipped updates, the time that was no training."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,3 +197,38 @@ class SkippedUpdates:
 
     def _values(self) -> list[float]:
         return torch.cat(self._flags).tolist() if self._flags else []
+
+
+LARGEST_SENSIBLE = 1e6
+"""Losses and scores stay below a hundred where training works: beyond it nothing is learned any more."""
+
+
+class Divergence:
+    """Looks whether losses and scores have left every sensible range, from the rows that are logged anyway; they may
+    stay outside for `patience` iterations, from the first such row to a later one."""
+
+    def __init__(self, patience: int, batch_size: int) -> None:
+        self.patience = patience
+        self.batch_size = batch_size
+        self._since: int | None = None
+
+    def look(self, values: Mapping[str, float], images_seen: int) -> str:
+        """Takes a row; penalties and norms of gradients do not count, as these may be large for a while. Returns what
+        is to be said at the first row outside, else nothing; ValueError where values have been outside for too long."""
+        terms = {n: v for n, v in values.items() if n.startswith(("generator/", "discriminator/"))}
+        ignored = ("gradient_norm", "penalty", "path_length", "skipped")
+        outside = {n: v for n, v in terms.items() if abs(v) > LARGEST_SENSIBLE and not n.endswith(ignored)}
+        if not outside:
+            self._since = None
+            return ""
+        name, value = max(outside.items(), key=lambda item: abs(item[1]))
+        text = f"training diverges: {name} is {value:.1e} at image {images_seen:,}"
+        if self._since is None:
+            self._since = images_seen
+            return f"{text}; the run ends if it stays above {LARGEST_SENSIBLE:.0e}"
+        if images_seen - self._since >= self.patience * self.batch_size:
+            raise ValueError(
+                f"{text} and has been above {LARGEST_SENSIBLE:.0e} since image {self._since:,}; lower the learning "
+                "rates and begin again, or continue from an earlier checkpoint in another --run.folder"
+            )
+        return ""

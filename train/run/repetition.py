@@ -17,7 +17,7 @@ from models.files.run_folder import CHECKPOINTS, check_seal, checkpoint_path, im
 from system.child_processes import Children
 from system.command_line import print_names
 from system.wording import counted
-from train.run.non_finite import BEFORE, REPORT, STATE
+from train.run.checkpoints import BEFORE, REPORT, STATE
 from train.run.settings import WHOLE
 
 CLOCK = ("speed/", "memory/")
@@ -134,37 +134,28 @@ def compare_runs(run: Path, repetition: Path, num_images: int) -> tuple[list[str
         compared.append(f"{paths[0].name}")
         stored, again = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
         for name in ("state_dict", "optimizer_states", "images_seen"):
-            different += [f"{paths[0].name}: {place}" for place in differences(stored[name], again[name], name)]
+            different += [f"{paths[0].name}: {place}" for place, *_ in differences(stored[name], again[name], name)]
     return compared, different
 
 
-def differences(before: Any, now: Any, name: str) -> list[str]:
-    """Where two nested structures of tensors and plain values differ in any bit."""
+def differences(before: Any, now: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """Where two nested structures of tensors and plain values differ in any bit, with both values."""
     if isinstance(before, Tensor) and isinstance(now, Tensor):
-        return [] if torch.equal(before, now) else [name]
+        return [] if torch.equal(before, now) else [(name, before, now)]
     if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
         pairs = [(key, before[key], now[key]) for key in before]
     elif isinstance(before, list | tuple) and isinstance(now, list | tuple) and len(before) == len(now):
         pairs = list(zip(range(len(now)), before, now, strict=True))
     else:
-        return [] if before == now else [name]
+        return [] if before == now else [(name, before, now)]
     return [place for key, was, is_now in pairs for place in differences(was, is_now, f"{name}.{key}")]
 
 
 def changes(record: dict[str, Any], repetition: dict[str, Any]) -> list[str]:
     """What a run's bits depend on and what is not the same any more."""
-    before, now = record["sessions"][0], repetition["sessions"][0]
-    places = differences({k: v for k, v in before.items() if k != "command"},
-                         {k: v for k, v in now.items() if k != "command"}, "session")  # fmt: skip
-    places += differences(record["data"], repetition["data"], "data")
-    return [f"{place}: {_at(record, place)} was, {_at(repetition, place)} now" for place in places]
-
-
-def _at(record: dict[str, Any], place: str) -> Any:
-    value: Any = {"session": record["sessions"][0], "data": record["data"]}
-    for key in place.split("."):
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    return value
+    then, again = ({**of["sessions"][0], "command": None} for of in (record, repetition))
+    found = differences(then, again, "session") + differences(record["data"], repetition["data"], "data")
+    return [f"{place}: {before} was, {now} now" for place, before, now in found]
 
 
 def _rows(path: Path, num_images: int) -> dict[int, dict[str, str]]:

@@ -64,19 +64,8 @@ class RunSettings:
     or when losses or scores stay above a million for so many iterations; looked at whenever a row is logged."""
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be at least 1, got {getattr(self, name)}"
-            for name in (
-                "total_images",
-                "num_parts",
-                "log_every_images",
-                "validate_every_images",
-                "checkpoint_every_images",
-                "keep_checkpoints",
-                "max_skipped_updates",
-            )
-            if getattr(self, name) < 1
-        ]
+        numbers = {name: value for name, value in vars(self).items() if type(value) is int and name != "seed"}
+        problems = [f"{name} must be at least 1, got {value}" for name, value in numbers.items() if value < 1]
         if self.max_minutes is not None and not 0 < self.max_minutes < float("inf"):
             problems.append(f"max_minutes must be above 0, or null for no limit, got {self.max_minutes}")
         if problems:

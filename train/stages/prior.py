@@ -18,8 +18,8 @@ from losses.adversarial import generator_logistic_loss
 from models import Architecture, Discriminator, Prior
 from train.reporting.console import Reporting
 from train.stages.embedding import describe_start, start_networks
-from train.stages.prior_validation import PriorPictures
 from train.stages.stage import Computation, Part, Stage
+from train.stages.validation import PriorPictures
 from train.updates.adversarial import Regularization, StyledImages
 from train.updates.augmentation import AdaptiveAugmentation, Augmentation
 from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, frozen, split
@@ -114,11 +114,8 @@ class PriorTraining(LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator and for the discriminator."""
-        o = self.optimization
-        generator = [(self.generator.parameters(), o.generator_learning_rate)]
-        return self.stage.optimizers(
-            generator, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm, o.discriminator_waits_below
-        )
+        generator = [(self.generator.parameters(), self.optimization.generator_learning_rate)]
+        return self.stage.optimizers(generator, self.optimization)
 
     def on_fit_start(self) -> None:
         """Says what started from what."""

@@ -24,8 +24,8 @@ from train.reporting.console import Reporting
 from train.stages.embedding import Transfer, describe_start, start_networks
 from train.stages.quantized_fine_tuning import FakeQuantization
 from train.stages.restoration_losses import RestorationLosses, RestorationLossWeights
-from train.stages.restoration_validation import RestorationValidation
 from train.stages.stage import Computation, Part, Stage
+from train.stages.validation import RestorationValidation
 from train.updates.adversarial import Regularization, StyledImages
 from train.updates.optimization import ClipNorm, MovingAverage, PartLoss, RateSchedule, check_rates, split
 
@@ -142,9 +142,7 @@ class RestorationTraining(LightningModule):
             if strengths:
                 rate = o.noise_strength_learning_rate
                 groups.append((strengths, o.decoder_learning_rate if rate is None else rate))
-        return self.stage.optimizers(
-            groups, o.discriminator_learning_rate, o.betas, o.schedule, o.clip_norm, o.discriminator_waits_below
-        )
+        return self.stage.optimizers(groups, o)
 
     def on_fit_start(self) -> None:
         """Moves the losses' networks to the device and says what started from what."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -22,11 +22,9 @@ from train.updates.adversarial import (
 )
 from train.updates.augmentation import AdaptiveAugmentation
 from train.updates.optimization import (
-    ClipNorm,
     Groups,
     MovingAverage,
     PartLoss,
-    RateSchedule,
     ReusedTensor,
     Updated,
     follow,
@@ -34,6 +32,10 @@ from train.updates.optimization import (
     lazy_adam,
     update,
 )
+
+if TYPE_CHECKING:
+    from train.stages.prior import PriorOptimization
+    from train.stages.restoration import RestorationOptimization
 
 
 @dataclass(frozen=True)
@@ -104,30 +106,24 @@ class Stage:
         self.progress = Progress(computation.seed)
 
     def optimizers(
-        self,
-        generator: Groups,
-        discriminator_learning_rate: float,
-        betas: tuple[float, float],
-        schedule: RateSchedule,
-        clip_norm: ClipNorm,
-        waits_below: float,
+        self, generator: Groups, options: "PriorOptimization | RestorationOptimization"
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
         judges = [self.discriminator] if self.components is None else [self.discriminator, self.components]
-        discriminator = [(judge.parameters(), discriminator_learning_rate) for judge in judges]
+        discriminator = [(judge.parameters(), options.discriminator_learning_rate) for judge in judges]
         optimizers: list[torch.optim.Optimizer] = [
-            lazy_adam(generator, betas, self.regularization.path_length_interval),
-            lazy_adam(discriminator, betas, self.regularization.r1_interval),
+            lazy_adam(generator, options.betas, self.regularization.path_length_interval),
+            lazy_adam(discriminator, options.betas, self.regularization.r1_interval),
         ]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self._schedule, self._clip_norm, self._waits_below = schedule, clip_norm, waits_below
+        self._options = options
         return optimizers
 
     def _schedule_rates(self, optimizers: Sequence[torch.optim.Optimizer], images_seen: int) -> None:
         """Sets the rates of the iteration that ends at `images_seen`; a checkpoint's rates are those of its end."""
-        if self._schedule.is_constant:
+        if self._options.schedule.is_constant:
             return
-        factor = self._schedule.factor(images_seen)
+        factor = self._options.schedule.factor(images_seen)
         for optimizer, rates in zip(optimizers, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -136,21 +132,17 @@ class Stage:
     def train(
         self, module: LightningModule, parts: Sequence[Part], num_images: int, needs_discriminator: bool = True
     ) -> None:
-        """Computes one iteration: discriminator, R1, generator, path length, moving average.
+        """Computes one iteration: discriminator (if a loss of the generator reads it), R1, generator, path length,
+        moving average.
 
-        The generated images of an iteration serve both updates; as the generator does not change between them this
-        equals computing them twice, which is what happens where the batch is computed in parts.
-
-        Args:
-            module: Has the optimizers and the running mean of the path length.
-            parts: Of the batch of this process.
-            num_images: Of the batch of all processes.
-            needs_discriminator: Whether a loss of the generator reads it.
+        The module has the optimizers and the running mean of the path length. Parts are those of this process, images
+        those of all processes. The generated images serve both updates; as the generator does not change between them
+        this equals computing them twice, which is what happens where the batch is computed in parts.
         """
         wrapped: Any = module.optimizers()
         generator_optimizer, discriminator_optimizer = optimizers = [optimizer.optimizer for optimizer in wrapped]
         self._schedule_rates(optimizers, self.progress.images_seen + num_images)
-        r, clip, log = self.regularization, self._clip_norm, self.progress.log
+        r, clip, log = self.regularization, self._options.clip_norm, self.progress.log
         iteration = self.progress.images_seen // num_images
         generated = [ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]
 
@@ -163,7 +155,7 @@ class Stage:
                 pairs,
                 clip.discriminator,
                 self.components,
-                self._waits_below,
+                self._options.discriminator_waits_below,
             )
             self._adapt_augmentation(updated, iteration, num_images)
             log("discriminator", updated)

@@ -60,12 +60,9 @@ def update_discriminator(
 ) -> Updated:
     """One step of the logistic loss; `clip_norm` and `waits_below` as for `update`.
 
-    Args:
-        discriminator: To update.
-        optimizer: Its own, which has the parameters of `components` too.
-        pairs: Real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
-            stage 2 gives targets and restored faces.
-        components: Discriminators of eyes and mouth whose losses are added.
+    Pairs are real and generated images of each part of the batch, both [N, 3, R, R] in [-1, 1] and without a graph;
+    stage 2 gives targets and restored faces. The losses of the discriminators of eyes and mouth, whose parameters the
+    optimizer has too, are added.
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:

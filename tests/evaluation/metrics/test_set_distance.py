@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from evaluation.metrics.set_distance import SetDistance, frechet_distance, kernel_distance
+from evaluation.metrics.perceptual import SetDistance, frechet_distance, kernel_distance
 
 
 def colours(images: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ from models.files.run_folder import check_seal
 from scripts import replay_update
 from tests.fixtures.runs import Run
 from tests.test_documents import lines_to_run
-from train.run.non_finite import Divergence
-from train.run.progress import SkippedUpdates
+from train.run.progress import Divergence, SkippedUpdates
 from train.stages.restoration import RestorationTraining
 from train.updates.adversarial import Regularization
 

@@ -195,12 +195,12 @@ def test_without_inception_fd_lite0_stands_in_and_a_run_keeps_the_measure_it_beg
     def missing() -> None:
         raise FileNotFoundError("no weights")
 
-    monkeypatch.setattr("train.stages.prior_validation.load_inception", missing)
+    monkeypatch.setattr("train.stages.validation.load_inception", missing)
     options = ["--model.init_args.fid_num_images", 8]
     train("prior", tmp_path, "--run.total_images", 4, *options)
     said = [line for line in capsys.readouterr().out.splitlines() if "stands in for FID" in line]
     assert said == ["fd_lite0 of at most 256 faces stands in for FID: no weights"]
-    monkeypatch.setattr("train.stages.prior_validation.load_inception", lambda: torch.nn.Identity())
+    monkeypatch.setattr("train.stages.validation.load_inception", lambda: torch.nn.Identity())
     train("prior", tmp_path, "--run.total_images", 8, *options)
     assert "this run began with fd_lite0" in capsys.readouterr().out
     rows = read_table(tmp_path / "validation.csv")

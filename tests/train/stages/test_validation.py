@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from torch import nn
 from evaluation.metrics.choice import fid_metric
 from models import Architecture, Prior
-from train.stages.prior_validation import PriorPictures
+from train.stages.validation import PriorPictures
 
 class Colours(nn.Module):
     num_features = 3
