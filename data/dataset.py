@@ -104,14 +104,9 @@ class StoredPairs(NamedTuple):
 class RunImages(Dataset[RunImage]):
     """The images of a training run: position k gives the k-th image, for every k from 0 on.
 
-    Args:
-        faces: The training set.
-        resolution: R, width and height in pixels.
-        flip_probability: Of mirroring an image left to right, [0, 1].
-        cache_bytes: As in `FaceImages`.
-        broken: Where files that cannot be used are noted while others stand in for them; None ends the run at the
-            first.
-        pairs: Stored degraded versions, cropped and mirrored as their faces are; None where there are none.
+    Images of R pixels are mirrored left to right with a probability in [0, 1], and kept as by `FaceImages`. Files that
+    cannot be used are noted in `broken` while others stand in for them; without it the first ends the run. Stored
+    degraded versions are cropped and mirrored as their faces are.
     """
 
     def __init__(

@@ -106,12 +106,9 @@ def training_difference(values: Values, reference: Values) -> TrainingDifference
     difference of the seeds' means (Welch). Drawing two or three seeds again, as one draws faces, gives intervals that
     are far too narrow.
 
-    Args:
-        values: [S, F], one row per seed, one column per face; S and F at least 1.
-        reference: [T, F], the same faces in the same order; T may differ from S, the seeds are not paired.
-
-    Raises:
-        ValueError: The faces differ in number, or something is empty or not finite.
+    Values are [S, F], one row per seed, one column per face; the reference is [T, F], the same faces in the same order,
+    of other seeds, which are not paired. ValueError where the faces differ in number, or something is empty or not
+    finite.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13; Welch, Biometrika 34 (1947), for the
     degrees of freedom.

@@ -27,7 +27,6 @@ class BlurKernel:
     kind: BlurKind
     """Motion reads the length, sinc the cutoff, the others the sigmas."""
     kernel_size_pixels: int
-    """Odd width of the kernel."""
     sigma_x_pixels: float = 0.0
     """Standard deviation along the angle."""
     sigma_y_pixels: float = 0.0
@@ -47,7 +46,6 @@ class RoundParameters:
     """What one image gets in one round."""
 
     blur: BlurKernel | None
-    """None: no blur."""
     downscale: float
     """Factor s; the small image is int(resolution / s) wide."""
     noise_sigma: float
@@ -61,11 +59,8 @@ class RoundParameters:
     poisson_scale: float = 0.0
     """Factor on the noise of 256 photons at white; 0: no Poisson noise."""
     grey_noise: bool = False
-    """Whether the noise is the same in all channels."""
     downscale_mode: ResizeMode = "bilinear"
-    """How the image gets small."""
     upscale_mode: ResizeMode = "bilinear"
-    """How it is resized back."""
 
 
 @dataclass(frozen=True)
@@ -91,24 +86,17 @@ class MaskShapes:
 
 @dataclass(frozen=True)
 class DegradationParameters:
-    """What one image gets: plain numbers that can be logged, stored as JSON and replayed."""
+    """What one image gets, by `DegradationRanges`: plain numbers that can be logged, stored as JSON and replayed."""
 
     resolution: int
     """Resolution of the image the pixel lengths were scaled to."""
     rounds: tuple[RoundParameters, ...]
-    """One or two rounds."""
     grey: bool = False
-    """Whether the degraded image loses its colour."""
     grey_target: bool = True
-    """Whether a grey image has a grey target."""
     brightness: float = 1.0
-    """Factor on all channels."""
     contrast: float = 1.0
-    """Factor on the distance from the mean grey of the image."""
     saturation: float = 1.0
-    """Factor on the distance of each pixel from its own grey."""
     mask: MaskShapes | None = None
-    """What is painted over; None: nothing."""
 
 
 LARGEST_TURN = 2 * math.pi / 5

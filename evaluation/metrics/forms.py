@@ -13,7 +13,6 @@ class MetricForm:
     """How a metric is written."""
 
     name: str
-    """Name that people know it by."""
     unit: str
     """Empty for a number without unit."""
     higher_is_better: bool | None

@@ -105,13 +105,9 @@ class Convention:
     """One way to compute both."""
 
     name: str
-    """In tables."""
     used_by: str
-    """Toolkits and papers."""
     psnr: Measure
-    """dB."""
     ssim: Measure
-    """[-1, 1]."""
 
 
 def luma(images: Tensor) -> Tensor:

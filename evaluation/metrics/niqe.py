@@ -23,18 +23,7 @@ DEFINITION = (
     "NIQE (Mittal et al. 2013) as BasicSR computes it: Y of YCbCr rounded, whole blocks of 96 pixels from the upper "
     "left corner, two scales, per image, without the target; model of undistorted photographs with SHA-256 {sha256}"
 )
-
-
-_UNREADABLE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    EOFError,
-    BadZipFile,
-    MatReadError,
-)
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, EOFError, BadZipFile, MatReadError)
 """What NumPy and SciPy raise at files of another kind."""
 
 
@@ -55,11 +44,9 @@ def read_natural_model(path: Path) -> NaturalModel:
     try:
         content = np.load(path, allow_pickle=False) if path.suffix == ".npz" else loadmat(path)
         arrays = {name.replace("_", ""): np.asarray(content[name]) for name in content if "param" in name}
-        mean, covariance = (
-            arrays["muprisparam"].astype(np.float64).reshape(-1),
-            arrays["covprisparam"].astype(np.float64),
-        )
-    except _UNREADABLE as error:
+        mean = arrays["muprisparam"].astype(np.float64).reshape(-1)
+        covariance = arrays["covprisparam"].astype(np.float64)
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} must hold mu_prisparam and cov_prisparam of NIQE's release, but does not: {error}"
         ) from error
@@ -81,14 +68,13 @@ def niqe(images: Tensor, model: NaturalModel) -> Tensor:
     """
     height, width = (size // BLOCK_PIXELS * BLOCK_PIXELS for size in images.shape[2:])
     if height * width < 2 * BLOCK_PIXELS**2:
-        given = f"{images.shape[3]} x {images.shape[2]}"
         raise ValueError(
-            f"NIQE needs images of two blocks of {BLOCK_PIXELS} pixels or more, got {given}; leave niqe out"
+            f"NIQE needs images of two blocks of {BLOCK_PIXELS} pixels or more, got {images.shape[3]} x "
+            f"{images.shape[2]}; leave niqe out"
         )
     fine = luma(images).round()[:, :, :height, :width]
-    features = torch.cat(
-        [_features(fine, BLOCK_PIXELS), _features(_half(fine), BLOCK_PIXELS // 2)], dim=2
-    )  # [N, B, 36]
+    scales = [_features(fine, BLOCK_PIXELS), _features(_half(fine), BLOCK_PIXELS // 2)]
+    features = torch.cat(scales, dim=2)  # [N, B, 36]
     return torch.stack([_distance(blocks, model) for blocks in features])
 
 

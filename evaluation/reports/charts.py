@@ -35,19 +35,9 @@ def curves_svg(
 ) -> bytes:
     """Draws lines as SVG, equal input giving equal bytes; several are named at their right ends.
 
-    Args:
-        curves: Lines with their names; x, y and the ends of a band of equal length.
-        x_label: Name and unit of x.
-        y_label: Name and unit of y.
-        logarithmic: Whether y is drawn on a logarithmic scale.
-        scale_from: The share of the x axis, [0, 1), before which points do not widen the y axis: the steep beginning of
-            a training would hide all later differences.
-
-    Returns:
-        The drawing.
-
-    Raises:
-        ValueError: If there are no curves or their lists differ in length.
+    Labels are name and unit; y may be drawn on a logarithmic scale. Points before the share `scale_from` of the x axis,
+    [0, 1), do not widen the y axis: the steep beginning of a training would hide all later differences. ValueError
+    where there are no curves or their lists differ in length.
     """
     if not curves or any(len(values) != len(c.x) for c in curves for values in (c.y, c.low or c.y, c.high or c.y)):
         raise ValueError("a chart needs at least one curve, each with as many x as y values")
@@ -232,7 +222,6 @@ class ForestPanel(NamedTuple):
     x_label: str
     """What is drawn, its unit and which side is better."""
     rows: Sequence[ForestRow]
-    """From top to bottom."""
 
 
 def forest_svg(panels: Sequence[ForestPanel]) -> bytes:

@@ -56,20 +56,11 @@ def comparison_rows(
     captions: Sequence[str] = (),
     cell_pixels: int = _CELL_PIXELS,
 ) -> Picture:
-    """Shows the same faces in several states, one face a row.
+    """Shows the same faces in several states, one face a row: each column is a uint8 [N, 3, H, W] under its heading.
 
-    Args:
-        columns: One tensor uint8 [N, 3, H, W] per state; faces narrower than `cell_pixels` are enlarged by a whole
-            factor, each pixel becoming a square.
-        headings: Written over the columns.
-        captions: Written under the N rows; none leaves no room for them.
-        cell_pixels: Smallest width of a face.
-
-    Returns:
-        Picture with as many rows as faces.
-
-    Raises:
-        ValueError: If the columns, headings or captions do not match in number.
+    Captions are written under the N rows; none leaves no room for them. Faces narrower than `cell_pixels` are enlarged
+    by a whole factor, each pixel becoming a square. ValueError where columns, headings or captions do not match in
+    number.
     """
     num_faces = len(columns[0]) if columns else 0
     if not num_faces or len(headings) != len(columns) or any(column.shape != columns[0].shape for column in columns):

@@ -60,8 +60,6 @@ class Report:
     """Collects the parts of a page from top to bottom; every text is shown as it was given, never taken for markup."""
 
     def __init__(self, title: str) -> None:
-        """Args:
-        title: Heading of the page."""
         self.title = title
         self._blocks: list[_Block] = []
 
