@@ -47,20 +47,13 @@ def export_bundle(
     overwrite: bool = False,
     on_step: OnStep = ignore_step,
 ) -> ExportReport:
-    """Writes a bundle of a checkpoint's EMA weights; every artefact in it was run and compared with the network.
+    """Writes a bundle of the EMA weights of any file that `models.load_generator` reads; every artefact in it was run
+    and compared with the network.
 
-    Nothing appears at the target before all have passed; report.json comes last and marks a bundle as complete.
-
-    Args:
-        checkpoint: Any file that `models.load_generator` reads.
-        output: Folder of the bundle.
-        compare_on: Faces to compare, calibrate and measure on; None for smooth synthetic images.
-        settings: What the bundle holds; None for float artefacts only.
-        overwrite: Replace the files of a bundle that is there already; other files in the folder stay.
-        on_step: Told what goes on and how far it is.
-
-    Raises:
-        ValueError, OSError: An input is wrong or missing, the target exists, or an artefact differs too much.
+    Without faces it is compared on smooth synthetic images; without settings it holds float artefacts only. Nothing
+    appears at the target before all have passed; report.json comes last and marks a bundle as complete. `overwrite`
+    replaces the files of a bundle that is there already; other files in the folder stay. ValueError or OSError where an
+    input is wrong or missing, the target exists, or an artefact differs too much.
     """
     output, compare_on = Path(output), compare_on or ParityFaces()
     settings = (settings or ExportSettings(("float32",))).completed(compare_on.faces is not None)

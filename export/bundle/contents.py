@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from export.formats.artefacts import COMPILER_ONNX_NAME, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME, ImageDifference
 from export.formats.options import Precision
 from export.int8.simulation import Quality
-from export.static.graph import KindCost, Layer
-from export.static.half_precision import ValueRange
+from export.static.graph import KindCost, Layer, ValueRange
 from export.static.network import Upsampling
 from models import Architecture
 

@@ -59,18 +59,9 @@ class BundleFaces:
 def choose_faces(
     compare_on: ParityFaces, settings: ExportSettings, resolution: int, record: Mapping[str, Any] | None = None
 ) -> BundleFaces:
-    """Reads, degrades and divides the faces that were given.
-
-    Args:
-        compare_on: Faces, degradation and number of golden ones.
-        settings: What the faces are needed for.
-        resolution: R in pixels.
-        record: What the checkpoint's training says of its faces; only those it held out are measured on.
-
-    Raises:
-        FileNotFoundError: A folder or preset is missing.
-        ValueError: int8 was asked for without faces, or faces are too few or unfit.
-    """
+    """Reads the faces that were given, degrades them at R pixels and divides them into what the settings need; of faces
+    that the record of the checkpoint's training knows only those it held out are measured on. FileNotFoundError where a
+    folder or preset is missing, ValueError where int8 was asked for without faces, or faces are too few or unfit."""
     number, seed = compare_on.images, compare_on.seed
     if compare_on.faces is None:
         if "int8" in settings.precision:

@@ -14,8 +14,7 @@ from export.bundle.faces import BundleFaces
 from export.bundle.precision_forms import PrecisionForms
 from export.formats.artefacts import COMPILER_ONNX_NAME, COMPILER_OPSET, ONNX_NAME, SAFETENSORS_NAME, TORCHSCRIPT_NAME
 from export.int8.layer_selection import LayerSensitivity
-from export.static.graph import KindCost
-from export.static.half_precision import LARGEST_HALF
+from export.static.graph import LARGEST_HALF, KindCost
 from system.wording import counted
 
 NUM_PICTURES = 6
@@ -175,14 +174,8 @@ def _add_cost(page: Report, report: ExportReport) -> None:
     costs = [*report.cost_by_kind]
     costs.append(KindCost("all", sum(cost.num_layers for cost in costs), report.flops, report.parameters))
     rows = [
-        (
-            cost.kind,
-            cost.num_layers,
-            f"{cost.flops / 1e9:.4f}",
-            f"{cost.flops / report.flops:.1%}",
-            f"{cost.parameters:,}",
-        )
-        for cost in costs
+        (c.kind, c.num_layers, f"{c.flops / 1e9:.4f}", f"{c.flops / report.flops:.1%}", f"{c.parameters:,}")
+        for c in costs
     ]
     header = ("layers", "number", "GFLOPs", "share", "trained parameters")
     page.add_table(header, rows, "A multiplication and an addition are two FLOPs")

@@ -27,8 +27,7 @@ from export.formats.options import ExportSettings
 from export.int8.layer_selection import NO_BUDGET
 from export.int8.quantization import QuantizationSettings, QuantizedNetwork, quantize
 from export.int8.simulation import BATCH_SIZE, Quality, face_qualities
-from export.static.graph import Layer, map_layers
-from export.static.half_precision import ValueRange, half_risks, record_ranges, simulate_half
+from export.static.graph import Layer, ValueRange, half_risks, map_layers, record_ranges, simulate_half
 from export.static.network import StaticGPEN
 from inference.restorers import load_restorer
 from models import GPEN
@@ -82,8 +81,10 @@ def make_forms(
         on_step("restoring in int8, as the card")
         restored[f"{name}, simulated"] = card.simulate(faces.evaluation.degraded)
         restored[f"{name}, onnxruntime"] = _run_in_integers(folder, generator, faces, settings, on_step)
-    measured = _measure(restored, faces)
-    results = tuple(_result(form, values, faces.has_targets) for form, values in measured.items())
+    target, by_float = faces.evaluation.target, restored["float32"]
+    measured = {form: face_qualities(images, target, by_float) for form, images in restored.items()}
+    means = {form: Quality(*values.mean(dim=0).tolist()) for form, values in measured.items()}
+    results = tuple(FormResult(f, q.psnr_to_float, q if faces.has_targets else None) for f, q in means.items())
     warnings = [*harms(measured["float32"][:, 0], faces), *half_risks(ranges)]
     warnings += [*missed_budgets(results, settings.quantization()), *_unreachable(layers, card)]
     entries = tuple(_entry(layer, layers, card) for layer in layers)
@@ -124,18 +125,6 @@ def _run_in_integers(
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)
     degraded = uint8_to_model(faces.evaluation.degraded)
     return restore_images(restorer, degraded, "restoring in int8 by onnxruntime", on_step)
-
-
-def _measure(restored: Mapping[str, Tensor], faces: BundleFaces) -> dict[str, Tensor]:
-    """Quality of every face, [N, 3], by the form that restored it."""
-    return {
-        form: face_qualities(images, faces.evaluation.target, restored["float32"]) for form, images in restored.items()
-    }
-
-
-def _result(form: str, measured: Tensor, has_targets: bool) -> FormResult:
-    means = Quality(*measured.mean(dim=0).tolist())
-    return FormResult(form, means.psnr_to_float, means if has_targets else None)
 
 
 def harms(after: Tensor, faces: BundleFaces) -> list[str]:

@@ -7,27 +7,19 @@ from export.bundle.contents import (
     PATHS_SCRIPT_NAME,
     ExportReport,
 )
-from export.formats.artefacts import (
-    COMPILER_ONNX_NAME,
-    COMPILER_OPSET,
-    INPUT_NAME,
-    ONNX_NAME,
-    OUTPUT_NAME,
-    SAFETENSORS_NAME,
-    TORCHSCRIPT_NAME,
-)
+from export.formats import artefacts
 
 _TEXT = """# Face restoration, {resolution}×{resolution}
 
-GPEN (arXiv 2105.06070), channel multiplier {multiplier}, narrow {narrow:g}, noise mode `{noise_mode}`. How far each
+GPEN (arXiv 2105.06070), {network}. How far each
 form lies from the trained network, its FLOPs and its parameters stand in `report.html` and `report.json`.
 
 | file | what it is | input | output |
 |---|---|---|---|
-| `{torchscript}` | TorchScript trace, float32, CPU | `{input}` {shape} | one tensor {shape} |
-| `{onnx}` | ONNX, opset {opset}, float32, for onnxruntime | `{input}` {shape} | `{output}` {shape} |
-| `{compiler_onnx}` | ONNX, opset {compiler_opset}, float32, for compilers | `{input}` {shape} | `{output}` {shape} |
-| `{safetensors}` | trained weights, float32, for this project | [N, 3, {resolution}, {resolution}] | the same |
+| `{files.TORCHSCRIPT_NAME}` | TorchScript trace, float32, CPU | {input} | one tensor {shape} |
+| `{files.ONNX_NAME}` | ONNX, opset {report.opset}, float32, for onnxruntime | {input} | {output} |
+| `{files.COMPILER_ONNX_NAME}` | ONNX, opset {files.COMPILER_OPSET}, float32, for compilers | {input} | {output} |
+| `{files.SAFETENSORS_NAME}` | trained weights, float32, for this project | {any_number} | the same |
 {integer_rows}| `layer_map.json` | number, kind, weight, FLOPs and precision of every layer | | |
 | `golden/` | degraded faces and what each precision should make of them | | |
 | `vacc/` | settings of the VACC compiler and runtime | | |
@@ -59,8 +51,8 @@ def write_face(values, path):
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{onnx}", providers=["CPUExecutionProvider"])
-(restored,) = session.run(["{output}"], {{"{input}": read_face("face.png")}})
+session = onnxruntime.InferenceSession("{files.ONNX_NAME}", providers=["CPUExecutionProvider"])
+(restored,) = session.run(["{files.OUTPUT_NAME}"], {{"{files.INPUT_NAME}": read_face("face.png")}})
 write_face(restored, "restored_onnx.png")
 ```
 
@@ -69,7 +61,7 @@ write_face(restored, "restored_onnx.png")
 ```python
 import torch
 
-network = torch.jit.load("{torchscript}")
+network = torch.jit.load("{files.TORCHSCRIPT_NAME}")
 with torch.no_grad():
     restored = network(torch.from_numpy(read_face("face.png"))).numpy()
 write_face(restored, "restored_torchscript.png")
@@ -78,12 +70,12 @@ write_face(restored, "restored_torchscript.png")
 ## This project
 
 From its repository, for any of these files:
-`python -m scripts.restore_faces --checkpoint {safetensors} --input FOLDER --output FOLDER`; in Python:
+`python -m scripts.restore_faces --checkpoint {files.SAFETENSORS_NAME} --input FOLDER --output FOLDER`; in Python:
 
 ```python
 from inference.restorers import load_restorer
 
-restorer = load_restorer("{safetensors}")
+restorer = load_restorer("{files.SAFETENSORS_NAME}")
 write_face(restorer(torch.from_numpy(read_face("face.png"))).numpy(), "restored_safetensors.png")
 ```
 """
@@ -123,28 +115,25 @@ def readme_text(report: ExportReport, num_convolutions: int) -> str:
     after the other in the bundle beside a `face.png`, restore it."""
     resolution = report.resolution
     shape = f"[1, 3, {resolution}, {resolution}]"
+    given, made = f"`{artefacts.INPUT_NAME}` {shape}", f"`{artefacts.OUTPUT_NAME}` {shape}"
     integer_rows = ""
     if "int8" in report.precisions:
         integer_rows = (
-            f"| `{INTEGER_TORCHSCRIPT_NAME}` | TorchScript trace rescaled for int8, float32, for vamc "
-            f"| `{INPUT_NAME}` {shape} | one tensor {shape} |\n"
-            f"| `{INTEGER_ONNX_NAME}` | int8 for onnxruntime (QDQ) | `{INPUT_NAME}` {shape} "
-            f"| `{OUTPUT_NAME}` {shape} |\n| `calibration/` | {report.num_calibration} degraded faces | | |\n"
+            f"| `{INTEGER_TORCHSCRIPT_NAME}` | TorchScript trace rescaled for int8, float32, for vamc | {given} | one "
+            f"tensor {shape} |\n| `{INTEGER_ONNX_NAME}` | int8 for onnxruntime (QDQ) | {given} | {made} |\n"
+            f"| `calibration/` | {report.num_calibration} degraded faces | | |\n"
         )
+    network = report.architecture
     text = _TEXT.format(
+        report=report,
+        files=artefacts,
+        network=f"channel multiplier {network.channel_multiplier}, narrow {network.narrow:g}, noise mode "
+        f"`{network.noise_mode}`",
         resolution=resolution,
-        multiplier=report.architecture.channel_multiplier,
-        narrow=report.architecture.narrow,
-        noise_mode=report.architecture.noise_mode,
+        any_number=f"[N, 3, {resolution}, {resolution}]",
         shape=shape,
-        torchscript=TORCHSCRIPT_NAME,
-        onnx=ONNX_NAME,
-        compiler_onnx=COMPILER_ONNX_NAME,
-        compiler_opset=COMPILER_OPSET,
-        safetensors=SAFETENSORS_NAME,
-        input=INPUT_NAME,
-        output=OUTPUT_NAME,
-        opset=report.opset,
+        input=given,
+        output=made,
         integer_rows=integer_rows,
         checksums=CHECKSUMS_NAME,
     )

@@ -197,23 +197,14 @@ def _images(folder: Path, names: list[str], resolution: int) -> Tensor:
 
 
 def read_outputs(folder: Path, stems: Sequence[str], resolution: int, pictures: Pictures = Pictures()) -> Tensor:
-    """Reads one output for every golden face.
+    """Reads one output for every golden face from a folder with npz files, whose array `output_0` is [1, 3, R, R] or
+    [3, R, R] of any float type, or with images: float32 [N, 3, R, R], about [-1, 1], in the order of the stems, which
+    are the faces' names without suffix in the order of their list.
 
     A file belongs to the face whose name it bears. If no file bears the name of a face, the number at the end of each
     file's name is the place in the list that was given to vamp, from 0; the order in which names sort means nothing.
-
-    Args:
-        folder: npz files with the array `output_0` ([1, 3, R, R] or [3, R, R], any float type), or images.
-        stems: Names of the golden faces without suffix, in the order of the list.
-        resolution: R in pixels.
-        pictures: How images are read.
-
-    Returns:
-        [N, 3, R, R] in the order of `stems`, float32, about [-1, 1].
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It holds neither kind of file or both, an output is missing, ambiguous, or has another shape.
+    FileNotFoundError where there is no such folder, ValueError where it holds neither kind of file or both, or an
+    output is missing, ambiguous, or has another shape.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"outputs must be a folder with npz files or images, there is none at {folder}")

@@ -57,16 +57,10 @@ def locate_fault(
     """Ranks the layers by how much of an error each explains alone: one suspect for every layer and cause, the
     likeliest first.
 
-    Args:
-        network: As it should compute.
-        layers: Names of modules with a weight.
-        degraded: What the network and the card were given, [N, 3, R, R] in [-1, 1], N at least 2.
-        error: What the card made less what it should have made, [N, 3, R, R].
-        signatures: By the name of a layer, the error of the network with that layer alone in int8, [N, 3, R, R].
-        on_step: Told what goes on and how far it is.
-
-    Raises:
-        ValueError: There are fewer than two faces, or the error is not finite or zero.
+    The network computes as it should; layers are names of its modules with a weight. Network and card were given the
+    degraded faces, [N, 3, R, R] in [-1, 1]; the error is what the card made less what it should have made. Signatures
+    are the errors of the network with one layer alone in int8, by its name; both are [N, 3, R, R]. ValueError where
+    there are fewer than two faces, or the error is not finite or zero.
     """
     energy = float(error.square().sum())
     if len(degraded) < 2 or not 0 < energy < float("inf"):

@@ -22,7 +22,7 @@ from export.formats.artefacts import (
     write_onnx,
 )
 from export.formats.options import ConversionSettings, ParityFaces
-from export.static.half_precision import ValueRange, record_ranges
+from export.static.graph import ValueRange, record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, StoredNetworks, build_generator, load_generator, read_checkpoint, save_release
 from models.files.public_format import from_unit_range, public_discriminator_name, public_generator_name, to_public
@@ -40,21 +40,13 @@ LOWEST_HALF_DB = 45.0
 def convert_checkpoint(
     checkpoint: Path, to: Target, output: Path, settings: ConversionSettings = ConversionSettings()
 ) -> str:
-    """Writes a restoration network in another format.
+    """Writes the restoration network of any file or run that `models.load_generator` reads in another format, replacing
+    the output, and says in one line what was written and how it compares.
 
-    Args:
-        checkpoint: Any file or run that `models.load_generator` reads.
-        to: `public` is the bare state dict of the public code, with the discriminator in a file `…_D.pth` beside it
-            where there is one; `release` is float32 safetensors of this project; `facefusion` is ONNX.
-        output: File to write, replaced if it is there.
-        settings: What it is like.
-
-    Returns:
-        What was written and how it compares, in one line.
-
-    Raises:
-        ValueError: The name ends in another way, the file holds no restoration network, or what was written differs.
-        OSError: A file is missing or cannot be written.
+    `public` is the bare state dict of the public code, with the discriminator in a file `…_D.pth` beside it where there
+    is one; `release` is float32 safetensors of this project; `facefusion` is ONNX. ValueError where the output's name
+    ends in another way, the file holds no restoration network, or what was written differs; OSError where a file is
+    missing or cannot be written.
     """
     if output.suffix != SUFFIXES[to]:
         raise ValueError(f"the output must end in {SUFFIXES[to]} for {to}, got {output}")

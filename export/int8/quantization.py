@@ -54,7 +54,6 @@ class QuantizationSettings:
     rounding_iterations: int = 0
     """Steps of learned rounding for each convolution; 0 rounds to nearest."""
     num_sensitivity_faces: int = 32
-    """How many calibration faces layers are measured on."""
 
     def __post_init__(self) -> None:
         for name, lowest in (("rounding_iterations", 0), ("num_sensitivity_faces", 1)):
@@ -72,7 +71,6 @@ class QuantizedNetwork:
     """Steps of the convolutions in int8 by name."""
     precisions: Mapping[str, LayerPrecision]
     reasons: Mapping[str, str]
-    """Why a convolution was left in float, by name."""
     input_ranges: Mapping[str, tuple[float, float]]
     """Smallest and largest input of each convolution on the calibration faces, by name."""
     output_ranges: Mapping[str, tuple[float, float]]
@@ -94,18 +92,10 @@ def quantize(
     on_step: OnStep,
     range_faces: Tensor | None = None,
 ) -> QuantizedNetwork:
-    """Quantizes a copy of a network after training; nothing is measured on faces that it was not chosen on.
+    """Quantizes a copy of a network, all of whose layers are given by `export.static.graph.map_layers`, after training.
 
-    Args:
-        network: The static form.
-        layers: All of its layers, from `export.static.graph.map_layers`.
-        calibration: Faces that ranges, biases and layers are chosen on.
-        settings: How.
-        on_step: Told what goes on and how far it is.
-        range_faces: Degraded faces to choose ranges and biases on instead, uint8 [N, 3, R, R].
-
-    Raises:
-        ValueError: There are no calibration faces.
+    Ranges, biases and layers are chosen on the calibration faces, ranges and biases on `range_faces` instead, uint8 [N,
+    3, R, R], where these are given; nothing is measured on other faces. ValueError where there are none.
     """
     if min(len(calibration.degraded), 1 if range_faces is None else len(range_faces)) == 0:
         raise ValueError("calibration needs degraded faces, got none; name a folder with 50 to 100 of them")
@@ -181,19 +171,12 @@ def comparisons(
     rounding_iterations: int = 0,
     float_flops: float = 0.0,
 ) -> Iterator[tuple[str, Quality, Quality, float]]:
-    """Quantizes a network, and copies of it whose channels are uneven, in every way.
+    """Quantizes a network, and copies of it whose channels are uneven, in every way: yields what was done in words, how
+    well float and int8 restore other faces than those to calibrate on, and the share of FLOPs in int8.
 
-    Args:
-        network: The static form.
-        calibration: Faces to calibrate on.
-        evaluation: Other faces to measure on.
-        target: Whose arithmetic.
-        imbalance: σ of the log-normal factors that make channels uneven without changing the function; 0 for none.
-        rounding_iterations: Also learn to round, with so many steps per convolution; 0 does not.
-        float_flops: Also choose layers for this share of the FLOPs in float; 0 does not.
-
-    Yields:
-        What was done in words, how well float and int8 restore, and the share of FLOPs in int8.
+    The imbalance is the σ of log-normal factors that make channels uneven without changing the function, 0 for none.
+    Rounding is also learned, with so many steps per convolution, and layers are chosen for this share of the FLOPs in
+    float, unless these are 0.
     """
     layers = map_layers(network)
     for deviation in imbalance:

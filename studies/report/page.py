@@ -1,7 +1,6 @@
 """The report from top to bottom."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,13 @@ from evaluation.reports.report import Report
 from models.files.run_folder import images_of
 from studies.comparison import Comparison, Variant, file_name
 from studies.records import differences_within, differing_settings, public_config
-from studies.report.findings import Findings, gather
 from studies.report.protocol_section import add_protocol
 from studies.report.tables import (
+    Findings,
     cost_sentences,
     difference_table,
     differences_csv,
+    gather,
     harm_sentences,
     quality_table,
     spread_caption,
@@ -36,23 +36,14 @@ SCALE_FROM = 0.2
 """The first fifth of a run does not set the scale: it would hide what differs later."""
 
 
-@dataclass(frozen=True)
-class _Quantity:
-    """A column of a run's tables."""
-
-    file: str
-    column: str
-    label: str
-    caption: str
-
-
 _QUANTITIES = (
-    _Quantity("validation.csv", "validation/psnr", "PSNR [dB]", "PSNR on validation faces"),
-    _Quantity("validation.csv", "validation/lpips", "LPIPS", "LPIPS on validation faces"),
-    _Quantity("validation.csv", "validation/fid", "FID", "FID of drawn faces"),
-    _Quantity("train.csv", "generator/l1", "L1", "L1 loss in training"),
-    _Quantity("train.csv", "generator/smooth_l1", "smooth L1", "smooth L1 loss in training"),
+    ("validation.csv", "validation/psnr", "PSNR [dB]", "PSNR on validation faces"),
+    ("validation.csv", "validation/lpips", "LPIPS", "LPIPS on validation faces"),
+    ("validation.csv", "validation/fid", "FID", "FID of drawn faces"),
+    ("train.csv", "generator/l1", "L1", "L1 loss in training"),
+    ("train.csv", "generator/smooth_l1", "smooth L1", "smooth L1 loss in training"),
 )
+"""Columns of a run's tables: file, name, label and caption."""
 
 
 def comparison_page(findings: Findings, with_photographs: bool) -> Report:
@@ -168,7 +159,7 @@ def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None
     """One row per example face: degraded, every variant, target; degraded and target faces only with photographs."""
     page.add_heading("Faces")
     for degradation, batch in findings.pairs.items():
-        shown = [(name, examples.restored[degradation]) for name, examples in findings.examples.items()]
+        shown = [(name, restored[degradation]) for name, restored in findings.restored.items()]
         if with_photographs:
             shown = [("degraded", batch.degraded), *shown, ("target", batch.target)]
         headings, columns = zip(*shown, strict=True)
@@ -209,15 +200,15 @@ def _add_curves(report: Report, comparison: Comparison) -> None:
     """Adds a chart for every stage and quantity of which some variant has a record."""
     stages = dict.fromkeys(stage for v in comparison.variants for member in v.members for stage in member.runs)
     for stage in stages:
-        for quantity in _QUANTITIES:
-            curves = [c for v in comparison.variants if (c := _variant_curve(v, stage, quantity)) is not None]
+        for file, column, label, title in _QUANTITIES:
+            curves = [c for v in comparison.variants if (c := _variant_curve(v, stage, file, column)) is not None]
             if curves:
-                caption = f"{stage}: {quantity.caption}"
+                caption = f"{stage}: {title}"
                 if any(curve.low for curve in curves):
                     caption += "; mean over seeds, the band reaches from the lowest to the highest"
                 caption += f". The first {SCALE_FROM:.0%} of the images do not set the scale."
-                drawing = curves_svg(curves, "images seen", quantity.label, scale_from=SCALE_FROM)
-                report.add_svg(drawing, caption, name=file_name(f"{stage}_{quantity.column.replace('/', '_')}"))
+                drawing = curves_svg(curves, "images seen", label, scale_from=SCALE_FROM)
+                report.add_svg(drawing, caption, name=file_name(f"{stage}_{column.replace('/', '_')}"))
 
 
 def mean_curve(label: str, curves: Sequence[Curve]) -> Curve | None:
@@ -234,9 +225,9 @@ def mean_curve(label: str, curves: Sequence[Curve]) -> Curve | None:
     return Curve(label, common, mean, values.min(axis=0).tolist(), values.max(axis=0).tolist())
 
 
-def _variant_curve(variant: Variant, stage: str, quantity: _Quantity) -> Curve | None:
-    paths = [member.runs[stage] / quantity.file for member in variant.members if stage in member.runs]
-    curves = [curve for path in paths if path.is_file() for curve in columns_of(path, [quantity.column])]
+def _variant_curve(variant: Variant, stage: str, file: str, column: str) -> Curve | None:
+    paths = [member.runs[stage] / file for member in variant.members if stage in member.runs]
+    curves = [curve for path in paths if path.is_file() for curve in columns_of(path, [column])]
     return mean_curve(variant.name, curves)
 
 

@@ -8,7 +8,7 @@ import yaml
 from evaluation.metrics.forms import METRIC_FORMS
 from evaluation.reports.report import Report
 from evaluation.statistics import CONFIDENCE, NUM_DIFFERENCE_RESAMPLES
-from studies.report.findings import Findings, Records
+from studies.report.tables import Findings, Records
 from studies.results import first_of
 
 SHOWN_DIGITS = 16

@@ -1,17 +1,83 @@
-"""The numbers as tables to read and as tidy CSV."""
+"""What came out of a comparison, and the numbers as tables to read and as tidy CSV."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 import numpy as np
+from torch import Tensor
 
+from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.forms import METRIC_FORMS
+from evaluation.pairs import PairBatch
 from evaluation.reports.tables import changes_in_words, csv_text
 from evaluation.statistics import Values, training_difference
-from export.static.graph import Cost
-from studies.records import StageRecord
-from studies.report.findings import Findings, Records
-from studies.results import Difference, first_of, interval_text, per_face, seed_means, signed
+from export.static.graph import Cost, count_cost
+from inference.restorers import load_restorer
+from studies.comparison import Comparison
+from studies.records import StageRecord, stage_records
+from studies.results import (
+    Difference,
+    Results,
+    find_differences,
+    first_of,
+    interval_text,
+    metrics_of,
+    per_face,
+    read_results,
+    seed_means,
+    signed,
+)
+
+NUM_EXAMPLES = 6
+"""Faces in a picture: the first ones by name, so that nobody chose them."""
+Records = dict[str, dict[str, dict[str, StageRecord]]]
+"""Name of the variant, name of the member, stage."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A comparison and what came out."""
+
+    comparison: Comparison
+    results: Results
+    metrics: list[str]
+    differences: list[Difference]
+    records: Records
+    pairs: dict[str, PairBatch]
+    """Example faces by the short name of the degradation."""
+    costs: dict[str, Cost | None]
+    """By the name of the variant; None where its file does not tell its architecture."""
+    restored: dict[str, dict[str, Tensor]]
+    """What the first member of each variant makes of the examples, uint8 [N, 3, R, R], by degradation."""
+
+
+def gather(comparison: Comparison) -> Findings:
+    """Reads results and records, computes differences and restores the example faces; FileNotFoundError or ValueError
+    where one of them is missing, is damaged or has another resolution, or results were not measured on identical
+    pairs."""
+    results, variants = read_results(comparison), comparison.measured()
+    records = {v.name: {member.name: stage_records(member) for member in v.members} for v in variants}
+    pairs = _example_pairs(comparison, first_of(next(iter(results.values()))).protocol["resolution"])
+    costs: dict[str, Cost | None] = {}
+    restored: dict[str, dict[str, Tensor]] = {}
+    for variant in variants:
+        restorer = load_restorer(variant.members[0].checkpoint)
+        costs[variant.name] = None if restorer.architecture is None else count_cost(restorer.architecture)
+        restored[variant.name] = {
+            name: model_to_uint8(restorer(uint8_to_model(pair.degraded))) for name, pair in pairs.items()
+        }
+    differences = find_differences(results, comparison.reference)
+    return Findings(comparison, results, metrics_of(results), differences, records, pairs, costs, restored)
+
+
+def _example_pairs(comparison: Comparison, resolution: int) -> dict[str, PairBatch]:
+    """The first faces by name, degraded exactly as for the measurement."""
+    settings, faces = comparison.measurement, comparison.measurement.pictures.open(comparison.faces)
+    number = min(NUM_EXAMPLES, settings.max_faces or NUM_EXAMPLES)
+    pairs = {name: settings.pairs_of(faces, resolution, given) for name, given in settings.preset_names().items()}
+    return {name: next(iter(replace(all_, batch_size=number, max_faces=number))) for name, all_ in pairs.items()}
+
 
 Header = list[str]
 Rows = list[list[str]]
@@ -27,51 +93,22 @@ def quality_table(findings: Findings, degradation: str) -> tuple[Header, Rows]:
     rows = [[INPUT, NONE, *(_mean_text(metric, first.degraded.get(metric)) for metric in metrics), NONE, NONE, NONE]]
     for variant, measured in table.items():
         figures = [_spread_text(seed_means(measured, m), METRIC_FORMS[m].fine_digits) for m in metrics]
-        rows.append(
-            [
-                variant,
-                str(len(measured)),
-                *figures,
-                *_cost_texts(findings.costs[variant]),
-                _total_text(findings.records[variant]),
-            ]
-        )
+        costs = (*_cost_texts(findings.costs[variant]), _total_text(findings.records[variant]))
+        rows.append([variant, str(len(measured)), *figures, *costs])
     return [*header, "parameters M", "GFLOPs", "training time"], rows
 
 
 def difference_table(differences: Sequence[Difference]) -> tuple[Header, Rows]:
     """Every difference with both intervals and what may be said."""
-    header = [
-        "variant",
-        "degradation",
-        "metric",
-        "difference",
-        "95 % over faces",
-        "95 % over faces and seeds",
-        "p",
-        "adjusted p",
-        "verdict",
-    ]
+    header = ["variant", "degradation", "metric", "difference", "95 % over faces", "95 % over faces and seeds"]
     rows = []
     for difference in differences:
-        digits = METRIC_FORMS[difference.metric].fine_digits
-        shown = [
-            signed(difference.found.mean, digits),
-            interval_text(difference.found.over_faces, digits),
-            interval_text(difference.found.over_faces_and_seeds, digits),
-            _p_text(difference.found.p_value),
-            _p_text(difference.adjusted_p_value),
-        ]
-        rows.append(
-            [
-                difference.variant,
-                difference.degradation,
-                METRIC_FORMS[difference.metric].heading,
-                *shown,
-                difference.verdict(),
-            ]
-        )
-    return header, rows
+        form, found = METRIC_FORMS[difference.metric], difference.found
+        intervals = [interval_text(i, form.fine_digits) for i in (found.over_faces, found.over_faces_and_seeds)]
+        p_values = [_p_text(found.p_value), _p_text(difference.adjusted_p_value)]
+        shown = [signed(found.mean, form.fine_digits), *intervals, *p_values, difference.verdict()]
+        rows.append([difference.variant, difference.degradation, form.heading, *shown])
+    return [*header, "p", "adjusted p", "verdict"], rows
 
 
 def harm_sentences(findings: Findings) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 
 from export.formats.conversion import convert_checkpoint, modules_beyond_half, psnr_of_values
 from export.formats.options import ConversionSettings
-from export.static.half_precision import record_ranges
+from export.static.graph import record_ranges
 from export.static.network import StaticGPEN
 from models import GPEN, Architecture, Discriminator, NoiseMode, load_discriminator, load_generator, save_release
 from models.files.public_format import public_discriminator_name, public_generator_name, to_public

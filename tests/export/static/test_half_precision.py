@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.static.graph import capture_graph
-from export.static.half_precision import ValueRange, evaluate_graph, half_risks, record_ranges, simulate_half
+from export.static.graph import ValueRange, capture_graph, evaluate_graph, half_risks, record_ranges, simulate_half
 from export.static.network import StaticGPEN
 from models import GPEN, NoiseMode
 
