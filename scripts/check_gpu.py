@@ -36,8 +36,8 @@ def main(
     check_faces_exist(faces)
     import torch
 
-    from benchmarks.gpu.check import Check
-    from benchmarks.gpu.iteration_rows import Card
+    from benchmarks.gpu_check import Check
+    from benchmarks.gpu_iterations import Card
     from system.machine import ROOT
 
     try:

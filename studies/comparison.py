@@ -34,7 +34,6 @@ class Variant:
     description: str
     """What it is, in one sentence; may be empty."""
     members: tuple[Member, ...]
-    """One per seed; none where nothing could be measured."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,8 @@ class Comparison:
 
     title: str
     question: str
-    """What the comparison should answer; may be empty."""
     variants: tuple[Variant, ...]
-    """In the order of the tables."""
     reference: str
-    """Name of the variant from which differences are taken."""
     faces: Path
     """Folder or zip of clean aligned faces that no variant was trained on."""
     measurement: MeasurementSettings

@@ -27,7 +27,6 @@ class Slot:
 
     number: int
     cores: tuple[int, ...]
-    """Numbers of the CPU cores that it may use."""
     gpus: tuple[str, ...]
     """As CUDA_VISIBLE_DEVICES names them; empty without GPUs."""
 

@@ -29,18 +29,9 @@ MOST_KEPT_BYTES = 2**30
 def evaluate_restorer(
     restorer: Restorer, checkpoint: Path, evaluator: Evaluator, folder: Path, on_progress: OnProgress
 ) -> Evaluation:
-    """Measures a restorer and writes metrics.json, per_image.csv and best_worst.png, replacing earlier results.
-
-    Args:
-        restorer: Read from the checkpoint.
-        checkpoint: Its file, which the protocol names by its checksum.
-        evaluator: On what; may have measured others before.
-        folder: To write into.
-        on_progress: Called with the number of faces done after each batch.
-
-    Raises:
-        ValueError: A face cannot be read, or the restored faces cannot be compared with their targets.
-    """
+    """Measures a restorer, read from a checkpoint that the protocol names by its checksum, and writes metrics.json,
+    per_image.csv and best_worst.png, replacing earlier results. ValueError where a face cannot be read, or the restored
+    faces cannot be compared with their targets."""
     evaluation = evaluator.evaluate(restorer, on_progress=on_progress)
     named = replace(evaluation.protocol, model=restorer.description, model_sha256=file_digest(checkpoint))
     evaluation = replace(evaluation, protocol=named)

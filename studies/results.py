@@ -25,11 +25,9 @@ class Measured:
     restored: dict[str, Values]
     """[F] per metric of the restored faces; [1] for a metric of the whole set."""
     degraded: dict[str, Values]
-    """The same of the degraded faces."""
     protocol: dict[str, Any]
     """As `evaluation.protocol.Protocol` was stored."""
     unavailable: dict[str, str]
-    """Metrics that could not be computed, and why."""
 
 
 Results = dict[str, dict[str, list[Measured]]]

@@ -176,18 +176,15 @@ def compare(
         f"Stage 1: {describe_priors(study, members, request.budget.prior)}; stage 2: "
         f"{study.restoration.images:,} images per run ({', '.join(study.restoration.configs)})."
     )
-    reference = study.reference if study.reference in names else names[0]
-    title = request.study.stem.replace("_", " ")
-    command = repeating_command(request)
     return Comparison(
-        title,
-        study.question,
-        variants,
-        reference,
-        request.faces.validation_faces,
-        study.measurement,
-        missing,
-        command,
+        title=request.study.stem.replace("_", " "),
+        question=study.question,
+        variants=variants,
+        reference=study.reference if study.reference in names else names[0],
+        faces=request.faces.validation_faces,
+        measurement=study.measurement,
+        missing=missing,
+        commands=repeating_command(request),
         notes=budget,
     )
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from inference.restorers import load_restorer
 from studies.comparison import Comparison, Member, Variant, file_name, read_variants
 from studies.measurement import MEASURING, Measurer
-from studies.report.findings import Findings, gather
 from studies.report.page import write_findings
-from studies.report.tables import cost_sentences, harm_sentences, quality_table, spread_caption
+from studies.report.tables import Findings, cost_sentences, gather, harm_sentences, quality_table, spread_caption
 from studies.request import MeasurementSettings
 from system import command_line
 from system.live_progress import live_progress
@@ -28,19 +27,11 @@ def compare_models(
     overwrite: bool = False,
     without_photographs: bool = False,
 ) -> None:
-    """Measures what is missing, writes the report and prints its tables.
+    """Measures on clean aligned faces what is missing, writes the report and prints its tables.
 
-    Args:
-        paths: Each `[NAME=]PATH[,PATH…]`, a variant with one network for each seed.
-        faces: Clean aligned faces.
-        settings: Under which degradations and by which metrics.
-        reference: Variant from which differences are taken; None takes the first.
-        output: Folder for the report.
-        overwrite: Replace an earlier report; what it measured is used again.
-        without_photographs: Leave degraded and target faces out.
-
-    Raises:
-        ValueError, OSError: A network, the faces or the folder are wrong.
+    Each path is `[NAME=]PATH[,PATH…]`, a variant with one network for each seed; differences are taken from the
+    reference, or the first. An earlier report is replaced by `overwrite`; what it measured is used again. ValueError or
+    OSError where a network, the faces or the folder are wrong.
     """
     check_output(output, overwrite, faces)
     models = read_variants(paths)
