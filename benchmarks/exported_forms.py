@@ -42,13 +42,8 @@ Form = Literal[
 
 
 def runner(generator: GPEN, form: Form, num_threads: int) -> Runner:
-    """Makes one way of restoring one face on the CPU.
-
-    Args:
-        generator: A network on the CPU; random weights take as long as trained ones.
-        form: Which way; `static compiled` takes a minute or more at first.
-        num_threads: For PyTorch (set for the whole process) and for an onnxruntime session.
-    """
+    """Makes one way of restoring one face by a network on the CPU, whose weights may be random: they take as long as
+    trained ones. `static compiled` takes a minute or more at first. PyTorch's threads are set for the whole process."""
     torch.set_num_threads(num_threads)
     image = parity_images(ParityFaces(images=1), generator.architecture.resolution)
     if form == "eager":

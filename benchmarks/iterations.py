@@ -130,17 +130,8 @@ class Size:
 
 
 class Iterations:
-    """The training module of a stage on one batch of ready images, with the recipe of the benchmark.
-
-    Stage 2 is the released recipe without identity loss, stage 1 StyleGAN2's.
-
-    Args:
-        stage: 1 or 2.
-        size: Network and batch.
-        precision: As Lightning names it.
-        device: Where it trains.
-        is_compiled: Whether torch.compile prepares the networks.
-    """
+    """The training module of a stage on one batch of ready images, with the recipe of the benchmark: stage 2 is the
+    released recipe without identity loss, stage 1 StyleGAN2's. `is_compiled` has torch.compile prepare the networks."""
 
     def __init__(
         self, stage: Stage, size: Size, precision: Precision, device: torch.device = CPU, is_compiled: bool = False

@@ -1,4 +1,5 @@
-"""The rows of the benchmark's table: which work is compared with which, timed, printed and written."""
+"""The rows of the benchmark's table: which work is compared with which, timed, printed and written; and how time and
+memory of an iteration grow with resolution, batch and threads."""
 
 import json
 import tempfile
@@ -9,12 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
 from benchmarks import exported_forms as inference
-from benchmarks import faces, growth, iterations
+from benchmarks import faces, iterations
 from benchmarks.contenders import Contender, Timing, time_in_turns
 from benchmarks.exported_forms import Form
 from benchmarks.iterations import Size, Stage
 from data.faces.files import Pictures
+from evaluation.reports.charts import BLUE, VERMILION, svg_of
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system import command_line, machine
@@ -43,7 +49,6 @@ class Machine:
     """What the rows may use."""
 
     num_threads: int
-    """OpenMP threads of every contender."""
     faces: Path | None
     """Folder of photographs for the loader; None draws some with the shipped prior."""
 
@@ -134,14 +139,8 @@ PACKAGES = ("torch", "pytorch-lightning", "kornia", "numpy", "opencv-python-head
 
 
 def time_rows(kinds: Sequence[str], machine_used: Machine, num_rounds: int, output: Path | None) -> None:
-    """Times rows and prints them one by one.
-
-    Args:
-        kinds: Of rows; empty for all.
-        machine_used: Threads of each contender, and photographs for `loading`.
-        num_rounds: Timed rounds.
-        output: JSON file that gets the figures after every row, so that nothing is lost; None for none.
-    """
+    """Times rows of some kinds (empty for all) and prints them one by one; a JSON file gets the figures after every
+    row, so that nothing is lost."""
     here = begin(machine_used.num_threads)
     results = []
     for kind in kinds or ROWS:
@@ -157,12 +156,12 @@ def draw_growth(num_threads: int, num_rounds: int, output: Path) -> None:
     """Times an iteration over sizes and threads and draws it as an SVG."""
     begin(num_threads)
     points = []
-    for size in growth.sizes():
-        contenders = growth.contenders(size, num_threads)
+    for size in growth_sizes():
+        contenders = growth_contenders(size, num_threads)
         row = Row(f"stage 2 iteration in {machine.native_precisions()[-1]}, {size}", contenders)
         timings = time_row(row, num_rounds)
-        points += [growth.Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
-    write_atomically(output, growth.plot(points))
+        points += [Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
+    write_atomically(output, plot_growth(points))
 
 
 def begin(num_threads: int) -> dict[str, Any]:
@@ -186,15 +185,8 @@ def show(name: str, timings: list[Timing]) -> None:
     rows = []
     for timing in timings:
         unit, factor = ("s", 1.0) if timing.median >= 1 else ("ms", 1000.0)
-        rows.append(
-            [
-                timing.name,
-                f"{timing.median * factor:.3g} {unit}",
-                f"±{timing.spread:.0%}",
-                f"{timings[0].median / timing.median:.2f}",
-                f"{timing.memory_bytes / 2**20:,.0f} MiB",
-            ]
-        )
+        time, gain = f"{timing.median * factor:.3g} {unit}", f"{timings[0].median / timing.median:.2f}"
+        rows.append([timing.name, time, f"±{timing.spread:.0%}", gain, f"{timing.memory_bytes / 2**20:,.0f} MiB"])
     header = ("contender", "median", "spread", f"times faster than {timings[0].name}", "memory")
     command_line.print_table(name, header, rows)
 
@@ -205,3 +197,69 @@ def time_row(row: Row, num_rounds: int) -> list[Timing]:
         timings = time_in_turns(row.contenders, num_rounds, on_step)
     show(row.name, timings)
     return timings
+
+
+RESOLUTIONS = (64, 128, 256, 512)
+BATCH_SIZES = (1, 2, 4, 8, 16)
+BATCH_AT_RESOLUTIONS, RESOLUTION_AT_BATCHES = 4, 128
+COLOURS = (BLUE, VERMILION)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement."""
+
+    size: Size
+    """With the channels of BFR-256."""
+    num_threads: int
+    timing: Timing
+    """Of stage 2 in the last of the machine's native precisions."""
+
+
+def growth_sizes() -> list[Size]:
+    """All resolutions at one batch and all batches at one resolution, without doubles."""
+    pairs = [(r, BATCH_AT_RESOLUTIONS) for r in RESOLUTIONS] + [(RESOLUTION_AT_BATCHES, n) for n in BATCH_SIZES]
+    return [Size(Architecture(resolution, 1, 0.5), number) for resolution, number in dict.fromkeys(pairs)]
+
+
+def growth_contenders(size: Size, most_threads: int) -> list[Contender]:
+    """An iteration of stage 2 with one thread and with all, in bf16 where that is native."""
+    work = (2, size, native_precisions()[-1])
+    return [
+        Contender(counted(threads, "thread"), iterations.ours, work, threads) for threads in sorted({1, most_threads})
+    ]
+
+
+def plot_growth(points: Sequence[Point]) -> bytes:
+    """Draws seconds and memory over resolution and over batch as an SVG file."""
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots(2, 2)
+    sweeps = (
+        (0, "resolution in pixels (batch 4)", lambda s: s.architecture.resolution, lambda s: s.batch_size == 4),
+        (1, "batch (128 pixels)", lambda s: s.batch_size, lambda s: s.architecture.resolution == 128),
+    )
+    for column, label, of, belongs in sweeps:
+        for index, threads in enumerate(sorted({p.num_threads for p in points})):
+            chosen = sorted(
+                (p for p in points if p.num_threads == threads and belongs(p.size)), key=lambda p: of(p.size)
+            )
+            x = [of(p.size) for p in chosen]
+            style = {"color": COLOURS[index], "marker": "os"[index], "label": counted(threads, "thread")}
+            axes[0, column].plot(x, [p.timing.median for p in chosen], **style)
+            axes[1, column].plot(x, [p.timing.memory_bytes / 2**30 for p in chosen], **style)
+        for row, unit in enumerate(("seconds per iteration", "memory in GiB")):
+            _label(axes[row, column], label, unit, sorted({of(p.size) for p in points if belongs(p.size)}))
+    axes[0, 0].legend(frameon=False)
+    return svg_of(figure)
+
+
+def _label(axis: Axes, x_label: str, y_label: str, ticks: Sequence[int]) -> None:
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log", base=10)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # decades alone leave a short axis without numbers
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.3)

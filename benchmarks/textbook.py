@@ -168,12 +168,9 @@ PATH_LENGTH_WEIGHT, PATH_LENGTH_INTERVAL, PATH_LENGTH_DECAY, PATH_LENGTH_BATCH_S
 class TextbookTraining:
     """One generator pass for each update, R1 and path length on graphs of their own, unfused Adam, average in a loop.
 
-    Stage 2 with the released recipe for a GPEN (identity where it is given), stage 1 with StyleGAN2's for a prior.
-
-    Args:
-        generator: GPEN or prior; its parameters are trained, its code is not called. Must be in contiguous layout.
-        discriminator: Likewise.
-        identity: Distance of restored and target images [N, 3, R, R], added to a GPEN's loss; None for none.
+    Stage 2 with the released recipe for a GPEN, stage 1 with StyleGAN2's for a prior. The networks, in contiguous
+    layout, are trained, their code is not called. A distance of restored and target images [N, 3, R, R] for the
+    identity, where it is given, is added to a GPEN's loss.
 
     Source: the released script (see configs/recipes/released.yaml); StyleGAN2 (arXiv 1912.04958) appendix B.
     """

@@ -73,22 +73,14 @@ class Measurement(NamedTuple):
 
 @dataclass
 class Contender:
-    """One way of training, as far as it is.
-
-    Args:
-        step: Trains on a batch.
-        batches: What it trains on.
-        restorers: Networks that it offers, float32 [N, 3, R, R] in [-1, 1] to the same; the one of higher PSNR counts.
-        seconds_per_image: Counted as the time of its training; None for the processor time that it takes here.
-        seconds: Of its training so far.
-        images_seen: By its training so far.
-        measurements: Of its quality so far.
-    """
+    """One way of training: its step on a batch, and its time, images and measured quality so far."""
 
     step: Callable[[FaceBatch], None]
     batches: Iterator[FaceBatch]
     restorers: Sequence[Callable[[Tensor], Tensor]]
+    """Networks that it offers, float32 [N, 3, R, R] in [-1, 1] to the same; the one of higher PSNR counts."""
     seconds_per_image: float | None = None
+    """Counted as the time of its training; None for the processor time that it takes here."""
     seconds: float = 0.0
     images_seen: int = 0
     measurements: list[Measurement] = field(default_factory=list)
@@ -158,9 +150,7 @@ class Comparison:
     """What was measured so far."""
 
     degraded: dict[str, float]
-    """Figures of the faces as they are given."""
     contenders: dict[str, list[Measurement]]
-    """The textbook's and ours."""
 
     def sentences(self) -> dict[str, str]:
         """Says by metric when ours was at least as good as the twin ever was, and how many times sooner that is."""
@@ -202,15 +192,9 @@ def draw_time_to_quality(
     output: Path | None = None,
     pictures: Pictures = Pictures(),
 ) -> None:
-    """Trains by both recipes from the shipped prior, in turns; draws how good they are over the processor time.
-
-    Args:
-        faces: Aligned faces to train on.
-        validation_faces: Others; the first ones, degraded, are restored.
-        minutes: Time of the textbook's training; ours gets `OUR_SHARE` of it.
-        drawing: SVG file, written after every measurement.
-        output: JSON file with the figures, likewise; None for none.
-        pictures: How the faces are read.
+    """Trains by both recipes from the shipped prior on aligned faces, in turns; draws how good they are over the
+    processor time: after every measurement an SVG file, and a JSON file with the figures where one is named. Of other
+    faces the first ones, degraded, are restored. The textbook trains for so many minutes, ours for `OUR_SHARE` of it.
     """
     choose_formulations()
     contenders, seconds = {}, {TWIN: minutes * 60, OURS: OUR_SHARE * minutes * 60}

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from benchmarks.contenders import Part
-from benchmarks.gpu.check import STEPS, Check, Plan, in_another_process
-from benchmarks.gpu.iteration_rows import Card, Effort, Figures, Form, forms, measure_forms, operations
-from benchmarks.gpu.page import BEGIN, END, write_table
+from benchmarks.gpu_check import BEGIN, END, STEPS, Check, Plan, in_another_process, write_table
+from benchmarks.gpu_iterations import Card, Effort, Figures, Form, forms, measure_forms, operations
 from benchmarks.iterations import Size
 from models import Architecture
 from scripts.check_gpu import main
@@ -49,7 +48,7 @@ def test_a_form_that_fails_says_why_and_the_next_one_is_measured(monkeypatch: py
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
         return replace(start, seconds=0.5)
 
-    monkeypatch.setattr("benchmarks.gpu.iteration_rows._measure", measure)
+    monkeypatch.setattr("benchmarks.gpu_iterations._measure", measure)
     first, second = measure_forms(CPU, 1, TINY, forms(CPU)[0], SHORT)
     assert first.seconds is None
     assert first.problem == "OutOfMemoryError: CUDA out of memory. Tried to allocate"
@@ -154,13 +153,13 @@ def test_a_failed_step_costs_no_other_one_and_earlier_figures_stay(
     def fail(*_: object) -> None:
         raise ValueError("no faces")
 
-    monkeypatch.setattr("benchmarks.gpu.check.measure_reading", fail)
-    monkeypatch.setattr("benchmarks.gpu.check.draw_faces", lambda folder: folder)
+    monkeypatch.setattr("benchmarks.gpu_check.measure_reading", fail)
+    monkeypatch.setattr("benchmarks.gpu_check.draw_faces", lambda folder: folder)
     measured = [Figures(2, str(TINY), "ours, float32", 4, 0.5)]
-    monkeypatch.setattr("benchmarks.gpu.check.in_another_process", lambda *_: measured)
+    monkeypatch.setattr("benchmarks.gpu_check.in_another_process", lambda *_: measured)
     check = Check(CPU, None, tmp_path, None, minutes=1, plan=Plan((TINY,), SHORT))
     assert check.run(["iterations", "loader"]) == ["loader: ValueError: no faces"]
-    monkeypatch.setattr("benchmarks.gpu.check.short_training.train", lambda *_: {"images_seen": 7})
+    monkeypatch.setattr("benchmarks.gpu_check.gpu_training.train", lambda *_: {"images_seen": 7})
     assert check.run(["training"]) == ["loader: ValueError: no faces"]
     written = json.loads((tmp_path / "check_gpu.json").read_text())
     assert [row["seconds"] for row in written["iterations"]] == [0.5, 0.5]
@@ -201,7 +200,7 @@ def test_the_check_runs_as_the_documents_have_it_with_a_cpu_in_the_place_of_the_
         *("--run.total_images", "16", "--run.log_every_images", "8", "--run.validate_every_images", "8"),
     )
     plan = Plan((TINY,), SHORT, seconds_of_reading=0.1, training=training)
-    monkeypatch.setattr("benchmarks.gpu.check.Check", partial(Check, plan=plan))
+    monkeypatch.setattr("benchmarks.gpu_check.Check", partial(Check, plan=plan))
     here = ("--device", "cpu", "--faces", "FACES", "--output", "check", "--page", "gpu.md", "--minutes", "8")
     for line in lines_to_run("scripts.check_gpu"):  # those of all steps with one of them, as compiling takes minutes
         is_of_all = not {*STEPS} & {*line.words}

@@ -165,9 +165,9 @@ def call(module: str, words: Sequence[str]) -> None:
 
         benchmarks.rows.time_in_turns = begin
     if module == "scripts.check_gpu":
-        import benchmarks.gpu.check
+        import benchmarks.gpu_check
 
-        benchmarks.gpu.check.in_another_process = benchmarks.gpu.check.measure_reading = begin
+        benchmarks.gpu_check.in_another_process = benchmarks.gpu_check.measure_reading = begin
     if module == "scripts.run_demo":
         import demo.steps
         from demo.budget import Speed

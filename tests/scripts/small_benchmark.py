@@ -13,7 +13,7 @@ from multiprocessing.context import ForkProcess
 from typing import get_args
 from unittest.mock import patch
 
-from benchmarks import contenders, faces, growth, rows, time_to_quality
+from benchmarks import contenders, faces, rows, time_to_quality
 from benchmarks.exported_forms import Form
 from benchmarks.iterations import Size
 from models import Architecture
@@ -54,10 +54,9 @@ def make_small() -> None:
     for module, values in {
         contenders: {"_forget_most_memory": lambda: 0, "WARM_UP_RUNS": 0},  # forks may take no memory at all
         faces: {"training": lambda *work: training(*work[:4], num_workers=0)},
-        growth: {"sizes": lambda: [wide]},
         rows: {
             **{"SMALL": TINY, "MEDIUM": TINY, "LARGE": TINY.architecture, "LOADER_ITERATIONS": 1},
-            **{"native_precisions": lambda: (FLOAT32,), "get_args": lambda _: forms},
+            **{"native_precisions": lambda: (FLOAT32,), "get_args": lambda _: forms, "growth_sizes": lambda: [wide]},
         },
         time_to_quality: {
             **{"choose_formulations": lambda: None, "NUM_MEASUREMENTS": 1},

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import growth, iterations
+from benchmarks import iterations
 from benchmarks.contenders import Contender, Part, Timing, time_in_turns
 from benchmarks.faces import degrade_with_opencv
 from benchmarks.iterations import Iterations, record, replay
-from benchmarks.rows import ROWS, Machine
+from benchmarks.rows import ROWS, Machine, Point, growth_sizes, plot_growth
 from data.degradation.presets import load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
@@ -92,12 +92,12 @@ def test_the_opencv_chain_degrades_as_the_projects_own() -> None:
 
 def test_growth_is_drawn_for_every_number_of_threads() -> None:
     points = [
-        growth.Point(size, threads, Timing("", [size.batch_size / threads], 2**30))
-        for size in growth.sizes()
+        Point(size, threads, Timing("", [size.batch_size / threads], 2**30))
+        for size in growth_sizes()
         for threads in (1, 2)
     ]
-    svg = growth.plot(points).decode()
-    assert len(growth.sizes()) == 8 and "<svg" in svg
+    svg = plot_growth(points).decode()
+    assert len(growth_sizes()) == 8 and "<svg" in svg
 
 
 def test_unknown_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.autograd import DeviceType
@@ -125,14 +125,6 @@ class Effort:
     """Side of the square matrices whose product is compared with."""
 
 
-class Kernel(NamedTuple):
-    """A kernel of an iteration."""
-
-    name: str
-    share: float
-    """Share of the time of all kernels."""
-
-
 @dataclass(frozen=True)
 class Figures:
     """What was measured of one form."""
@@ -147,8 +139,8 @@ class Figures:
     share_of_product: float | None = None
     """Operations of its dense convolutions per second, as a share of those of a large product of matrices in the same
     precision; of ours alone."""
-    kernels: tuple[Kernel, ...] = ()
-    """Those that lead, where they were asked for."""
+    kernels: tuple[tuple[str, float], ...] = ()
+    """Those that lead, where they were asked for: names and shares of the time of all."""
     busy_share: float | None = None
     """Of the time of an iteration in which kernels run; the host holds it up for the rest."""
     problem: str = ""
@@ -165,15 +157,8 @@ def forms(card: Card) -> tuple[list[Form], list[Form]]:
 
 
 def measure_forms(card: Card, stage: Stage, size: Size, of_forms: Sequence[Form], effort: Effort) -> Iterator[Figures]:
-    """Measures forms one after the other; one that fails says why.
-
-    Args:
-        card: Where.
-        stage: 1 or 2.
-        size: Network and batch.
-        of_forms: Which; the last of ours that is not compiled is profiled as well.
-        effort: How long.
-    """
+    """Measures forms one after the other; one that fails says why. The last of ours that is not compiled is profiled as
+    well."""
     for form in of_forms:
         card.forget_memory()
         start = Figures(stage, str(size), form.name, size.batch_size)
@@ -208,7 +193,7 @@ def operations(parts: Sequence[Part]) -> float:
     return sum(part.share * count * operations_of(call) for part in parts for call, count in record(part.run).items())
 
 
-def profile_kernels(card: Card, part: Part) -> tuple[tuple[Kernel, ...], float]:
+def profile_kernels(card: Card, part: Part) -> tuple[tuple[tuple[str, float], ...], float]:
     """The kernels that lead, and the share of the time in which any runs; on a CPU its operators stand in."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if card.is_gpu else [])]
     with profile(activities=activities) as profiler:
@@ -220,5 +205,5 @@ def profile_kernels(card: Card, part: Part) -> tuple[tuple[Kernel, ...], float]:
         times = {e.key: e.self_cpu_time_total for e in events}
     total = max(sum(times.values()), 1e-9)
     leading = sorted(times, key=lambda name: -times[name])[:MOST_KERNELS]
-    kernels = tuple(Kernel(name[:LONGEST_NAME], times[name] / total) for name in leading)
+    kernels = tuple((name[:LONGEST_NAME], times[name] / total) for name in leading)
     return kernels, min(total / 1e6 / seconds, 1.0)

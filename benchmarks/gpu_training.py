@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 
-from benchmarks.gpu.iteration_rows import Card
+from benchmarks.gpu_iterations import Card
 from benchmarks.iterations import Iterations, Size
 from evaluation.reports.charts import Curve, columns_of, curves_svg
 from inference.drawing import SHIPPED_PRIOR, render_faces
@@ -80,17 +80,6 @@ DRAWN_PIXELS, DRAWN_QUALITY = 512, 95
 BATCH_SIZE = 16
 
 
-class Reading(NamedTuple):
-    """Speed of the loader alone."""
-
-    images_per_second: float
-    num_workers: int
-    resolution: int
-    """Resolution of the images it gives, in pixels."""
-    faces: str
-    """What it reads."""
-
-
 def draw_faces(folder: Path) -> Path:
     """Faces for those who have none: drawn by the shipped prior, enlarged and stored as JPEG, 512 pixels wide."""
     small, large = folder / "drawn", folder / "enlarged"
@@ -106,9 +95,9 @@ def draw_faces(folder: Path) -> Path:
     return large
 
 
-def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: float, run_folder: Path) -> Reading:
+def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: float, run_folder: Path) -> dict[str, Any]:
     """Takes batches from a run's loader, at a resolution, for some seconds after the first one; no photograph is kept
-    in memory."""
+    in memory. Gives the loader's speed in images per second, and what it read."""
     network = Architecture(resolution, 1, 0.03125, style_dim=16, num_mapping_layers=1)  # says the resolution
     settings = FaceSettings(faces, BATCH_SIZE, num_workers=num_workers, num_validation_faces=1, cache_mebibytes=0)
     data = FacesDataModule(settings, RunSettings(run_folder, total_images=10**9))
@@ -122,4 +111,5 @@ def measure_reading(faces: Path, resolution: int, num_workers: int, seconds: flo
     speed = number / (time.perf_counter() - start)
     del batches
     data.end_workers()
-    return Reading(speed, num_workers, resolution, counted(len(data.faces), "face"))
+    read = {"num_workers": num_workers, "resolution": resolution, "faces": counted(len(data.faces), "face")}
+    return {"images_per_second": speed, **read}

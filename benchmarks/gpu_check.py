@@ -4,17 +4,16 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from benchmarks.gpu import iteration_rows, short_training
-from benchmarks.gpu.iteration_rows import Card, Effort, Figures, Form, measure_forms
-from benchmarks.gpu.page import write_table
-from benchmarks.gpu.short_training import draw_faces, measure_reading
+from benchmarks import gpu_iterations, gpu_training
+from benchmarks.gpu_iterations import Card, Effort, Figures, Form, measure_forms
+from benchmarks.gpu_training import draw_faces, measure_reading
 from benchmarks.iterations import Size, Stage
 from models import Architecture
 from system import machine
@@ -41,22 +40,15 @@ class Plan:
     """Networks and batches of the iterations: BFR-256 and BFR-512 of the public models."""
     effort: Effort = field(default_factory=Effort)
     seconds_of_reading: float = SECONDS_OF_READING
-    training: tuple[str, ...] = short_training.TRAINING
+    training: tuple[str, ...] = gpu_training.TRAINING
     """Options of `python -m train fit`."""
 
 
 @dataclass
 class Check:
-    """Measures step by step; every figure is written as soon as it is there.
-
-    Args:
-        card: Where.
-        faces: Photographs for loader and training; None for faces that the shipped prior draws.
-        folder: Gets check_gpu.json, the curves and the run.
-        page: Markdown whose table is replaced; None for none.
-        minutes: All of it may take.
-        plan: What is measured.
-    """
+    """Measures step by step within so many minutes. The folder gets check_gpu.json, with every figure as soon as it is
+    there, the curves and the run; a page of Markdown gets its table replaced. Without photographs the shipped prior
+    draws faces for loader and training."""
 
     card: Card
     faces: Path | None
@@ -121,7 +113,7 @@ class Check:
     def _iterate(self, is_compiled: bool) -> None:
         step: Step = "compiled" if is_compiled else "iterations"
         rows = self._results[step] = []
-        of_forms = iteration_rows.forms(self.card)[is_compiled]
+        of_forms = gpu_iterations.forms(self.card)[is_compiled]
         works: list[tuple[Stage, Size]] = [(stage, size) for size in self.plan.sizes for stage in (2, 1)]
         for index, (stage, size) in enumerate(works):
             share = max(self._seconds_left(), 0.0) / (len(works) - index)
@@ -140,14 +132,14 @@ class Check:
             self._faces(), resolution, num_workers, self.plan.seconds_of_reading, self.folder / "reading"
         )
         kind = "drawn by the shipped prior, enlarged" if self.faces is None else "photographs"
-        self._results["loader"] = {**reading._asdict(), "kind": kind}
-        speed = f"{reading.images_per_second:.0f} images/s at {resolution} pixels"
+        self._results["loader"] = {**reading, "kind": kind}
+        speed = f"{reading['images_per_second']:.0f} images/s at {resolution} pixels"
         print(f"loader: {speed}, {counted(num_workers, 'worker')}", flush=True)
 
     def _train(self) -> None:
         minutes = self.minutes * SHARE_OF_TRAINING
         words = ("--data.num_workers", str(max(min(machine.num_cores() - 1, 8), 1)), *self.plan.training)
-        result = short_training.train(self.card, words, self._faces(), minutes, self.folder)
+        result = gpu_training.train(self.card, words, self._faces(), minutes, self.folder)
         self._results["training"] = {"minutes": minutes, **result}
 
     def _faces(self) -> Path:
@@ -198,3 +190,96 @@ def _line(figures: Figures) -> str:
     if figures.seconds is None:
         return f"{work}: {figures.problem}"
     return f"{work}: {figures.seconds * 1000:,.1f} ms, {figures.batch_size / figures.seconds:,.1f} images/s"
+
+
+BEGIN, END = "<!-- measured by scripts.check_gpu -->", "<!-- end of what is measured -->"
+NOTHING = "–"
+
+
+def write_table(page: Path, results: Mapping[str, Any]) -> None:
+    """Replaces what stands between the marks of a Markdown page by what check_gpu.json holds; ValueError
+    without marks."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} must hold the lines {BEGIN} and {END}, between which figures are put; add them")
+    write_atomically(page, f"{before}{BEGIN}\n\n{measured_part(results)}\n\n{END}{after}")
+
+
+def measured_part(results: Mapping[str, Any]) -> str:
+    """Figures as Markdown."""
+    card = results["card"]
+    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    memory = f", {card['memory_bytes'] / 2**30:.0f} GiB" if "memory_bytes" in card else ""
+    cuda = f", CUDA {card['cuda']}, cuDNN {card['cudnn']}" if "cuda" in card else ""
+    parts = [f"{card['name']}{memory}{cuda}; {card['processor']}; {versions}; {results['date']}, commit "
+             f"{results['git_commit'][:12]}{' with changes' if results['git_dirty'] else ''}."]  # fmt: skip
+    rows = [*results.get("iterations", ()), *results.get("compiled", ())]
+    if rows:
+        parts += ["### Iterations", _iterations(rows), *_kernels(rows)]
+    if "loader" in results:
+        parts += ["### The loader alone", _loader(results["loader"])]
+    if "training" in results:
+        parts += ["### A short training", _training(results["training"])]
+    failed = [f"- {step}: {problem}" for step, found in results["problems"].items() for problem in found]
+    if failed:
+        parts += ["### What failed", "\n".join(failed)]
+    return "\n\n".join(parts)
+
+
+def _iterations(rows: Sequence[Mapping[str, Any]]) -> str:
+    works = list(dict.fromkeys((row["stage"], row["size"]) for row in rows))
+    lines = [
+        "| one iteration | | time | images/s | times textbook | most memory | share of a product |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stage, size in works:
+        of_work = [row for row in rows if (row["stage"], row["size"]) == (stage, size)]
+        slow = next((row["seconds"] for row in of_work if row["form"].startswith("textbook")), None)
+        lines += [f"| stage {stage}, {size} | {_cells(row, slow)} |" for row in of_work]
+    return "\n".join(lines)
+
+
+def _cells(row: Mapping[str, Any], slow: float | None) -> str:
+    if row["seconds"] is None:
+        return f"{row['form']} | {row['problem'].replace('|', '/')} | | | |"
+    seconds, memory, share = row["seconds"], row["memory_bytes"], row["share_of_product"]
+    return " | ".join(
+        (
+            row["form"],
+            f"{seconds * 1000:,.1f} ms",
+            f"{row['batch_size'] / seconds:,.1f}",
+            f"{slow / seconds:.2f}" if slow is not None else NOTHING,
+            f"{memory / 2**30:.1f} GiB" if memory is not None else NOTHING,
+            f"{share:.0%}" if share is not None else NOTHING,
+        )
+    )
+
+
+def _kernels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    profiled = [row for row in rows if row["kernels"]]
+    if not profiled:
+        return []
+    lines = []
+    for row in profiled:
+        leading = ", ".join(f"`{name}` {share:.0%}" for name, share in row["kernels"])
+        work = f"stage {row['stage']}, {row['size']}, {row['form']}"
+        lines.append(f"- {work}: kernels run {row['busy_share']:.0%} of the time; {leading}")
+    return ["Kernels that lead, as shares of the time of all kernels:", "\n".join(lines)]
+
+
+def _loader(loader: Mapping[str, Any]) -> str:
+    speed = f"{loader['images_per_second']:,.0f} images a second of {loader['resolution']} pixels"
+    workers = counted(loader["num_workers"], "worker")
+    return f"{speed} from {workers} ({loader['faces']}, {loader['kind']}), none kept in memory."
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    first, last = training["psnr"]
+    speed = f"{training['images_seen']:,} images, {training['images_per_second']:,.0f} a second"
+    return (
+        f"Stage 2 at 64 pixels from the shipped prior, {training['minutes']:g} minutes: {speed}, "
+        f"{training['loader_share']:.0%} of the time spent waiting for faces; {first:.2f} dB at the start, {last:.2f} "
+        f"dB at the end (degraded {training['degraded_psnr']:.2f} dB)."
+    )
