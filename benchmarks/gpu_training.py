@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.gpu_iterations import Card
 from benchmarks.iterations import Iterations, Size
-from evaluation.reports.charts import Curve, columns_of, curves_svg
+from evaluation.reports.charts import curves_svg, run_curves
 from inference.drawing import SHIPPED_PRIOR, render_faces
 from models import Architecture
 from system.atomic_file import write_atomically
@@ -54,14 +54,9 @@ def train(card: Card, words: Sequence[str], faces: Path, minutes: float, folder:
         code = children.finish(children.start(command, environment))
     if code not in (0, OUT_OF_TIME_CODE):
         raise ValueError(f"training ended with exit code {code}; its message stands above")
-    write_atomically(folder / CURVES, _curves(run))
+    curves = run_curves(run / "validation.csv", ("validation/psnr", "degraded/psnr"))
+    write_atomically(folder / CURVES, curves_svg(curves, "images seen", "PSNR [dB]"))
     return _summary(run)
-
-
-def _curves(run: Path) -> bytes:
-    restored, degraded = (columns_of(run / "validation.csv", [f"{which}/psnr"]) for which in ("validation", "degraded"))
-    curves = [Curve(label, *values[1:]) for label, (values,) in (("restored", restored), ("degraded", degraded))]
-    return curves_svg(curves, "images seen", "PSNR in dB")
 
 
 def _summary(run: Path) -> dict[str, Any]:

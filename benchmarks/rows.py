@@ -82,13 +82,9 @@ def loading_rows(machine: Machine) -> Iterator[Row]:
     """Training at 64 pixels on faces that have to be read, beside ready tensors."""
     with _photographs(machine) as folder:
         work, threads = (SMALL, native_precisions()[-1], LOADER_ITERATIONS), machine.num_threads
-        yield Row(
-            f"stage 2 iteration without lazy terms, {SMALL}",
-            [
-                Contender("ready tensors", faces.training, work, threads),
-                Contender("data loader, 2 workers", faces.training, (*work, folder, 2), threads),
-            ],
-        )
+        ready = Contender("ready tensors", faces.training, work, threads)
+        loader = Contender("data loader, 2 workers", faces.training, (*work, folder, 2), threads)
+        yield Row(f"stage 2 iteration without lazy terms, {SMALL}", [ready, loader])
 
 
 def export_rows(machine: Machine) -> Iterator[Row]:

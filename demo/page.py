@@ -16,6 +16,7 @@ from evaluation.reports.pictures import GRID_GAP, WORST_AND_BEST, comparison_row
 from evaluation.reports.report import Report
 from evaluation.reports.tables import effect_sentences, harm_sentence, summary_rows
 from export.bundle.contents import ExportReport
+from export.bundle.page import difference_rows
 from inference.drawing import SHIPPED_PRIOR, sample
 from models import load_prior
 from models.files.run_folder import images_of
@@ -112,10 +113,7 @@ def _add_export(report: Report, exported: ExportReport) -> None:
         f"{exported.parameters:,} parameters, {exported.flops / 1e9:.2f} GFLOPs at {exported.resolution} pixels; "
         f"largest and mean difference from the trained network on {exported.images.number} {exported.images.kind}."
     )
-    rows = [
-        (name, f"{difference.largest:.1e}", f"{difference.mean:.1e}")
-        for name, difference in exported.differences.items()
-    ]
+    rows = [(name, *differences) for name, _, *differences in difference_rows(exported)]
     report.add_table(("artefact", "largest", "mean"), rows, "in units of [-1, 1]")
 
 

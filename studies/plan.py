@@ -190,9 +190,8 @@ class _Planner:
         arguments += ["--run.seed", str(seed), "--run.total_images", str(stage.images)]
         arguments += ["--run.wandb_tags", f"[{tag},seed_{seed}]", *conditions.options]
         for overlay in (stage.overlay, *overlays):  # as options, the later ones winning: a command needs no other file
-            arguments += [
-                word for name, value in flat_settings(overlay).items() for word in (f"--{name}", _text(value))
-            ]
+            options = flat_settings(overlay).items()
+            arguments += [word for name, value in options for word in (f"--{name}", _text(value))]
         arguments += self._rhythms(arguments, stage.images)
         config = self._resolve(arguments)
         identity = run_fingerprint(config, self.data[name], self._start_fingerprint(start))

@@ -54,13 +54,7 @@ def first_of(table: dict[str, list[Measured]]) -> Measured:
 
 def metrics_of(results: Results) -> list[str]:
     """The metrics that anything has, in the order of the tables."""
-    found = {
-        metric
-        for table in results.values()
-        for row in table.values()
-        for measured in row
-        for metric in measured.restored
-    }
+    found = {m for table in results.values() for row in table.values() for measured in row for m in measured.restored}
     return [metric for metric in METRIC_FORMS if metric in found]
 
 
@@ -89,11 +83,8 @@ def _read(member: Member, degradation: str) -> Measured:
             rows = list(csv.DictReader(file))
         states = {state: _values(summary, rows, state) for state in ("restored", "degraded")}
         protocol, unavailable = summary["protocol"], summary["unavailable"]
-        missing = [
-            name
-            for name in (*EQUAL, "metrics", "versions", "faces_fingerprint", "model_sha256")
-            if name not in protocol
-        ]
+        needed = (*EQUAL, "metrics", "versions", "faces_fingerprint", "model_sha256")
+        missing = [name for name in needed if name not in protocol]
         if missing or len(rows) != protocol["num_faces"]:
             raise ValueError(f"{counted(len(rows), 'face')}; without {', '.join(missing) or 'gaps'}")
     except (OSError, ValueError, KeyError, TypeError) as error:
