@@ -145,7 +145,6 @@ class Demo:
             raise ValueError(f"training ended with exit code {code}; the same command continues the demo")
 
     def _measure_and_export(self, faces: Path, note: str) -> None:
-        """Writes metrics.json, the bundle and the page."""
         checkpoint = latest_checkpoint(self.output / "restoration")
         assert checkpoint is not None  # a finished run has written one
         print_heading("Evaluation on held-out faces")

@@ -129,7 +129,6 @@ class FacePairs:
             yield PairBatch([self.targets.names[index] for index in indices], *pair)
 
     def _batches(self) -> Iterator[range]:
-        """Positions of the faces, batch by batch."""
         if self.batch_size < 1 or (self.max_faces is not None and self.max_faces < 1):
             raise ValueError(
                 f"batch size and number of faces must be at least 1, got {self.batch_size} and {self.max_faces}"

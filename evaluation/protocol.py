@@ -139,14 +139,12 @@ class Evaluator:
                 distance.add_targets(batch.target)
 
     def _measure(self, images: Tensor, targets: Tensor) -> list[dict[str, float]]:
-        """All metrics of a batch, face by face."""
         columns = {metric.name: metric.measure(images, targets).tolist() for metric in self.metrics.per_face}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(images))]
 
     def _means(
         self, rows: list[FaceRow], distances: list[SetDistance]
     ) -> tuple[dict[str, MeanInterval], dict[str, MeanInterval], dict[str, MeanInterval]]:
-        """Means of the degraded images, of the restored ones and of the difference."""
         if not rows:
             raise ValueError("an evaluation needs at least one face, got none")
         before = {name: [row.degraded[name] for row in rows] for name in rows[0].degraded}

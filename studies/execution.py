@@ -171,7 +171,6 @@ class Execution:
         return None, None
 
     def _train(self, run: PlannedRun, slot: Slot) -> None:
-        """Begins or continues a run and waits for its end."""
         self.print_line(f"{run.name}: {'continued at' if run.images_seen else 'begins,'} {run.images_seen:,} of "
                  f"{run.total_images:,} images; log: {run.log}")  # fmt: skip
         start = time.monotonic()

@@ -83,7 +83,6 @@ class Measurer:
         return folders
 
     def _evaluator(self, degradation: str, restorer: Restorer) -> Evaluator:
-        """The one for this degradation, resolution and device."""
         key = degradation, restorer.resolution, restorer.device
         if key not in self._evaluators:
             if restorer.device not in self._metrics:

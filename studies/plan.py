@@ -208,7 +208,6 @@ class _Planner:
         return [word for name in names for word in (f"--run.{name}", str(longest))]
 
     def _resolve(self, arguments: list[str]) -> dict[str, Any]:
-        """All options of a run."""
         key = tuple(arguments)
         if key not in self._resolved:
             self._resolved[key] = resolve(arguments)

@@ -106,7 +106,6 @@ def _values(summary: dict[str, Any], rows: list[dict[str, str]], state: str) -> 
 
 
 def _check_comparable(degradation: str, table: dict[str, list[Measured]]) -> None:
-    """Raises where pairs or definitions differ from those of the first result."""
     named = [(f"{name}, {network.member}", network.protocol) for name, row in table.items() for network in row]
     first_name, first = named[0]
     for name, protocol in named[1:]:
@@ -210,13 +209,8 @@ def find_differences(results: Results, reference: str) -> list[Difference]:
                     counts = len(values), len(other)
                     difference = training_difference(values, other)
                     found.append(Difference(variant, reference, degradation, metric, counts, difference, None))
-    return _adjusted(found)
-
-
-def _adjusted(differences: list[Difference]) -> list[Difference]:
-    """The same with Holm's p values."""
-    adjusted = iter(holm_adjusted([d.found.p_value for d in differences if d.found.p_value is not None]))
-    return [d if d.found.p_value is None else replace(d, adjusted_p_value=next(adjusted)) for d in differences]
+    adjusted = iter(holm_adjusted([d.found.p_value for d in found if d.found.p_value is not None]))
+    return [d if d.found.p_value is None else replace(d, adjusted_p_value=next(adjusted)) for d in found]
 
 
 def interval_text(interval: tuple[float, float] | None, digits: int) -> str:

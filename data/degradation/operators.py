@@ -114,7 +114,6 @@ def _squared_distances(sigma_x: Tensor, sigma_y: Tensor, angle: Tensor, kernel_s
 
 
 def _normalised(kernels: Tensor) -> Tensor:
-    """Divides each kernel by its sum."""
     return kernels / kernels.sum(dim=(1, 2), keepdim=True)
 
 

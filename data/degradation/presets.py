@@ -166,7 +166,6 @@ class DegradationRanges:
 
 
 def _round_problems(ranges: RoundRanges, prefix: str) -> list[str]:
-    """Lists what is wrong with one round, one phrase each."""
     blur, problems = ranges.blur, _probability_problems(ranges, prefix)
     problems += _probability_problems(blur, f"{prefix}blur.")
     size = blur.kernel_size_pixels
@@ -194,7 +193,6 @@ def _round_problems(ranges: RoundRanges, prefix: str) -> list[str]:
 
 
 def _mask_problems(mask: MaskRanges) -> list[str]:
-    """Lists what is wrong with the parts that are painted over."""
     problems = _probability_problems(mask, "mask.")
     problems += _range_problems("mask.num_strokes_range", mask.num_strokes_range, 0, MOST_SHAPES)
     problems += _range_problems("mask.num_segments_range", mask.num_segments_range, 1, MOST_SHAPES)
@@ -216,7 +214,6 @@ def _range_problems(name: str, pair: tuple[float, float], lowest: float, highest
 
 
 def _probability_problems(ranges: object, prefix: str) -> list[str]:
-    """Checks every field of a dataclass that is named probability."""
     named = {name: value for name, value in vars(ranges).items() if name.endswith("probability")}
     return [
         f"{prefix}{name} must be from 0 to 1, got {value:g}" for name, value in named.items() if not 0 <= value <= 1

@@ -174,7 +174,6 @@ def _sample_usual(
 
 
 def _sample_blur(ranges: BlurRanges, random: np.random.Generator, resolution: int) -> BlurKernel | None:
-    """Draws the kernel of one image and scales it to the resolution."""
     blurred, isotropic, motion = random.random(3)
     scale = resolution / REFERENCE_RESOLUTION
     sigma_x, sigma_y = (scale * random.uniform(*ranges.sigma_range) for _ in range(2))
@@ -256,7 +255,6 @@ def _sample_stroke(ranges: MaskRanges, random: np.random.Generator, resolution: 
 
 
 def _sample_box(ranges: MaskRanges, random: np.random.Generator, resolution: int) -> tuple[int, int, int, int]:
-    """A box anywhere within the image."""
     scale = resolution / REFERENCE_RESOLUTION
     width, height = (min(max(1, round(scale * random.uniform(*ranges.box_side_range))), resolution) for _ in range(2))
     left, top = (int(random.integers(0, resolution - side, endpoint=True)) for side in (width, height))

@@ -149,14 +149,12 @@ def _apply_masks(images: Tensor, parameters: Sequence[DegradationParameters]) ->
 
 
 def _make_grey(images: Tensor, indices: Sequence[int]) -> Tensor:
-    """Replaces the chosen images by their luma on all channels."""
     if not indices:
         return images
     return _replace(images, indices, rgb_to_grayscale(_select(images, indices)).expand(-1, 3, -1, -1))
 
 
 def _groups(keys: dict[int, Key]) -> dict[Key, list[int]]:
-    """Image indices by key."""
     groups: dict[Key, list[int]] = defaultdict(list)
     for index, key in keys.items():
         groups[key].append(index)
@@ -178,7 +176,6 @@ def _replace(images: Tensor, indices: Sequence[int], new: Tensor) -> Tensor:
 
 
 def _check(target: Tensor, parameters: Sequence[DegradationParameters]) -> None:
-    """Raises if the batch and its parameters do not belong together."""
     if target.ndim != 4 or target.shape[1] != 3 or target.shape[2] != target.shape[3]:
         raise ValueError(f"target must be [N, 3, R, R], got {list(target.shape)}; crop the faces to squares first")
     if target.dtype != torch.float32:

@@ -108,7 +108,6 @@ def _describe_noise(drawn: RoundParameters) -> str:
 
 
 def _describe_compression(drawn: RoundParameters) -> str:
-    """Codec and quality."""
     if drawn.webp_quality is not None:
         return f"WebP {drawn.webp_quality}"
     return "no JPEG" if drawn.jpeg_quality is None else f"JPEG {drawn.jpeg_quality}"

@@ -98,7 +98,6 @@ def write_png(path: Path, picture: Picture) -> Path:
 
 
 def _faces(faces: Sequence[FacePictures], which: str) -> Picture:
-    """Comparison of the worst or the best faces."""
     columns = [torch.stack([getattr(face, state) for face in faces]) for state in ("degraded", "restored", "target")]
     captions = []
     for face in faces:

@@ -115,7 +115,6 @@ def _quantize_for_card(
 def _run_in_integers(
     folder: Path, generator: GPEN, faces: BundleFaces, settings: ExportSettings, on_step: OnStep
 ) -> Tensor:
-    """Writes int8 for onnxruntime and restores the evaluation faces with it."""
     assert faces.calibration is not None  # int8 without faces was refused
     # onnxruntime has integer kernels for ordinary convolutions only, and its own arithmetic between them.
     shuffled = StaticGPEN(generator, "pixel_shuffle")

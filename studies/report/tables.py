@@ -232,7 +232,6 @@ def _cost_texts(cost: Cost | None) -> tuple[str, str]:
 
 
 def _total_text(members: Mapping[str, Mapping[str, StageRecord]]) -> str:
-    """Training time of all stages together."""
     totals: list[float | None] = []
     for stages in members.values():
         seconds = [record.seconds for record in stages.values()]

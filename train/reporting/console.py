@@ -96,7 +96,6 @@ class Reporting(Callback):
             self._show_between_rows(self.progress.images_seen)
 
     def _report(self, trainer: Trainer) -> None:
-        """Writes a row."""
         images_seen = self.progress.images_seen
         skipped = self.progress.skipped.read()  # here and in the next line alone training waits for the device
         values = self.progress.meters.read() | self.progress.in_force | self._host_values(trainer, images_seen)
@@ -134,12 +133,10 @@ class Reporting(Callback):
         return dict(zip(values, means.tolist(), strict=True))
 
     def _seconds_since_row(self) -> float:
-        """Seconds since the last row without pauses."""
         since, paused_before, _ = self._since
         return max((time.perf_counter() - since) - (self.progress.paused_seconds - paused_before), 1e-9)
 
     def _print_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Says where a run computes, and where it begins or goes on."""
         device = trainer.strategy.root_device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor()
         networks = ("generator", "discriminator")

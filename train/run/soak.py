@@ -94,7 +94,6 @@ def _start(children: Children, stage: str, folder: Path, soak: Soak) -> "Popen[b
 
 
 def _train(children: Children, stage: str, folder: Path, soak: Soak) -> None:
-    """Trains to the end."""
     code = children.finish(_start(children, stage, folder, soak))
     if code != 0:
         raise ValueError(f"{stage}: training ended with code {code}; see {folder.with_suffix('.log')}")
@@ -131,7 +130,6 @@ def compare_stage(stage: str, whole: Path, killed: Path, total_images: int) -> t
 
 
 def _progress(folder: Path) -> int:
-    """Images of the last row or checkpoint."""
     saved = [images_of(path) for path in checkpoints_in(folder / "checkpoints")]
     return max([0, *read_rows(folder / "train.csv"), *saved])
 

@@ -53,9 +53,9 @@ class FakeQuantization(nn.Module):
 
         def choose_factors(call: ConvolutionCall) -> Tensor:
             channels = call.x.abs().amax(dim=(0, 2, 3))
-            factor = (
-                divide_by_mean(lift_small(channels)) if call.in_dim is None else balance(channels, _rows_first(call))
-            )
+            rows_first = call.weight if call.out_dim == 0 else call.weight.transpose(0, 1)
+            is_filter = call.in_dim is None
+            factor = divide_by_mean(lift_small(channels)) if is_filter else balance(channels, rows_first)
             self._factors()[call.index].copy_(factor)
             return call.compute()
 
@@ -87,7 +87,6 @@ class FakeQuantization(nn.Module):
         return restored
 
     def _quantized(self, call: ConvolutionCall) -> Tensor:
-        """One convolution in int8, its channels balanced."""
         factor = self._factors()[call.index]
         weight = call.weight * along(factor, call.out_dim if call.in_dim is None else call.in_dim)
         rest = [d for d in range(4) if d != call.out_dim]
@@ -111,8 +110,3 @@ def _input_widths(architecture: Architecture) -> list[int]:
     with torch.device("meta"), torch.no_grad(), ConvolutionCalls(note):
         GPEN(architecture)(torch.empty(1, 3, architecture.resolution, architecture.resolution))
     return widths
-
-
-def _rows_first(call: ConvolutionCall) -> Tensor:
-    """The weight as [out_channels, in_channels, K, K]."""
-    return call.weight if call.out_dim == 0 else call.weight.transpose(0, 1)

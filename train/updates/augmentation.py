@@ -128,7 +128,6 @@ def _geometry(applied: Tensor, uniform: Tensor, scale: Tensor, side: int) -> Ten
 
 
 def _recolour(images: Tensor, applied: Tensor, normal: Tensor) -> Tensor:
-    """Brightness, contrast and saturation of images [N, 3, R, R]."""
     brightness = (_BRIGHTNESS_DEVIATION * normal[:, 0]).where(applied[:, 0], 0.0)
     contrast = torch.exp2(_CONTRAST_DEVIATION * normal[:, 1]).where(applied[:, 1], 1.0)
     saturation = torch.exp2(_SATURATION_DEVIATION * normal[:, 2]).where(applied[:, 2], 1.0)
