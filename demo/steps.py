@@ -7,15 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from data.faces.files import FaceFiles, Pictures, hold_out
-from demo.budget import (
-    SHARE_OF_FIDELITY,
-    Lengths,
-    decide,
-    images_of_prior,
-    images_of_restoration,
-    measure_speed,
-    read_lengths,
-)
+from demo import budget
 from demo.page import effects, write_report
 from evaluation.metrics.choice import choose_metrics
 from evaluation.pairs import FacePairs
@@ -66,18 +58,18 @@ class Demo:
         """Carries out all steps and prints what they give. ValueError where the folder holds a demo with other options,
         or training failed; SystemExit where this process got a signal, which training got as well."""
         lengths_file = self.output / "demo.json"
-        asked = Lengths(self._minutes, str(self.faces), self.prior_images, self.restoration_images)
-        lengths = read_lengths(lengths_file, asked)
+        asked = budget.Lengths(self._minutes, str(self.faces), self.prior_images, self.restoration_images)
+        lengths = budget.read_lengths(lengths_file, asked)
         faces, note = self._choose_faces()
         print_heading(note)
         precision = machine.fastest_precision()
         print_heading(f"This machine: {machine.processor()}; training in {precision.name}: {precision.reason}")
         quiet_libraries()
-        speed = measure_speed(precision)
+        speed = budget.measure_speed(precision)
         first, second = 16 * speed.prior_seconds, 16 * speed.restoration_seconds
         print(f"16 images take {first:.2g} s in stage 1 and about {second:.2g} s in stage 2; all of it "
               f"shall take {self._minutes:g} minutes (--minutes)")  # fmt: skip
-        lengths = decide(lengths, lengths_file, prior_images=images_of_prior(self._seconds_left(), speed))
+        lengths = budget.decide(lengths, lengths_file, prior_images=budget.images_of_prior(self._seconds_left(), speed))
         assert lengths.prior_images is not None
         print_heading(f"Stage 1: a face prior learns to draw from {lengths.prior_images:,} images (minutes show blobs "
             "that become heads; hours show faces)")  # fmt: skip
@@ -88,8 +80,8 @@ class Demo:
         rows = read_table(self.output / "prior" / "train.csv").values()
         rate = median(row["speed/images_per_second"] for row in rows)
         speed = speed.after_prior(rate)
-        fitting = images_of_restoration(self._seconds_left(), speed, elapsed - lengths.prior_images / rate)
-        lengths = decide(lengths, lengths_file, restoration_images=fitting)
+        fitting = budget.images_of_restoration(self._seconds_left(), speed, elapsed - lengths.prior_images / rate)
+        lengths = budget.decide(lengths, lengths_file, restoration_images=fitting)
         assert lengths.restoration_images is not None
         print_heading(f"Stage 2: the shipped prior, trained longer, becomes the decoder of GPEN, which learns to "
             f"restore from {lengths.restoration_images:,} images")  # fmt: skip
@@ -166,7 +158,7 @@ def options_of_restoration(total_images: int) -> dict[str, str]:
     return {
         "start": str(SHIPPED_PRIOR),
         "degradation": DEGRADATION,
-        "loss_weights.adversarial_rise_images": f"[{int(SHARE_OF_FIDELITY * total_images)},{total_images}]",
+        "loss_weights.adversarial_rise_images": f"[{int(budget.SHARE_OF_FIDELITY * total_images)},{total_images}]",
         "optimization.schedule.decay": "linear",
         "optimization.schedule.decay_range_images": f"[{total_images // 2},{total_images}]",
         "optimization.schedule.last_share": "0.05",

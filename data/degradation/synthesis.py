@@ -15,21 +15,7 @@ from kornia.enhance import (
 )
 from torch import Tensor
 
-from data.degradation.operators import (
-    add_noise,
-    blur_and_resize,
-    canvas_size,
-    compress_jpeg,
-    compress_webp,
-    fill_canvas,
-    gaussian_kernels,
-    generalised_kernels,
-    motion_kernels,
-    plateau_kernels,
-    resize,
-    round_to_8_bits,
-    sinc_kernels,
-)
+from data.degradation import operators
 from data.degradation.sampling import BlurKernel, BlurKind, DegradationParameters, MaskShapes, RoundParameters
 from data.ranges import model_to_unit, unit_to_model
 
@@ -78,13 +64,17 @@ def _apply_round(images: Tensor, rounds: dict[int, RoundParameters]) -> Tensor:
     small = {}
     for i, drawn in rounds.items():
         image, size, mode = results[i], int(resolution / drawn.downscale), drawn.downscale_mode
-        blurred = resize(image, size, mode) if drawn.blur is None else blur_and_resize(image, kernels[i], size, mode)
-        small[i] = round_to_8_bits(add_noise(blurred, drawn))
-    qualities = {i: drawn.jpeg_quality for i, drawn in rounds.items() if drawn.jpeg_quality is not None}
-    small |= _compress(small, qualities)
-    small |= {i: compress_webp(small[i], q) for i, drawn in rounds.items() if (q := drawn.webp_quality) is not None}
+        if drawn.blur is None:
+            image = operators.resize(image, size, mode)
+        else:
+            image = operators.blur_and_resize(image, kernels[i], size, mode)
+        small[i] = operators.round_to_8_bits(operators.add_noise(image, drawn))
+    jpeg = {i: drawn.jpeg_quality for i, drawn in rounds.items() if drawn.jpeg_quality is not None}
+    webp = {i: drawn.webp_quality for i, drawn in rounds.items() if drawn.webp_quality is not None}
+    small |= _compress(small, jpeg)
+    small |= {i: operators.compress_webp(small[i], quality) for i, quality in webp.items()}
     for i, image in small.items():
-        large = resize(image, resolution, rounds[i].upscale_mode)
+        large = operators.resize(image, resolution, rounds[i].upscale_mode)
         results[i] = large.clamp_(0, 1) if "bicubic" in rounds[i].upscale_mode else large
     return torch.cat(results).contiguous(memory_format=torch.channels_last)  # one layout, whichever images had a round
 
@@ -104,23 +94,23 @@ def _kernels_of_kind(kind: BlurKind, numbers: Tensor, size: int) -> Tensor:
     """[N, K, K] from the numbers of N kernels, [N, 6]."""
     sigma_x, sigma_y, length, angle, power, cutoff = numbers.unbind(1)
     if kind == "motion":
-        return motion_kernels(length, angle, size)
+        return operators.motion_kernels(length, angle, size)
     if kind == "sinc":
-        return sinc_kernels(cutoff, size)
+        return operators.sinc_kernels(cutoff, size)
     if kind == "generalised":
-        return generalised_kernels(sigma_x, sigma_y, angle, power, size)
+        return operators.generalised_kernels(sigma_x, sigma_y, angle, power, size)
     if kind == "plateau":
-        return plateau_kernels(sigma_x, sigma_y, angle, power, size)
-    return gaussian_kernels(sigma_x, sigma_y, angle, size)
+        return operators.plateau_kernels(sigma_x, sigma_y, angle, power, size)
+    return operators.gaussian_kernels(sigma_x, sigma_y, angle, size)
 
 
 def _compress(images: dict[int, Tensor], qualities: dict[int, int]) -> dict[int, Tensor]:
     """JPEG for the images that have a quality; those that share a canvas together."""
     compressed: dict[int, Tensor] = {}
     sizes = {i: images[i].shape[-1] for i in qualities}
-    for canvas, indices in _groups({i: canvas_size(size) for i, size in sizes.items()}).items():
-        together = torch.cat([fill_canvas(images[i], canvas) for i in indices]).contiguous()
-        results = compress_jpeg(together, [qualities[i] for i in indices]).split(1)
+    for canvas, indices in _groups({i: operators.canvas_size(size) for i, size in sizes.items()}).items():
+        together = torch.cat([operators.fill_canvas(images[i], canvas) for i in indices]).contiguous()
+        results = operators.compress_jpeg(together, [qualities[i] for i in indices]).split(1)
         compressed |= {i: image[..., : sizes[i], : sizes[i]] for i, image in zip(indices, results, strict=True)}
     return compressed
 

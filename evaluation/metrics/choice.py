@@ -10,23 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from evaluation.metrics import image_metrics, niqe
+from evaluation.metrics import image_metrics, niqe, perceptual
 from evaluation.metrics.forms import ALL_METRICS, PYIQA
 from evaluation.metrics.identity import IDENTITY_DEFINITION, LANDMARKS_DEFINITION, FaceEmbedding, LandmarkDistance
-from evaluation.metrics.perceptual import (
-    FD_LITE0_DEFINITION,
-    FID_DEFINITION,
-    KID_LITE0_DEFINITION,
-    LPIPS_DEFINITION,
-    PERCEPTUAL_DEFINITION,
-    SetDistance,
-    distances_by,
-    frechet_distance,
-    kernel_distance,
-    load_inception,
-    lpips_distance,
-    pooled_by,
-)
 from losses.imagenet_features import PerceptualLoss
 from system.paths import way_out
 from system.wording import unwrapped
@@ -50,7 +36,7 @@ class SetMetric:
 
     definitions: dict[str, str]
     """What a protocol says about each, by name."""
-    begin: Callable[[], SetDistance]
+    begin: Callable[[], perceptual.SetDistance]
     """Two empty sets."""
 
 
@@ -73,8 +59,11 @@ class Metrics:
         return definitions
 
 
-FID = {"fid": frechet_distance}
-LITE0 = {"fd_lite0": frechet_distance, "kid_lite0": lambda images, targets: 1000 * kernel_distance(images, targets)}
+FID = {"fid": perceptual.frechet_distance}
+LITE0 = {
+    "fd_lite0": perceptual.frechet_distance,
+    "kid_lite0": lambda images, targets: 1000 * perceptual.kernel_distance(images, targets),
+}
 
 
 def choose_metrics(
@@ -103,13 +92,17 @@ def choose_metrics(
     load: dict[str, Callable[[], FaceMetric | SetMetric]] = {
         "psnr": lambda: FaceMetric("psnr", image_metrics.PSNR_DEFINITION, image_metrics.psnr),
         "ssim": lambda: FaceMetric("ssim", image_metrics.SSIM_DEFINITION, image_metrics.ssim),
-        "perceptual": lambda: FaceMetric("perceptual", PERCEPTUAL_DEFINITION, partial(distances_by, lite0())),
-        "lpips": lambda: FaceMetric("lpips", LPIPS_DEFINITION, lpips_distance(lpips_weights, device)),
+        "perceptual": lambda: FaceMetric(
+            "perceptual", perceptual.PERCEPTUAL_DEFINITION, partial(perceptual.distances_by, lite0())
+        ),
+        "lpips": lambda: FaceMetric(
+            "lpips", perceptual.LPIPS_DEFINITION, perceptual.lpips_distance(lpips_weights, device)
+        ),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
         "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
         "niqe": lambda: niqe_metric(niqe_model),
         "fd_lite0": lambda: lite0_metric(lite0()),
-        "fid": lambda: fid_metric(load_inception(inception_weights).to(torch.device(device))),
+        "fid": lambda: fid_metric(perceptual.load_inception(inception_weights).to(torch.device(device))),
     }
     chosen: list[FaceMetric | SetMetric] = []
     unavailable: dict[str, str] = {}
@@ -167,10 +160,10 @@ def fid_metric(inception: nn.Module) -> SetMetric:
         found: Tensor = inception(images if weights is None else images.to(weights.device))
         return found
 
-    return SetMetric({"fid": FID_DEFINITION}, partial(SetDistance, features, FID))
+    return SetMetric({"fid": perceptual.FID_DEFINITION}, partial(perceptual.SetDistance, features, FID))
 
 
 def lite0_metric(network: PerceptualLoss) -> SetMetric:
     """Fréchet and kernel distance of EfficientNet-Lite0's features."""
-    definitions = {"fd_lite0": FD_LITE0_DEFINITION, "kid_lite0": KID_LITE0_DEFINITION}
-    return SetMetric(definitions, partial(SetDistance, partial(pooled_by, network), LITE0))
+    definitions = {"fd_lite0": perceptual.FD_LITE0_DEFINITION, "kid_lite0": perceptual.KID_LITE0_DEFINITION}
+    return SetMetric(definitions, partial(perceptual.SetDistance, partial(perceptual.pooled_by, network), LITE0))

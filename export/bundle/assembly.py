@@ -14,20 +14,7 @@ from export.bundle.contents import ARTEFACTS, BUNDLE_NAMES, CHECKSUMS_NAME, FLOA
 from export.bundle.faces import BundleFaces, choose_faces, training_record
 from export.bundle.files import write_bundle_files
 from export.bundle.precision_forms import PrecisionForms, make_forms
-from export.formats.artefacts import (
-    COMPILER_ONNX_NAME,
-    COMPILER_OPSET,
-    ONNX_NAME,
-    SAFETENSORS_NAME,
-    TORCHSCRIPT_NAME,
-    ImageDifference,
-    check_difference,
-    check_opset,
-    image_difference,
-    restore_images,
-    write_onnx,
-    write_torchscript,
-)
+from export.formats import artefacts
 from export.formats.options import ExportSettings, ParityFaces
 from export.static.graph import count_cost
 from export.static.network import StaticGPEN
@@ -57,7 +44,7 @@ def export_bundle(
     """
     output, compare_on = Path(output), compare_on or ParityFaces()
     settings = (settings or ExportSettings(("float32",))).completed(compare_on.faces is not None)
-    check_opset(settings.opset)
+    artefacts.check_opset(settings.opset)
     settings.quantization()  # refuses numbers out of range before anything is computed
     check_output_folder(output, overwrite)
     read = {"checkpoint": Path(checkpoint), "faces": compare_on.faces, "calibration": settings.calibration}
@@ -123,23 +110,25 @@ def _write_artefacts(
     folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, on_step: OnStep
 ) -> StaticGPEN:
     on_step("writing safetensors")
-    save_release(folder / SAFETENSORS_NAME, generator, card=card, half=False)
+    save_release(folder / artefacts.SAFETENSORS_NAME, generator, card=card, half=False)
     network = StaticGPEN(generator, settings.upsampling)
     on_step("tracing for TorchScript")
-    write_torchscript(folder / TORCHSCRIPT_NAME, network)
+    artefacts.write_torchscript(folder / artefacts.TORCHSCRIPT_NAME, network)
     on_step("writing ONNX")
-    write_onnx(folder / ONNX_NAME, network, settings.opset)
-    write_onnx(folder / COMPILER_ONNX_NAME, network, COMPILER_OPSET)
+    artefacts.write_onnx(folder / artefacts.ONNX_NAME, network, settings.opset)
+    artefacts.write_onnx(folder / artefacts.COMPILER_ONNX_NAME, network, artefacts.COMPILER_OPSET)
     return network
 
 
-def _compare(folder: Path, generator: GPEN, images: Tensor, on_step: OnStep) -> dict[str, ImageDifference]:
+def _compare(folder: Path, generator: GPEN, images: Tensor, on_step: OnStep) -> dict[str, artefacts.ImageDifference]:
     differences = {}
-    expected = restore_images(generator, images, "restoring what artefacts are compared with", on_step)
+    expected = artefacts.restore_images(generator, images, "restoring what artefacts are compared with", on_step)
     for name in FLOAT_ARTEFACTS:
         restorer, words = load_restorer(folder / name), f"comparing {name} with the network"
-        differences[name] = image_difference(restore_images(restorer, images, words, on_step), expected)
-        check_difference(name, differences[name])
+        differences[name] = artefacts.image_difference(
+            artefacts.restore_images(restorer, images, words, on_step), expected
+        )
+        artefacts.check_difference(name, differences[name])
     return differences
 
 
@@ -148,7 +137,7 @@ def _report(
     stored: StoredNetworks,
     faces: BundleFaces,
     forms: PrecisionForms,
-    differences: Mapping[str, ImageDifference],
+    differences: Mapping[str, artefacts.ImageDifference],
     settings: ExportSettings,
 ) -> ExportReport:
     cost, calibrated_on = count_cost(stored.architecture, settings.upsampling), faces.calibrated_on

@@ -19,6 +19,11 @@ LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME, README_NAME = "layer_map.json", "report.
 CHECKSUMS_NAME, PATHS_SCRIPT_NAME, PREPROCESSING_NAME = "SHA256SUMS", "absolute_paths.py", "preprocessing.json"
 VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME = "vacc", "calibration", "golden"
 """Folders: settings of compiler and runtime; faces to calibrate on; faces and what the card should make of them."""
+IMAGES_NAME, INPUTS_NAME, OUTPUTS_NAME, TARGETS_NAME = "images", "inputs", "outputs", "targets"
+"""Folders of a set of faces: what a person looks at, what the card reads, what it should write, the clean faces."""
+LIST_NAME = "datalist.txt"
+INPUT_KEY, OUTPUT_KEY = "input_0", "output_0"
+"""Names of vamp's arrays."""
 BUNDLE_NAMES = (
     *(*ARTEFACTS, LAYER_MAP_NAME, REPORT_NAME, PAGE_NAME),
     *(README_NAME, CHECKSUMS_NAME, PATHS_SCRIPT_NAME, VACC_NAME, CALIBRATION_NAME, GOLDEN_NAME),

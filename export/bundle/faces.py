@@ -18,6 +18,7 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles, fingerprint, print_left_out
 from data.ranges import model_to_uint8
 from evaluation.pairs import FacePairs, PairBatch
+from export.bundle import contents
 from export.bundle.contents import ImagesUsed
 from export.formats.artefacts import parity_images
 from export.formats.options import ExportSettings, ParityFaces
@@ -98,11 +99,6 @@ def choose_faces(
     return BundleFaces(calibration, range_faces, evaluation, golden, used, evaluated_on, tuple(warnings))
 
 
-INPUT_KEY, OUTPUT_KEY = "input_0", "output_0"
-"""Names of vamp's arrays."""
-IMAGES_NAME, INPUTS_NAME, OUTPUTS_NAME, TARGETS_NAME = "images", "inputs", "outputs", "targets"
-"""Folders of a set: what a person looks at, what the card reads, what it should write, the clean faces."""
-LIST_NAME = "datalist.txt"
 QUANTILES = (0.1, 0.5, 0.9)
 TRAINED_ON = "the network was trained on the faces that it is measured on"
 
@@ -204,11 +200,11 @@ def write_inputs(bundle: Path, name: str, faces: PairBatch) -> list[str]:
     the latter; gives the stem of each file, in order: the face's name without folders and suffix, numbered where two
     are equal."""
     stems = unique_stems(faces.names)
-    write_images(bundle / name / IMAGES_NAME, stems, faces.degraded)
+    write_images(bundle / name / contents.IMAGES_NAME, stems, faces.degraded)
     for stem, pixels in zip(stems, faces.degraded, strict=True):
-        write_array(bundle / name / INPUTS_NAME / f"{stem}.npz", INPUT_KEY, pixels.numpy())
-    lines = "".join(f"{name}/{INPUTS_NAME}/{stem}.npz\n" for stem in stems)
-    (bundle / name / LIST_NAME).write_text(lines, encoding="utf-8")
+        write_array(bundle / name / contents.INPUTS_NAME / f"{stem}.npz", contents.INPUT_KEY, pixels.numpy())
+    lines = "".join(f"{name}/{contents.INPUTS_NAME}/{stem}.npz\n" for stem in stems)
+    (bundle / name / contents.LIST_NAME).write_text(lines, encoding="utf-8")
     return stems
 
 

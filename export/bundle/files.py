@@ -11,30 +11,9 @@ from typing import Any
 import torch
 import yaml
 
-from export.bundle import absolute_paths
-from export.bundle.contents import (
-    CALIBRATION_NAME,
-    GOLDEN_NAME,
-    INTEGER_TORCHSCRIPT_NAME,
-    LAYER_MAP_NAME,
-    PAGE_NAME,
-    PATHS_SCRIPT_NAME,
-    PREPROCESSING_NAME,
-    README_NAME,
-    REPORT_NAME,
-    VACC_NAME,
-    ExportReport,
-)
-from export.bundle.faces import (
-    IMAGES_NAME,
-    OUTPUT_KEY,
-    OUTPUTS_NAME,
-    TARGETS_NAME,
-    BundleFaces,
-    write_array,
-    write_images,
-    write_inputs,
-)
+from export.bundle import absolute_paths, contents
+from export.bundle.contents import ExportReport
+from export.bundle.faces import BundleFaces, write_array, write_images, write_inputs
 from export.bundle.page import bundle_page
 from export.bundle.precision_forms import PrecisionForms
 from export.bundle.readme import readme_text
@@ -54,37 +33,37 @@ def write_bundle_files(
     _write_golden(folder, faces, forms)
     calibrated_on = faces.calibrated_on
     if calibrated_on is not None:
-        write_inputs(folder, CALIBRATION_NAME, calibrated_on)
+        write_inputs(folder, contents.CALIBRATION_NAME, calibrated_on)
     _write_vacc(folder, report, forms, settings)
-    (folder / PATHS_SCRIPT_NAME).write_bytes(Path(absolute_paths.__file__).read_bytes())
+    (folder / contents.PATHS_SCRIPT_NAME).write_bytes(Path(absolute_paths.__file__).read_bytes())
     entries = [asdict(entry) for entry in forms.layers]
     layers = [{**entry.pop("layer"), **entry} for entry in entries]
     layer_map = {"counting": COUNTING, "layers": layers}
-    _write_text(folder / LAYER_MAP_NAME, json.dumps(layer_map, indent=1) + "\n")
+    _write_text(folder / contents.LAYER_MAP_NAME, json.dumps(layer_map, indent=1) + "\n")
     num_convolutions = sum(entry.layer.conv2d_index is not None for entry in forms.layers)
-    _write_text(folder / README_NAME, readme_text(report, num_convolutions))
-    bundle_page(report, faces, forms).write(folder / PAGE_NAME)
-    _write_text(folder / REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
+    _write_text(folder / contents.README_NAME, readme_text(report, num_convolutions))
+    bundle_page(report, faces, forms).write(folder / contents.PAGE_NAME)
+    _write_text(folder / contents.REPORT_NAME, json.dumps(asdict(report), indent=2) + "\n")
 
 
 def _write_golden(folder: Path, faces: BundleFaces, forms: PrecisionForms) -> None:
-    stems = write_inputs(folder, GOLDEN_NAME, faces.golden)
+    stems = write_inputs(folder, contents.GOLDEN_NAME, faces.golden)
     for precision, form in forms.golden_forms.items():
         golden = forms.restored[form][: len(stems)]  # the first ones
         for stem, image in zip(stems, golden, strict=True):
-            path = folder / GOLDEN_NAME / OUTPUTS_NAME / precision / f"{stem}.npz"
-            write_array(path, OUTPUT_KEY, image[None].to(torch.float32).numpy())
+            path = folder / contents.GOLDEN_NAME / contents.OUTPUTS_NAME / precision / f"{stem}.npz"
+            write_array(path, contents.OUTPUT_KEY, image[None].to(torch.float32).numpy())
     if faces.has_targets:
-        write_images(folder / GOLDEN_NAME / TARGETS_NAME, stems, faces.golden.target)
+        write_images(folder / contents.GOLDEN_NAME / contents.TARGETS_NAME, stems, faces.golden.target)
 
 
 def _write_vacc(folder: Path, report: ExportReport, forms: PrecisionForms, settings: ExportSettings) -> None:
-    (folder / VACC_NAME).mkdir()
-    _write_text(folder / VACC_NAME / PREPROCESSING_NAME, preprocessing(report.resolution))
-    for precision, checkpoint in (("fp16", TORCHSCRIPT_NAME), ("int8", INTEGER_TORCHSCRIPT_NAME)):
+    (folder / contents.VACC_NAME).mkdir()
+    _write_text(folder / contents.VACC_NAME / contents.PREPROCESSING_NAME, preprocessing(report.resolution))
+    for precision, checkpoint in (("fp16", TORCHSCRIPT_NAME), ("int8", contents.INTEGER_TORCHSCRIPT_NAME)):
         if precision in settings.precision:
             content = _compile_settings(precision, checkpoint, report, forms, settings)
-            _write_text(folder / VACC_NAME / f"{precision}.yaml", _explained(content, precision))
+            _write_text(folder / contents.VACC_NAME / f"{precision}.yaml", _explained(content, precision))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -141,7 +120,7 @@ def _compile_settings(
         }
         content["dataset"] = {
             "type": "tvm",
-            "path": f"{CALIBRATION_NAME}/{IMAGES_NAME}",
+            "path": f"{contents.CALIBRATION_NAME}/{contents.IMAGES_NAME}",
             "sampler": {"suffix": "png", "get_data_num": report.num_calibration},
             "process_ops": [
                 {"type": "DecodeImage"},

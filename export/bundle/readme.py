@@ -1,12 +1,7 @@
 """The README of a bundle: what the files are and how to run each; its Python runs as it stands."""
 
-from export.bundle.contents import (
-    CHECKSUMS_NAME,
-    INTEGER_ONNX_NAME,
-    INTEGER_TORCHSCRIPT_NAME,
-    PATHS_SCRIPT_NAME,
-    ExportReport,
-)
+from export.bundle import contents
+from export.bundle.contents import ExportReport
 from export.formats import artefacts
 
 _TEXT = """# Face restoration, {resolution}×{resolution}
@@ -118,9 +113,10 @@ def readme_text(report: ExportReport, num_convolutions: int) -> str:
     given, made = f"`{artefacts.INPUT_NAME}` {shape}", f"`{artefacts.OUTPUT_NAME}` {shape}"
     integer_rows = ""
     if "int8" in report.precisions:
+        trace, quantized = contents.INTEGER_TORCHSCRIPT_NAME, contents.INTEGER_ONNX_NAME
         integer_rows = (
-            f"| `{INTEGER_TORCHSCRIPT_NAME}` | TorchScript trace rescaled for int8, float32, for vamc | {given} | one "
-            f"tensor {shape} |\n| `{INTEGER_ONNX_NAME}` | int8 for onnxruntime (QDQ) | {given} | {made} |\n"
+            f"| `{trace}` | TorchScript trace rescaled for int8, float32, for vamc | {given} | one tensor {shape} |\n"
+            f"| `{quantized}` | int8 for onnxruntime (QDQ) | {given} | {made} |\n"
             f"| `calibration/` | {report.num_calibration} degraded faces | | |\n"
         )
     network = report.architecture
@@ -135,7 +131,7 @@ def readme_text(report: ExportReport, num_convolutions: int) -> str:
         input=given,
         output=made,
         integer_rows=integer_rows,
-        checksums=CHECKSUMS_NAME,
+        checksums=contents.CHECKSUMS_NAME,
     )
     return text + _card_text(report, num_convolutions)
 
@@ -145,5 +141,5 @@ def _card_text(report: ExportReport, num_convolutions: int) -> str:
     if not on_card:
         return ""
     commands = "".join(_COMMANDS.format(precision=precision, resolution=report.resolution) for precision in on_card)
-    text = _CARD.format(precisions=" and ".join(on_card), script=PATHS_SCRIPT_NAME, commands=commands)
+    text = _CARD.format(precisions=" and ".join(on_card), script=contents.PATHS_SCRIPT_NAME, commands=commands)
     return text + (_LAYERS.format(num_convolutions=num_convolutions) if "int8" in on_card else "")

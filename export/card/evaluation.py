@@ -14,17 +14,8 @@ from data.dataset import FaceImages
 from data.faces.files import FaceFiles, Pictures
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr
-from export.bundle.contents import CALIBRATION_NAME, GOLDEN_NAME, REPORT_NAME
-from export.bundle.faces import (
-    IMAGES_NAME,
-    INPUT_KEY,
-    INPUTS_NAME,
-    LIST_NAME,
-    OUTPUT_KEY,
-    OUTPUTS_NAME,
-    TARGETS_NAME,
-    read_array,
-)
+from export.bundle import contents
+from export.bundle.faces import read_array
 from export.card.fault_location import Suspect, locate_fault
 from export.formats.artefacts import SAFETENSORS_NAME
 from export.formats.options import Precision
@@ -96,28 +87,26 @@ class CardEvaluation:
 def read_bundle(folder: Path) -> GoldenBundle:
     """Reads the golden faces of a bundle; FileNotFoundError where the folder is no complete bundle, ValueError where a
     file in it is damaged."""
-    if not (folder / REPORT_NAME).is_file():
-        raise FileNotFoundError(f"{folder} must be a complete bundle, it has no {REPORT_NAME}; export it again")
+    about, golden = folder / contents.REPORT_NAME, folder / contents.GOLDEN_NAME
+    if not about.is_file():
+        raise FileNotFoundError(f"{folder} must be a complete bundle, it has no {about.name}; export it again")
     try:
-        report = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+        report = json.loads(about.read_text(encoding="utf-8"))
         resolution, asked = int(report["resolution"]), list(report["precisions"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / REPORT_NAME} is damaged ({error}); export the bundle again") from error
-    golden = folder / GOLDEN_NAME
-    listed = (golden / LIST_NAME).read_text(encoding="utf-8").splitlines() if (golden / LIST_NAME).is_file() else []
-    stems = tuple(Path(line).stem for line in listed if line)
+        raise ValueError(f"{about} is damaged ({error}); export the bundle again") from error
+    listing, inputs, made = (golden / n for n in (contents.LIST_NAME, contents.INPUTS_NAME, contents.OUTPUTS_NAME))
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    stems = tuple(Path(line).stem for line in lines if line)
     if not stems:
-        raise ValueError(f"{golden / LIST_NAME} must name the golden faces, but names none; export the bundle again")
-    everything: tuple[Precision, ...] = ("float32", "fp16", "int8")
-    precisions = tuple(name for name in everything if name == "float32" or name in asked)
-    outputs = {
-        name: torch.cat([_tensor(golden / OUTPUTS_NAME / name / f"{stem}.npz", OUTPUT_KEY) for stem in stems])
-        for name in precisions
-    }
-    degraded = torch.stack([_tensor(golden / INPUTS_NAME / f"{stem}.npz", INPUT_KEY) for stem in stems])
+        raise ValueError(f"{listing} must name the golden faces, but names none; export the bundle again")
+    every: tuple[Precision, ...] = ("float32", "fp16", "int8")
+    precisions, key = tuple(name for name in every if name == "float32" or name in asked), contents.OUTPUT_KEY
+    outputs = {name: torch.cat([_tensor(made / name / f"{stem}.npz", key) for stem in stems]) for name in precisions}
+    degraded = torch.stack([_tensor(inputs / f"{stem}.npz", contents.INPUT_KEY) for stem in stems])
     targets = None
-    if (golden / TARGETS_NAME).is_dir():
-        targets = _images(golden / TARGETS_NAME, [f"{stem}.png" for stem in stems], resolution)
+    if (golden / contents.TARGETS_NAME).is_dir():
+        targets = _images(golden / contents.TARGETS_NAME, [f"{stem}.png" for stem in stems], resolution)
     return GoldenBundle(folder, resolution, precisions, stems, degraded, outputs, targets)
 
 
@@ -169,7 +158,7 @@ def _quantization_errors(
 ) -> dict[str, Tensor]:
     words = "simulating each convolution in int8"
     on_step(words)
-    folder = bundle.folder / CALIBRATION_NAME / IMAGES_NAME
+    folder = bundle.folder / contents.CALIBRATION_NAME / contents.IMAGES_NAME
     calibration = bundle.degraded
     if folder.is_dir():
         calibration = _images(folder, sorted(path.name for path in folder.glob("*.png")), bundle.resolution)
@@ -250,7 +239,7 @@ def _match(found: Sequence[str], stems: Sequence[str], folder: Path) -> list[int
 
 
 def _array(path: Path, resolution: int) -> Tensor:
-    array = read_array(path, OUTPUT_KEY)
+    array = read_array(path, contents.OUTPUT_KEY)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
     _check_shape(path, array.shape, resolution)

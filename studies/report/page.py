@@ -14,19 +14,9 @@ from evaluation.reports.report import Report
 from models.files.run_folder import images_of
 from studies.comparison import Comparison, Variant, file_name
 from studies.records import differences_within, differing_settings, public_config
+from studies.report import tables
 from studies.report.protocol_section import add_protocol
-from studies.report.tables import (
-    Findings,
-    cost_sentences,
-    difference_table,
-    differences_csv,
-    gather,
-    harm_sentences,
-    quality_table,
-    spread_caption,
-    tidy_csv,
-    training_table,
-)
+from studies.report.tables import Findings, gather
 from studies.results import first_of
 from system.atomic_file import write_atomically
 from system.wording import counted
@@ -62,9 +52,9 @@ def comparison_page(findings: Findings, with_photographs: bool) -> Report:
         first = first_of(table).protocol
         caption = (
             f"Degradation {degradation}: {counted(first['num_faces'], 'face')} at {first['resolution']} pixels; "
-            f"{spread_caption(findings, degradation)}"
+            f"{tables.spread_caption(findings, degradation)}"
         )
-        page.add_table(*quality_table(findings, degradation), caption)
+        page.add_table(*tables.quality_table(findings, degradation), caption)
     _add_differences(page, findings)
     _add_training(page, findings)
     _add_settings(page, findings)
@@ -104,7 +94,7 @@ def _add_answers(page: Report, findings: Findings) -> None:
         measured = len(findings.comparison.measured())
         reason = f"the reference {findings.comparison.reference} was not" if measured > 1 else "one variant was"
         page.add_paragraph(f"No differences: {reason} measured.")
-    texts += [*harm_sentences(findings), *cost_sentences(findings)]
+    texts += [*tables.harm_sentences(findings), *tables.cost_sentences(findings)]
     if texts:
         page.add_list(texts)
 
@@ -151,7 +141,7 @@ def _add_differences(page: Report, findings: Findings) -> None:
         "chance: 'significant' means that a difference also withstands Holm's correction for all of them (adjusted p "
         "at most 0.05)."
     )
-    page.add_table(*difference_table(differences))
+    page.add_table(*tables.difference_table(differences))
     page.add_list([difference.sentence() for difference in differences if difference.metric != "psnr"])
 
 
@@ -174,7 +164,7 @@ def _add_faces(page: Report, findings: Findings, with_photographs: bool) -> None
 
 
 def _add_training(page: Report, findings: Findings) -> None:
-    header, rows = training_table(findings.records)
+    header, rows = tables.training_table(findings.records)
     if not rows:
         return
     page.add_heading("Training")
@@ -265,7 +255,7 @@ def write_findings(findings: Findings, folder: Path, with_photographs: bool = Tr
     page = comparison_page(findings, with_photographs)
     for file, (_, text) in config_texts(findings).items():
         write_atomically(folder / file, text)
-    write_atomically(folder / "report.csv", tidy_csv(findings))
-    write_atomically(folder / "differences.csv", differences_csv(findings.differences))
+    write_atomically(folder / "report.csv", tables.tidy_csv(findings))
+    write_atomically(folder / "differences.csv", tables.differences_csv(findings.differences))
     page.write_markdown(folder / "report.md")
     return page.write(folder / "report.html")

@@ -172,7 +172,7 @@ def call(module: str, words: Sequence[str]) -> None:
         import demo.steps
         from demo.budget import Speed
 
-        demo.steps.measure_speed = lambda precision: Speed(1.0, 1.0)
+        demo.steps.budget.measure_speed = lambda precision: Speed(1.0, 1.0)
     command_line.run(main_of(module), words)
 
 

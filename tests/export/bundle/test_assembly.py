@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_the_folder_empty(checkpoint: Path, tmp_path: Path, m
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle_module, "write_onnx", full)
+    monkeypatch.setattr(bundle_module.artefacts, "write_onnx", full)
     with pytest.raises(OSError, match="No space left"):
         export_bundle(checkpoint, tmp_path / "new" / "bundle")
     assert list((tmp_path / "new").iterdir()) == []
