@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import models
 from data.degradation.presets import BlurRanges, ColorRanges, DegradationRanges, RoundRanges, load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
@@ -21,16 +22,6 @@ from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
-from models import (
-    GPEN,
-    Discriminator,
-    Prior,
-    load_discriminator,
-    load_generator,
-    load_prior,
-    read_checkpoint,
-    save_release,
-)
 from models.files.run_folder import find_checkpoint, images_of, read_config, read_record, run_of
 from studies.request import Release
 from system.atomic_file import write_atomically
@@ -85,11 +76,11 @@ def publish(release: Release, overwrite: bool) -> None:
     runs = {"prior": release.prior, "gpen": release.restoration_run}
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
     cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
-    restorer, prior = load_generator(checkpoints["gpen"]), load_prior(checkpoints["prior"])
+    restorer, prior = models.load_generator(checkpoints["gpen"]), models.load_prior(checkpoints["prior"])
     resolution = restorer.architecture.resolution
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
-    save_release(files["prior"], prior, load_discriminator(checkpoints["prior"]), cards["prior"])
-    save_release(files["gpen"], restorer, card=cards["gpen"])
+    models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
+    models.save_release(files["gpen"], restorer, card=cards["gpen"])
     total = sum(path.stat().st_size for path in files.values())
     if total > LARGEST_BYTES:
         raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
@@ -97,9 +88,9 @@ def publish(release: Release, overwrite: bool) -> None:
     lines += [card_text(files[name], cards[name]) for name in runs]
     lines += [_figures(files["gpen"], release, name) for name in release.degradations]
     write_atomically(release.output / "README.md", "\n".join(lines))
-    restorer = load_generator(files["gpen"])
+    restorer = models.load_generator(files["gpen"])
     _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
-    discriminator = load_discriminator(files["prior"])
+    discriminator = models.load_discriminator(files["prior"])
     if discriminator is not None:
         write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
     print_names(*"\n".join(lines).splitlines())
@@ -116,7 +107,7 @@ def _checkpoint(source: Path) -> Path:
 
 def _card(path: Path, data: str) -> dict[str, str]:
     """What the release file says of a checkpoint; a release file keeps what it says."""
-    stored = read_checkpoint(path).card
+    stored = models.read_checkpoint(path).card
     run = run_of(path)
     if run is None:
         return dict(stored)
@@ -132,7 +123,7 @@ def _card(path: Path, data: str) -> dict[str, str]:
 
 def card_text(file: Path, card: Mapping[str, str]) -> str:
     """The model card of one file, in Markdown."""
-    stored = read_checkpoint(file)
+    stored = models.read_checkpoint(file)
     what = "GPEN restorer" if stored.kind == "gpen" else "face prior (StyleGAN2) and its discriminator"
     lines = [
         f"## {file.name}",
@@ -171,7 +162,7 @@ def _history(run: Path, images_seen: int) -> list[str]:
     start = find_checkpoint(options["start"])
     if before := run_of(start.absolute()):
         return [*_history(before, images_of(start)), text]
-    return [*_stored_history(read_checkpoint(start).card), text]
+    return [*_stored_history(models.read_checkpoint(start).card), text]
 
 
 def _pairs(data: dict[str, Any]) -> str:
@@ -191,7 +182,7 @@ def _rates(optimization: dict[str, Any]) -> str:
 
 def _figures(path: Path, release: Release, degradation: str) -> str:
     """Figures of the release file itself, half precision included, in Markdown with their protocol."""
-    evaluation = _measure(load_generator(path), release, degradation)
+    evaluation = _measure(models.load_generator(path), release, degradation)
     header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
     lines = [
@@ -209,13 +200,13 @@ def _figures(path: Path, release: Release, degradation: str) -> str:
     return "\n".join(lines + [f"{name}: {reason}\n" for name, reason in evaluation.unavailable.items()])
 
 
-def _measure(generator: GPEN, release: Release, degradation: str) -> Evaluation:
+def _measure(generator: models.GPEN, release: Release, degradation: str) -> Evaluation:
     pairs = FacePairs(release.pictures.open(release.faces), generator.architecture.resolution, degradation, SEED)
     return Evaluator(pairs, choose_metrics(("psnr", "ssim", "identity"))).evaluate(generator)
 
 
 @torch.no_grad()
-def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
+def _write_pictures(release: Release, restorer: models.GPEN, drawn: Tensor) -> None:
     """What the models draw (never photographs, degraded or not), and the curves of their runs."""
     faces, resolution = release.pictures.open(release.faces), restorer.architecture.resolution
     pair = next(iter(FacePairs(faces, resolution, release.degradations[0], SEED, NUM_PICTURED)))
@@ -234,7 +225,7 @@ def _write_pictures(release: Release, restorer: GPEN, drawn: Tensor) -> None:
 
 
 @torch.no_grad()
-def kinds_picture(restorer: GPEN, prior: Prior, discriminator: Discriminator) -> Picture:
+def kinds_picture(restorer: models.GPEN, prior: models.Prior, discriminator: models.Discriminator) -> Picture:
     """Shows eight kinds of degradation on faces that the prior draws and its discriminator takes for photographs, so
     that no photograph is shown: [H, W, 3], one kind a row, in two blocks of degraded | restored | target with PSNR in
     dB below."""

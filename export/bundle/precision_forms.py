@@ -15,13 +15,7 @@ from evaluation.reports.tables import changes_in_words
 from evaluation.statistics import mean_difference_interval
 from export.bundle.contents import INTEGER_ONNX_NAME, INTEGER_TORCHSCRIPT_NAME, FormResult, LayerEntry
 from export.bundle.faces import BundleFaces
-from export.formats.artefacts import (
-    ImageDifference,
-    check_difference,
-    image_difference,
-    restore_images,
-    write_torchscript,
-)
+from export.formats import artefacts
 from export.formats.integer_engine import write_integer_onnx
 from export.formats.options import ExportSettings
 from export.int8.layer_selection import NO_BUDGET
@@ -50,7 +44,7 @@ class PrecisionForms:
     """int8 as the card computes it; None without."""
     ranges: Mapping[str, ValueRange]
     """Values of every module, where fp16 was asked for."""
-    differences: Mapping[str, ImageDifference]
+    differences: Mapping[str, artefacts.ImageDifference]
     """Difference of the trace that int8 is compiled from, to the network that was traced."""
     warnings: tuple[str, ...]
 
@@ -61,14 +55,14 @@ def make_forms(
     """Restores the evaluation faces in every precision and writes the artefacts of int8 into the bundle's folder.
     Raises ValueError where one of these differs from what was simulated."""
     degraded, layers = uint8_to_model(faces.evaluation.degraded), map_layers(network)
-    restored = {"float32": restore_images(network, degraded, "restoring in float32", on_step, BATCH_SIZE)}
+    restored = {"float32": artefacts.restore_images(network, degraded, "restoring in float32", on_step, BATCH_SIZE)}
     golden_forms = {"float32": "float32"}
     ranges: Mapping[str, ValueRange] = {}
-    differences: dict[str, ImageDifference] = {}
+    differences: dict[str, artefacts.ImageDifference] = {}
     card: QuantizedNetwork | None = None
     if "fp16" in settings.precision:
         golden_forms["fp16"] = "fp16, simulated"
-        restored["fp16, simulated"] = restore_images(
+        restored["fp16, simulated"] = artefacts.restore_images(
             simulate_half(network), degraded, "restoring in fp16", on_step, BATCH_SIZE
         )
         ranges = record_ranges(network, uint8_to_model(faces.golden.degraded))
@@ -98,17 +92,17 @@ def _quantize_for_card(
     faces: BundleFaces,
     settings: ExportSettings,
     on_step: OnStep,
-) -> tuple[QuantizedNetwork, ImageDifference]:
+) -> tuple[QuantizedNetwork, artefacts.ImageDifference]:
     """int8 as the card computes it, and how far the trace that it is compiled from is from what was traced."""
     assert faces.calibration is not None  # int8 without faces was refused
     card = quantize(network, layers, faces.calibration, settings.quantization(), on_step, faces.range_faces)
     on_step("tracing what int8 is compiled from")
-    write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
+    artefacts.write_torchscript(folder / INTEGER_TORCHSCRIPT_NAME, card.network)
     restorer = load_restorer(folder / INTEGER_TORCHSCRIPT_NAME)
     images = uint8_to_model(faces.golden.degraded)
-    pair = (restore_images(network, images, "comparing it", on_step) for network in (restorer, card.network))
-    difference = image_difference(*pair)
-    check_difference(INTEGER_TORCHSCRIPT_NAME, difference)
+    pair = (artefacts.restore_images(network, images, "comparing it", on_step) for network in (restorer, card.network))
+    difference = artefacts.image_difference(*pair)
+    artefacts.check_difference(INTEGER_TORCHSCRIPT_NAME, difference)
     return card, difference
 
 
@@ -123,7 +117,7 @@ def _run_in_integers(
     write_integer_onnx(folder / INTEGER_ONNX_NAME, engine.network, engine.grids)
     restorer = load_restorer(folder / INTEGER_ONNX_NAME)
     degraded = uint8_to_model(faces.evaluation.degraded)
-    return restore_images(restorer, degraded, "restoring in int8 by onnxruntime", on_step)
+    return artefacts.restore_images(restorer, degraded, "restoring in int8 by onnxruntime", on_step)
 
 
 def harms(after: Tensor, faces: BundleFaces) -> list[str]:

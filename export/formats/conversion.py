@@ -13,14 +13,7 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor
 
-from export.formats.artefacts import (
-    INPUT_NAME,
-    check_difference,
-    image_difference,
-    parity_images,
-    restore_images,
-    write_onnx,
-)
+from export.formats import artefacts
 from export.formats.options import ConversionSettings, ParityFaces
 from export.static.graph import ValueRange, record_ranges
 from export.static.network import StaticGPEN
@@ -103,18 +96,19 @@ def _write_judge(output: Path, stored: StoredNetworks) -> str:
 
 
 def _write_facefusion(output: Path, generator: GPEN, settings: ConversionSettings) -> str:
-    images = parity_images(ParityFaces(settings.faces, pictures=settings.pictures), generator.architecture.resolution)
+    faces = ParityFaces(settings.faces, pictures=settings.pictures)
+    images = artefacts.parity_images(faces, generator.architecture.resolution)
     network = StaticGPEN(generator)
     with replacing(output) as temporary:
-        write_onnx(temporary, network, FACEFUSION_OPSET, settings.dynamic_batch)
+        artefacts.write_onnx(temporary, network, FACEFUSION_OPSET, settings.dynamic_batch)
         if settings.half:
             kept = modules_beyond_half(record_ranges(network, images))
             temporary.write_bytes(to_half(onnx.load(temporary), kept).SerializeToString())
         restored = _run(temporary, images, settings.dynamic_batch)
-        expected = restore_images(generator, images, "restoring")
+        expected = artefacts.restore_images(generator, images, "restoring")
         if not settings.half:
-            found = image_difference(restored, expected)
-            check_difference(str(output), found)
+            found = artefacts.image_difference(restored, expected)
+            artefacts.check_difference(str(output), found)
             return f"{output}: largest difference {found.largest:.1e} from the network, in units of [-1, 1]"
         decibels = psnr_of_values(restored, expected)
         if not decibels >= LOWEST_HALF_DB:
@@ -151,4 +145,4 @@ def _run(path: Path, images: Tensor, dynamic_batch: bool) -> Tensor:
     """What onnxruntime makes of images, all at once where the file takes any number."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     parts = [images] if dynamic_batch else images.split(1)
-    return torch.cat([torch.from_numpy(session.run(None, {INPUT_NAME: part.numpy()})[0]) for part in parts])
+    return torch.cat([torch.from_numpy(session.run(None, {artefacts.INPUT_NAME: part.numpy()})[0]) for part in parts])

@@ -7,27 +7,11 @@ from typing import Literal, cast
 from torch import Tensor
 
 from evaluation.pairs import PairBatch
+from export.int8 import layer_selection, simulation
 from export.int8.adaptive_rounding import correct_biases, learn_rounding
 from export.int8.equalization import equalize, random_factors, rescale
-from export.int8.layer_selection import (
-    NO_BUDGET,
-    LayerSensitivity,
-    QualityBudget,
-    exclude_layers,
-    layer_sensitivity,
-    leave_out,
-    measure_on,
-)
-from export.int8.simulation import (
-    ConvolutionRanges,
-    Grids,
-    Quality,
-    Target,
-    calibration_ranges,
-    choose_grids,
-    quality,
-    simulate,
-)
+from export.int8.layer_selection import NO_BUDGET, LayerSensitivity, QualityBudget
+from export.int8.simulation import ConvolutionRanges, Grids, Quality, Target
 from export.static.graph import Layer, map_layers
 from export.static.network import StaticGPEN
 from models.quantization import CALIBRATIONS, Calibration
@@ -81,7 +65,7 @@ class QuantizedNetwork:
 
     def simulate(self, degraded: Tensor) -> Tensor:
         """Restores degraded faces, uint8 [N, 3, R, R], as the integer target does; [N, 3, R, R], about [-1, 1]."""
-        return simulate(self.network, self.grids, degraded)
+        return simulation.simulate(self.network, self.grids, degraded)
 
 
 def quantize(
@@ -102,7 +86,7 @@ def quantize(
     faces = calibration.degraded if range_faces is None else range_faces
     prepared, grids, ranges = _calibrate(network, faces, settings, on_step)
     sensitivity, reasons = _select(prepared, grids, layers, calibration, settings, on_step)
-    grids = leave_out(grids, reasons)
+    grids = layer_selection.leave_out(grids, reasons)
     prepared = _correct(prepared, grids, faces, settings, on_step)
     integer = sum(layer.flops for layer in layers if layer.name in grids)
     return QuantizedNetwork(
@@ -125,8 +109,8 @@ def _calibrate(
         on_step("rescaling channels")
         network = equalize(network, faces, settings.target)
     on_step(f"calibrating on {counted(len(faces), 'face')} ({settings.calibration})")
-    ranges = calibration_ranges(network, faces)
-    return network, choose_grids(network, ranges, settings.calibration, settings.target), ranges
+    ranges = simulation.calibration_ranges(network, faces)
+    return network, simulation.choose_grids(network, ranges, settings.calibration, settings.target), ranges
 
 
 def _ends(ranges: Mapping[str, ConvolutionRanges], side: Literal["input", "output"]) -> dict[str, tuple[float, float]]:
@@ -156,10 +140,10 @@ def _select(
 ) -> tuple[tuple[LayerSensitivity, ...], dict[str, str]]:
     if settings.budget.largest_float_flops == 0:
         return (), {}
-    measure = measure_on(network, calibration.first(settings.num_sensitivity_faces))
-    sensitivity = layer_sensitivity(measure, grids, on_step)
+    measure = layer_selection.measure_on(network, calibration.first(settings.num_sensitivity_faces))
+    sensitivity = layer_selection.layer_sensitivity(measure, grids, on_step)
     flops = {layer.name: layer.flops for layer in layers}
-    return sensitivity, exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)
+    return sensitivity, layer_selection.exclude_layers(measure, grids, sensitivity, flops, settings.budget, on_step)
 
 
 def comparisons(
@@ -181,12 +165,12 @@ def comparisons(
     layers = map_layers(network)
     for deviation in imbalance:
         candidate = rescale(network, random_factors(network, deviation)) if deviation else network
-        by_float = simulate(candidate, {}, evaluation.degraded)
-        float_quality = quality(by_float, evaluation.target, by_float)
+        by_float = simulation.simulate(candidate, {}, evaluation.degraded)
+        float_quality = simulation.quality(by_float, evaluation.target, by_float)
         which = f"uneven, σ = {deviation:g}" if deviation else "as trained"
         for words, settings in _ways(target, rounding_iterations, float_flops):
             result = quantize(candidate, layers, calibration, settings, ignore_step)
-            measured = quality(result.simulate(evaluation.degraded), evaluation.target, by_float)
+            measured = simulation.quality(result.simulate(evaluation.degraded), evaluation.target, by_float)
             yield f"{which}, {words}", float_quality, measured, result.integer_flops
 
 

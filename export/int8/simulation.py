@@ -9,20 +9,8 @@ from torch import Tensor, nn
 
 from data.ranges import model_to_uint8, uint8_to_model
 from evaluation.metrics.image_metrics import psnr, ssim
-from models.quantization import (
-    LEVELS,
-    NUM_CODES,
-    Calibration,
-    Codes,
-    ConvolutionCall,
-    ConvolutionCalls,
-    ConvolutionGrid,
-    histogram,
-    quantized_convolution,
-    threshold,
-    unsaturated_weight_steps,
-    weight_steps,
-)
+from models import quantization
+from models.quantization import Calibration, Codes, ConvolutionCall, ConvolutionCalls, ConvolutionGrid
 
 BATCH_SIZE = 8
 Compute = Callable[[str, ConvolutionCall], Tensor]
@@ -96,7 +84,7 @@ def calibration_ranges(network: nn.Module, faces: Tensor, histograms: bool = Tru
     def count(name: str, call: ConvolutionCall) -> Tensor:
         y = call.compute()
         for tensor, values in ((ranges[name].input, call.x), (ranges[name].output, y)):
-            counts = histogram(values, tensor.largest)
+            counts = quantization.histogram(values, tensor.largest)
             tensor.counts = counts if tensor.counts is None else tensor.counts + counts
         return y
 
@@ -135,12 +123,12 @@ def choose_grids(
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)  # for the type checker: ranges name nothing else
         out_dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
         if target == "vacc":
-            input_step = _end(range_.input, calibration) / LEVELS
-            grids[name] = ConvolutionGrid(input_step, weight_steps(module.weight, out_dim))
+            input_step = _end(range_.input, calibration) / quantization.LEVELS
+            grids[name] = ConvolutionGrid(input_step, quantization.weight_steps(module.weight, out_dim))
         else:
             input_step, input_codes = _whole_byte(range_.input, calibration)
             output_step, output_codes = _whole_byte(range_.output, calibration)
-            weight_step = unsaturated_weight_steps(module.weight, out_dim)
+            weight_step = quantization.unsaturated_weight_steps(module.weight, out_dim)
             grids[name] = ConvolutionGrid(input_step, weight_step, output_step, input_codes, output_codes)
     return grids
 
@@ -155,7 +143,7 @@ def compute_in_integers(grids: Grids) -> Callable[[str, ConvolutionCall], Tensor
     """What computes the convolutions of `grids` in integers and the others as they are."""
 
     def compute(name: str, call: ConvolutionCall) -> Tensor:
-        return quantized_convolution(call, grids[name]) if name in grids else call.compute()
+        return quantization.quantized_convolution(call, grids[name]) if name in grids else call.compute()
 
     return compute
 
@@ -163,7 +151,7 @@ def compute_in_integers(grids: Grids) -> Callable[[str, ConvolutionCall], Tensor
 def _end(range_: TensorRange, calibration: Calibration) -> Tensor:
     """Largest absolute value of an activation that is not clipped, scalar."""
     assert range_.counts is not None  # for the type checker: ranges come with histograms here
-    return threshold(range_.counts, range_.largest, calibration)
+    return quantization.threshold(range_.counts, range_.largest, calibration)
 
 
 def _whole_byte(range_: TensorRange, calibration: Calibration) -> tuple[Tensor, Codes]:
@@ -171,9 +159,9 @@ def _whole_byte(range_: TensorRange, calibration: Calibration) -> tuple[Tensor, 
     end = _end(range_, calibration)
     lowest, highest = range_.lowest.min().clamp(-end, 0 * end), range_.highest.max().clamp(0 * end, end)
     width = highest - lowest
-    step = torch.where(width > 0, width, end) / (NUM_CODES - 1)
+    step = torch.where(width > 0, width, end) / (quantization.NUM_CODES - 1)
     first = int((lowest / step).round())
-    return step, (first, first + NUM_CODES - 1)
+    return step, (first, first + quantization.NUM_CODES - 1)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from losses import distances
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
-from losses.distances import (
-    feature_distances,
-    focal_frequency_loss,
-    gram_loss,
-    l1_loss,
-    smooth_l1_loss,
-    structure_texture_distances,
-)
 from losses.identity import IdentityLoss
 from losses.imagenet_features import EfficientNetLite0
 from losses.perceptual import LpipsLoss
@@ -157,11 +150,11 @@ class RestorationLosses:
         w = self.weights
         # Fidelity: pixels and frequencies (GPEN, section 3.3: the content loss).
         if w.l1 > 0:
-            terms["l1"] = l1_loss(restored, target)
+            terms["l1"] = distances.l1_loss(restored, target)
         if w.smooth_l1 > 0:
-            terms["smooth_l1"] = smooth_l1_loss(restored, target)
+            terms["smooth_l1"] = distances.smooth_l1_loss(restored, target)
         if w.focal_frequency > 0:
-            terms["focal_frequency"] = focal_frequency_loss(restored, target)
+            terms["focal_frequency"] = distances.focal_frequency_loss(restored, target)
         # Perception and identity, by frozen networks.
         if self._features is not None:
             terms |= self._feature_terms(self._features, restored, target)
@@ -200,9 +193,8 @@ class RestorationLosses:
         if self.weights.component_style > 0:
             with torch.no_grad():
                 targets = components(target)
-            styles = [
-                gram_loss(ours.features, theirs.features) for ours, theirs in zip(judgements, targets, strict=True)
-            ]
+            pairs = zip(judgements, targets, strict=True)
+            styles = [distances.gram_loss(ours.features, theirs.features) for ours, theirs in pairs]
             terms["component_style"] = torch.stack(styles).mean()
         return terms
 
@@ -213,11 +205,11 @@ class RestorationLosses:
             theirs = network.features(target)
         terms = {}
         if self.weights.perceptual > 0:
-            terms["perceptual"] = feature_distances(ours, theirs).mean()
+            terms["perceptual"] = distances.feature_distances(ours, theirs).mean()
         if self.weights.style > 0:
-            terms["style"] = gram_loss(ours, theirs)
+            terms["style"] = distances.gram_loss(ours, theirs)
         if self.weights.texture > 0:
-            terms["texture"] = structure_texture_distances([restored, *ours], [target, *theirs]).mean()
+            terms["texture"] = distances.structure_texture_distances([restored, *ours], [target, *theirs]).mean()
         return terms
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:

@@ -13,25 +13,8 @@ from models import GPEN, Discriminator, Prior
 from models.discriminator import ComponentDiscriminators
 from models.files.release_file import FORMAT, Kind, lightning_entry
 from train.run.progress import Progress
-from train.updates.adversarial import (
-    Regularization,
-    StyledImages,
-    regularize_discriminator,
-    regularize_generator,
-    update_discriminator,
-)
+from train.updates import adversarial, optimization
 from train.updates.augmentation import AdaptiveAugmentation
-from train.updates.optimization import (
-    Groups,
-    MovingAverage,
-    PartLoss,
-    ReusedTensor,
-    Updated,
-    follow,
-    is_due,
-    lazy_adam,
-    update,
-)
 
 if TYPE_CHECKING:
     from train.stages.prior import PriorOptimization
@@ -62,9 +45,9 @@ class Part(NamedTuple):
     """What the discriminator is to take for real, [N, 3, R, R] in [-1, 1]."""
     generate: Callable[[], Tensor]
     """Gives generated or restored images of the same shape with the generator's graph."""
-    loss: Callable[[Tensor], PartLoss]
+    loss: Callable[[Tensor], optimization.PartLoss]
     """The generator's loss of these images."""
-    generate_styled: Callable[[], StyledImages]
+    generate_styled: Callable[[], adversarial.StyledImages]
     """Gives what the path length is computed from."""
     show: Callable[[Tensor], Tensor] = torch.detach
     """What the discriminator gets of generated images in its own update, without their graph."""
@@ -83,8 +66,8 @@ class Stage:
         generator: Prior | GPEN,
         discriminator: Discriminator,
         ema: Prior | GPEN,
-        regularization: Regularization,
-        average: MovingAverage,
+        regularization: adversarial.Regularization,
+        average: optimization.MovingAverage,
         computation: Computation,
         components: ComponentDiscriminators | None = None,
         augmentation: AdaptiveAugmentation | None = None,
@@ -106,14 +89,14 @@ class Stage:
         self.progress = Progress(computation.seed)
 
     def optimizers(
-        self, generator: Groups, options: "PriorOptimization | RestorationOptimization"
+        self, generator: optimization.Groups, options: "PriorOptimization | RestorationOptimization"
     ) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator, whose groups of parameters have their own rates, and for the discriminator."""
         judges = [self.discriminator] if self.components is None else [self.discriminator, self.components]
         discriminator = [(judge.parameters(), options.discriminator_learning_rate) for judge in judges]
         optimizers: list[torch.optim.Optimizer] = [
-            lazy_adam(generator, options.betas, self.regularization.path_length_interval),
-            lazy_adam(discriminator, options.betas, self.regularization.r1_interval),
+            optimization.lazy_adam(generator, options.betas, self.regularization.path_length_interval),
+            optimization.lazy_adam(discriminator, options.betas, self.regularization.r1_interval),
         ]
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self._options = options
@@ -144,12 +127,12 @@ class Stage:
         self._schedule_rates(optimizers, self.progress.images_seen + num_images)
         r, clip, log = self.regularization, self._options.clip_norm, self.progress.log
         iteration = self.progress.images_seen // num_images
-        generated = [ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]
+        generated = [optimization.ReusedTensor(part.generate, is_kept=len(parts) == 1) for part in parts]
 
         if needs_discriminator:
             # Discriminator: logistic loss of real and generated images (Goodfellow et al. 2014, equation 1).
             pairs = ((part.real, part.show(images())) for part, images in zip(parts, generated, strict=True))
-            updated = update_discriminator(
+            updated = adversarial.update_discriminator(
                 self.discriminator,
                 discriminator_optimizer,
                 pairs,
@@ -160,27 +143,28 @@ class Stage:
             self._adapt_augmentation(updated, iteration, num_images)
             log("discriminator", updated)
             # Lazy R1, a step of its own (Mescheder et al. 2018, equation 9; StyleGAN2, section 3.1).
-            if is_due(iteration, r.r1_interval):
+            if optimization.is_due(iteration, r.r1_interval):
                 reals = (part.real for part in parts)
                 with self._without_compiler():
-                    updated = regularize_discriminator(
+                    updated = adversarial.regularize_discriminator(
                         self.discriminator, discriminator_optimizer, reals, r, clip.discriminator
                     )
                 log("discriminator", updated)
         # Generator: the stage's own losses against the discriminator that was just updated.
         losses = (part.loss(images()) for part, images in zip(parts, generated, strict=True))
-        log("generator", update(generator_optimizer, losses, clip.generator))
+        log("generator", optimization.update(generator_optimizer, losses, clip.generator))
         # Lazy path length (StyleGAN2, equation 4).
-        if is_due(iteration, r.path_length_interval):
-            styled, running_mean = [part.generate_styled for part in parts], module.get_buffer("mean_path_length")
+        if optimization.is_due(iteration, r.path_length_interval):
+            draws, running_mean = [part.generate_styled for part in parts], module.get_buffer("mean_path_length")
             with self._without_compiler():
-                log("generator", regularize_generator(styled, generator_optimizer, running_mean, r, clip.generator))
+                updated = adversarial.regularize_generator(draws, generator_optimizer, running_mean, r, clip.generator)
+            log("generator", updated)
 
         # The average that is validated and exported follows (ProGAN, arXiv 1710.10196, section 6).
         self.progress.advance(num_images)
-        follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, num_images))
+        optimization.follow(self.ema, self.generator, self.average.decay(self.progress.images_seen, num_images))
 
-    def _adapt_augmentation(self, updated: Updated, iteration: int, num_images: int) -> None:
+    def _adapt_augmentation(self, updated: optimization.Updated, iteration: int, num_images: int) -> None:
         """Lets the strength follow the sign of real scores (arXiv 2006.06676, section 3.1), and logs both."""
         real_sign = updated.logged.pop("real_sign")
         if self.augmentation is not None:

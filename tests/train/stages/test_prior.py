@@ -12,7 +12,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn.functional import softplus
 
-import train.stages.stage
+import train.updates.adversarial
+import train.updates.optimization
 from data.dataset import FaceBatch
 from data.randomness import draw_crossovers, draw_noises, draw_normal
 from data.ranges import uint8_to_model
@@ -84,7 +85,8 @@ def test_each_update_changes_its_own_network_only(
         return watching
 
     for name in watched:
-        monkeypatch.setattr(train.stages.stage, name, watch(name, getattr(train.stages.stage, name)))
+        owner = train.updates.optimization if name == "update" else train.updates.adversarial
+        monkeypatch.setattr(owner, name, watch(name, getattr(owner, name)))
     fit(module, [make_batch(range(4))])
     assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 

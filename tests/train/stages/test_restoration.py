@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import train.stages.restoration_losses
-import train.stages.stage
+import train.updates.adversarial
+import train.updates.optimization
 from data.dataset import FaceBatch
 from data.randomness import draw_normal
 from export.bundle.assembly import export_bundle
@@ -100,7 +101,8 @@ def test_each_update_changes_its_own_network_only(
         return watching
 
     for name in watched:
-        monkeypatch.setattr(train.stages.stage, name, watch(name, getattr(train.stages.stage, name)))
+        owner = train.updates.optimization if name == "update" else train.updates.adversarial
+        monkeypatch.setattr(owner, name, watch(name, getattr(owner, name)))
     fit(module, [make_batch(range(4))])
     assert called == ["update_discriminator", "regularize_discriminator", "update", "regularize_generator"]
 
@@ -260,7 +262,9 @@ def test_computing_the_restored_image_once_is_exact(
     fit(once, batches)
     passes = []
     twice.generator.register_forward_hook(lambda *_: passes.append(1))
-    monkeypatch.setattr(train.stages.stage, "ReusedTensor", lambda compute, is_kept: ReusedTensor(compute, False))
+    monkeypatch.setattr(
+        train.updates.optimization, "ReusedTensor", lambda compute, is_kept: ReusedTensor(compute, False)
+    )
     fit(twice, batches)
     assert len(passes) == 4
     torch.testing.assert_close(twice.state_dict(), once.state_dict(), rtol=0, atol=1e-6)
@@ -303,7 +307,9 @@ def test_a_term_of_weight_0_is_not_computed(left_out: str, tiny: Architecture, m
     def refuse(*_: object) -> None:
         raise AssertionError(f"{left_out} was computed")
 
-    monkeypatch.setattr(train.stages.restoration_losses, TERMS[left_out], refuse)
+    is_of_discriminator = left_out in ("adversarial", "feature_matching")
+    owner = train.stages.restoration_losses if is_of_discriminator else train.stages.restoration_losses.distances
+    monkeypatch.setattr(owner, TERMS[left_out], refuse)
     weights = RestorationLossWeights(**{name: float(name != left_out) for name in TERMS})
     losses = RestorationLosses(weights)
     image = torch.rand(4, 3, 32, 32)
