@@ -39,15 +39,11 @@ def picture_grid(images: Tensor, num_columns: int) -> Picture:
             f"a grid needs uint8 images [N, 3, H, W] and at least one column, got {images.dtype} {tuple(images.shape)} "
             f"and {num_columns}"
         )
-    num_columns = min(num_columns, len(images))
-    num_rows = -(-len(images) // num_columns)
-    height, width = images.shape[2] + GRID_GAP, images.shape[3] + GRID_GAP
-    grid = np.full((num_rows * height + GRID_GAP, num_columns * width + GRID_GAP, 3), _WHITE, dtype=np.uint8)
-    for index, image in enumerate(images.cpu()):
-        top = index // num_columns * height + GRID_GAP
-        left = index % num_columns * width + GRID_GAP
-        grid[top : top + images.shape[2], left : left + images.shape[3]] = image.permute(1, 2, 0).numpy()
-    return grid
+    pictures = list(images.cpu().permute(0, 2, 3, 1).numpy())  # N of [H, W, 3]
+    rows = [side_by_side(pictures[first : first + num_columns]) for first in range(0, len(pictures), num_columns)]
+    width = rows[0].shape[1]
+    rows[-1] = np.pad(rows[-1], ((0, 0), (0, width - rows[-1].shape[1]), (0, 0)), constant_values=_WHITE)
+    return np.concatenate([np.full((GRID_GAP, width, 3), _WHITE, dtype=np.uint8), *rows])
 
 
 def comparison_rows(
