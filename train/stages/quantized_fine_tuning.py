@@ -87,8 +87,10 @@ class FakeQuantization(nn.Module):
         return restored
 
     def _quantized(self, call: ConvolutionCall) -> Tensor:
+        # Balanced channels: what the input is divided by the weight is multiplied by.
         factor = self._factors()[call.index]
         weight = call.weight * along(factor, call.out_dim if call.in_dim is None else call.in_dim)
+        # A step per output channel; input and weight are rounded to their steps.
         rest = [d for d in range(4) if d != call.out_dim]
         largest = weight.detach().abs().amax(dim=rest).clamp_min(torch.finfo(torch.float32).tiny)
         step = largest / HIGHEST_CODE if call.in_dim is not None else factor * weight_steps(call.weight, call.out_dim)

@@ -158,6 +158,7 @@ class RestorationTraining(LightningModule):
         parts = split(batch, self.stage.num_parts)
         # Degradation synthesis: a function of seed and image indices (GPEN, equation 4).
         faces = [self.degrade(part) for part in parts]
+        # Ranges of int8, where it is trained for: once, from the first batch of all processes.
         if self.quantization is not None and self.progress.images_seen == 0:
             of_all_processes: Any = self.all_gather(torch.cat([face.degraded for face in faces]))
             self.quantization.calibrate(self.generator, of_all_processes.flatten(end_dim=-4))
@@ -205,6 +206,7 @@ class RestorationTraining(LightningModule):
         return PartLoss(self.losses.total(terms), terms)
 
     def _restore_styled(self, degraded: Tensor, image_indices: list[int]) -> StyledImages:
+        # The encoder gives the latent, whose style all layers share, and features in the place of their noise.
         latent, features = self.generator.encoder(degraded)
         styles = self.generator.decoder.mapping(latent)[:, None].expand(-1, self.architecture.num_styles, -1)
         noises = noises_from_features(features, self.architecture.fed_convolutions)

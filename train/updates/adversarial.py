@@ -66,13 +66,16 @@ def update_discriminator(
     """
 
     def part(real: Tensor, generated: Tensor) -> PartLoss:
+        # Scores of real and generated images in one pass; groups of the standard deviation hold one kind only.
         both = torch.cat([real, generated])
         real_logits, generated_logits = discriminator(both, num_batches=2).logits.chunk(2)
+        # Logistic loss (Goodfellow et al. 2014, equation 1).
         loss = discriminator_logistic_loss(real_logits, generated_logits)
         logged = {"adversarial": loss, "real_score": real_logits.mean(), "generated_score": generated_logits.mean()}
         logged["real_sign"] = real_logits.sign().mean()  # near 1 the discriminator knows the faces by heart
         if components is None:
             return PartLoss(loss, logged)
+        # The same loss of the discriminators of eyes and mouth, their mean.
         judged = [discriminator_logistic_loss(*judgement.logits.chunk(2)) for judgement in components(both)]
         of_components = torch.stack(judged).mean()
         return PartLoss(loss + of_components, {**logged, "components": of_components})
@@ -90,10 +93,12 @@ def regularize_discriminator(
     """One R1 step in float32; arguments and result as for `update_discriminator`."""
 
     def part(real: Tensor) -> PartLoss:
+        # Gradient of the real scores in the images, differentiated once more (Mescheder et al. 2018, equation 9).
         real = real.detach().requires_grad_()
         logits = discriminator(real).logits
         with features_only():
             penalty = r1_penalty(logits, real)
+        # γ/2, and the interval, as the penalty stands in for those of the iterations without (StyleGAN2, appendix B).
         return PartLoss(penalty * (weights.r1_weight / 2 * weights.r1_interval), {"r1_penalty": penalty})
 
     with torch.autocast(next(discriminator.parameters()).device.type, enabled=False):
@@ -129,14 +134,17 @@ def regularize_generator(
             return path_lengths(*draw())
 
     def part(lengths: Tensor) -> PartLoss:
+        # Squared distance of the lengths from their running mean a (StyleGAN2, equation 4).
         penalty = path_length_penalty(lengths, batch_mean, running_mean, weights.path_length_decay)
         loss = penalty * (weights.path_length_weight * weights.path_length_interval)
         return PartLoss(loss, {"path_length_penalty": penalty, "path_length": lengths.mean()})
 
     with torch.autocast(mean_path_length.device.type, enabled=False):
+        # Lengths |Jᵀy|: how far images move with their styles, along the random direction y (StyleGAN2, section 3.2).
         lengths_of = [ReusedTensor(partial(measure, draw), is_kept=len(draws) == 1) for draw in draws]
         batch_mean = torch.stack([lengths().detach().mean() for lengths in lengths_of]).mean()
         batch_mean = average_over_processes(batch_mean)
+        # a, the running mean of the lengths of whole batches.
         running_mean = mean_path_length.lerp(batch_mean, weights.path_length_decay)
         updated = update(optimizer, (part(lengths()) for lengths in lengths_of), clip_norm, "path_length_gradient_norm")
     mean_path_length.copy_(torch.where(updated.skipped > 0, mean_path_length, running_mean))
