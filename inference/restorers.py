@@ -31,7 +31,8 @@ def accepted_deprecations() -> Iterator[None]:
     opset 18 whatever lower one is asked for.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+        # A DeprecationWarning of torch 2.11, a FutureWarning of 2.14.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", Warning)
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         yield

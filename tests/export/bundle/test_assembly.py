@@ -117,7 +117,7 @@ def test_python_in_the_readme_of_a_bundle_runs(
     namespace: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", (output / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 4
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"):
         for block in blocks:
             exec(block, namespace)
     read_face = namespace["read_face"]

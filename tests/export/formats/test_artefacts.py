@@ -40,7 +40,7 @@ def test_torchscript_takes_input_by_name_and_returns_one_tensor(
     generators: dict[NoiseMode, GPEN], images: Tensor, tmp_path: Path
 ) -> None:
     write_torchscript(tmp_path / "g.pt", StaticGPEN(generators["concat"]))
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"):
         network = torch.jit.load(tmp_path / "g.pt")
     assert [a.name for a in network.forward.schema.arguments] == ["self", "input"]
     assert {p.dtype for p in network.parameters()} == {torch.float32}

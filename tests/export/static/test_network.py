@@ -53,7 +53,7 @@ def test_static_form_is_a_copy_that_is_not_trained(
 def test_trace_reads_no_shapes_takes_no_branches_and_computes_no_convolution_weights(
     generators: dict[NoiseMode, GPEN], images: torch.Tensor, mode: NoiseMode
 ) -> None:
-    with pytest.warns(FutureWarning, match="deprecated"), torch.no_grad():
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"), torch.no_grad():
         graph = torch.jit.trace(StaticGPEN(generators[mode]), images[:1]).inlined_graph
     nodes = list(graph.nodes())
     assert not NOT_STATIC & {node.kind() for node in nodes}
@@ -82,7 +82,7 @@ def test_one_linear_layer_computes_all_modulations(generators: dict[NoiseMode, G
 def test_a_trace_made_for_one_image_restores_any_number(
     generators: dict[NoiseMode, GPEN], images: torch.Tensor
 ) -> None:
-    with pytest.warns(FutureWarning, match="deprecated"), torch.no_grad():
+    with pytest.warns((DeprecationWarning, FutureWarning), match="deprecated"), torch.no_grad():
         traced = torch.jit.trace(StaticGPEN(generators["concat"]), images[:1])
         torch.testing.assert_close(traced(images), generators["concat"](images), rtol=0, atol=1e-5)
 
