@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torch.nn import functional
 
 from data.dataset import FaceImages
 from data.faces.files import FaceFiles, open_faces
@@ -87,25 +88,72 @@ def test_more_damage_to_a_hundred_faces_is_further_away_by_every_measure(
         assert all(less < more for less, more in pairwise(values))
 
 
-@pytest.mark.slow
-def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: PerceptualLoss, hundred: Tensor) -> None:
-    shifted = torch.cat([hundred[..., :1], hundred[..., :-1]], dim=3)  # a pixel, which nobody sees
-    low, high = 0.3, 8.0
+def with_psnr(
+    target: Tensor, damage: Callable[[Tensor, float], Tensor], wanted: float, low: float, high: float
+) -> Tensor:
+    """The damage whose mean PSNR is the wanted one; it grows from low to high."""
     for _ in range(12):
         middle = (low + high) / 2
-        is_sharper = psnr(blurred(hundred, middle), hundred).mean() > psnr(shifted, hundred).mean()
+        is_sharper = psnr(damage(target, middle), target).mean() > wanted
         low, high = (middle, high) if is_sharper else (low, middle)
-    blurry = blurred(hundred, low)
-    assert float(psnr(blurry, hundred).mean()) == pytest.approx(float(psnr(shifted, hundred).mean()), abs=0.1)
-    is_right = distances_by(network, shifted, hundred) < distances_by(network, blurry, hundred)
+    return damage(target, low)
+
+
+def shifted(target: Tensor) -> Tensor:
+    """By a pixel, which nobody sees."""
+    return torch.cat([target[..., :1], target[..., :-1]], dim=3)
+
+
+@pytest.mark.slow
+def test_a_blur_is_further_away_than_a_shift_of_the_same_psnr(network: PerceptualLoss, hundred: Tensor) -> None:
+    shift = shifted(hundred)
+    blurry = with_psnr(hundred, blurred, float(psnr(shift, hundred).mean()), 0.3, 8.0)
+    assert float(psnr(blurry, hundred).mean()) == pytest.approx(float(psnr(shift, hundred).mean()), abs=0.1)
+    is_right = distances_by(network, shift, hundred) < distances_by(network, blurry, hundred)
     assert is_right.float().mean() > 0.9
     found = []
-    for images in (shifted, blurry):
+    for images in (shift, blurry):
         both = lite0_metric(network).begin()
         both.add_images(images)
         both.add_targets(hundred)
         found.append(both.values())
     assert all(found[0][name] < found[1][name] for name in ("fd_lite0", "kid_lite0"))
+
+
+def brightened(target: Tensor, levels: float) -> Tensor:
+    return (target + levels).round().clamp(0, 255).byte()
+
+
+def contrasted(target: Tensor, share: float) -> Tensor:
+    mean = target.float().mean((1, 2, 3), keepdim=True)
+    return (mean + (target - mean) * (1 + share)).round().clamp(0, 255).byte()
+
+
+def in_squares(target: Tensor, pixels: float) -> Tensor:
+    small = functional.interpolate(target.float(), (round(64 / pixels),) * 2, mode="area")
+    return functional.interpolate(small, (64, 64), mode="nearest").round().byte()
+
+
+@pytest.mark.slow
+def test_at_one_psnr_what_people_hardly_see_is_nearer_than_all_that_hides_a_face(
+    network: PerceptualLoss, hundred: Tensor
+) -> None:
+    faces = hundred[:40]
+    shift = shifted(faces)
+    wanted = float(psnr(shift, faces).mean())
+    hardly_seen = [with_psnr(faces, brightened, wanted, 1, 80), with_psnr(faces, contrasted, wanted, 0.01, 1), shift]
+    hiding = [
+        with_psnr(faces, noisy, wanted, 2, 80),
+        with_psnr(faces, blurred, wanted, 0.3, 8),
+        with_psnr(faces, in_squares, wanted, 1, 16),
+        with_psnr(faces, lambda target, loss: compressed(target, 100 - loss), wanted, 1, 99),
+    ]
+    for images in (*hardly_seen, *hiding):
+        assert float(psnr(images, faces).mean()) == pytest.approx(wanted, abs=0.5)
+    nearest, furthest = (
+        [float(distances_by(network, images, faces).mean()) for images in group] for group in (hardly_seen, hiding)
+    )
+    assert 2 * max(nearest) < min(furthest), (nearest, furthest)
 
 
 def test_an_evaluation_reports_them_with_their_definitions(drawn_faces: FaceFiles) -> None:
