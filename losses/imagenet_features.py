@@ -96,16 +96,15 @@ class EfficientNetLite0(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """Distance of unit-length ImageNet features at five scales, whose weights, those of `EfficientNetLite0`, need no
-    download.
+    """Distance of unit-length features of `EfficientNetLite0` at five scales, whose weights need no download.
 
     It is LPIPS' construction (arXiv 1801.03924, section 3) on another network and without learned weights of channels:
     never to be reported as LPIPS. Under autocast the network runs in half precision, the distances in float32.
     """
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.network = EfficientNetLite0(weights)
+        self.network = EfficientNetLite0()
 
     def distances(self, restored: Tensor, target: Tensor) -> Tensor:
         """Distance of each pair of images [N, 3, H, W], about [-1, 1], at least 32 pixels wide and high: [N], float32,

@@ -33,7 +33,9 @@ def compare_models(
     reference, or the first. An earlier report is replaced by `overwrite`; what it measured is used again. ValueError or
     OSError where a network, the faces or the folder are wrong.
     """
-    check_output(output, overwrite, faces)
+    # Measurements of an interrupted comparison may be there.
+    is_interrupted = (output / EVALUATIONS_FOLDER).is_dir() and not (output / "report.html").exists()
+    check_output_folder(output, overwrite or is_interrupted, faces)
     models = read_variants(paths)
     check_resolutions(models)
     settings.preset_names()
@@ -53,12 +55,6 @@ def compare_models(
     )
     findings = gather(comparison)
     print_results(findings, write_findings(findings, output, not without_photographs))
-
-
-def check_output(output: Path, overwrite: bool, faces: Path) -> None:
-    """Refuses a folder with other files; measurements of an interrupted comparison may be there."""
-    is_interrupted = (output / EVALUATIONS_FOLDER).is_dir() and not (output / "report.html").exists()
-    check_output_folder(output, overwrite or is_interrupted, faces)
 
 
 def check_resolutions(models: dict[str, list[Member]]) -> None:
