@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from data.degradation.presets import DegradationRanges, load_preset
 from data.faces.files import FaceFiles, open_faces
 from evaluation.metrics.choice import FaceMetric, Metrics, choose_metrics, fid_metric
 from evaluation.metrics.image_metrics import psnr
-from evaluation.pairs import FacePairs, PairBatch
+from evaluation.pairs import FacePairs, PairBatch, reduction_warning
 from evaluation.protocol import Evaluation, Evaluator
 from evaluation.reports.pictures import write_png
 from evaluation.reports.tables import metrics_json, per_image_csv, summary_rows, write_evaluation
@@ -212,3 +213,11 @@ def test_results_of_faces_with_hostile_names_are_stored_and_no_formulas(drawn_fa
     assert [row["name"] for row in stored] == ["'=1+1", "'+1", "'-1", "'@x", "\\udcff.png", "\\x1b[2J", 'a,\n"b']
     assert [float(row["restored_psnr"]) for row in stored] == [row.restored["psnr"] for row in evaluation.rows]
     assert json.loads((tmp_path / "metrics.json").read_text())["protocol"]["faces"] == "\udcff"
+
+
+def test_one_reduced_target_among_small_ones_is_warned_of(tmp_path: Path) -> None:
+    for name, size in (("a", 16), ("b", 32), ("c", 48)):
+        write_png(tmp_path / f"{name}.png", np.zeros((size, size, 3), dtype=np.uint8))
+    targets = open_faces(tmp_path)
+    assert reduction_warning(targets, 32).startswith("warning: targets of 48 x 48 pixels are reduced to 32")
+    assert reduction_warning(targets, 48) == ""
