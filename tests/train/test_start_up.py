@@ -27,7 +27,7 @@ def test_ctrl_c_during_start_up_ends_in_one_line(tmp_path: Path) -> None:
         "sys.meta_path.insert(0, Slow())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "train", "fit", "--config", "configs/prior_64.yaml", "--data.faces", "x"]
+    command = [sys.executable, "-m", "train", "fit", "--config", "configs/prior_64.yaml", "--data.faces", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "ready").exists():
