@@ -77,6 +77,10 @@ def publish(release: Release, overwrite: bool) -> None:
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
     cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
     restorer, prior = models.load_generator(checkpoints["gpen"]), models.load_prior(checkpoints["prior"])
+    if release.interpolated_with is not None:
+        restorer = interpolate(restorer, models.load_generator(release.interpolated_with), release.interpolated_share)
+        other = _card(find_checkpoint(release.interpolated_with), release.data)
+        cards["gpen"] = _interpolated_card(cards["gpen"], other, release.interpolated_share)
     resolution = restorer.architecture.resolution
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
     models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
@@ -119,6 +123,33 @@ def _card(path: Path, data: str) -> dict[str, str]:
         "trained with": f"torch {record['versions']['torch']}, seed {read_config(run)['run']['seed']}, commit "
         f"`{record['git_commit'][:12]}`",
     }
+
+
+def interpolate(one: models.GPEN, other: models.GPEN, share: float) -> models.GPEN:
+    """Gives `one` weights between its own and those of `other`, whose share is given. ValueError where their
+    architectures differ.
+
+    Networks that one training led to keep a trade-off of their losses along the way (ESRGAN, arXiv 1809.00219, section
+    3.4); others do not mix.
+    """
+    if one.architecture != other.architecture:
+        raise ValueError(
+            "weights can be interpolated between restorers of one architecture, got "
+            f"{one.architecture.in_words()} and {other.architecture.in_words()}; choose another --interpolated_with"
+        )
+    with torch.no_grad():
+        for tensor, target in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+            tensor.lerp_(target, share)
+    return one
+
+
+def _interpolated_card(card: Mapping[str, str], other: Mapping[str, str], share: float) -> dict[str, str]:
+    """The card of a restorer whose weights lie between those of two others."""
+    trainings, before = _stored_history(card), _stored_history(other)
+    is_before = trainings[: len(before)] == before
+    which = f"after training {len(before)}" if before and is_before else "of other trainings"
+    text = f"Weights between both: {1 - share:.0%} of these, {share:.0%} of those {which}."
+    return {**card, "history": json.dumps([*trainings, text])}
 
 
 def card_text(file: Path, card: Mapping[str, str]) -> str:

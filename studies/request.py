@@ -141,8 +141,17 @@ class Release:
     """Folder of held-out faces for the figures."""
     data: str
     """What the training faces were and their terms, one sentence."""
+    interpolated_with: Path | None = None
+    """Run, release file or other checkpoint of a restorer that the run started from, or that started where it did: the
+    release's weights lie between both (network interpolation, arXiv 1809.00219, section 3.4)."""
+    interpolated_share: float = 0.5
+    """Of that one in the weights."""
     degradations: tuple[str, ...] = ("small", "released", "varied")
     """Presets to measure under."""
     output: Path = Path("weights")
     """Folder of the release."""
     pictures: Pictures = Pictures()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.interpolated_share < 1:
+            raise ValueError(f"--interpolated_share must lie between 0 and 1, got {self.interpolated_share:g}")

@@ -27,5 +27,9 @@ fit fidelity "${restoration[@]}" --config configs/recipes/fidelity.yaml \
     --model.init_args.start "$output/prior" --run.total_images 300000 "$@"
 fit finish "${restoration[@]}" --config configs/recipes/finish.yaml \
     --model.init_args.start "$output/fidelity" "$@"
-"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/finish" \
+fit likeness "${restoration[@]}" --config configs/recipes/likeness.yaml \
+    --model.init_args.start "$output/finish" "$@"
+# Between both: most of the likeness, nearly all of the fidelity (docs/training.md).
+"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/likeness" \
+    --interpolated_with "$output/finish" --interpolated_share 0.4 \
     --faces "$validation" --data "$data" --output "$output/weights" --overwrite

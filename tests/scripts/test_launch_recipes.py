@@ -366,8 +366,10 @@ def test_the_release_is_trained_in_stages_that_start_from_each_other_and_publish
 
     *trainings, published = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
     options = [resolve(training[3:]) for training in trainings]
-    assert [o["run"]["folder"] for o in options] == ["out/prior_start", "out/prior", "out/fidelity", "out/finish"]
-    assert [o["model"]["init_args"]["start"] for o in options] == [None, "out/prior_start", "out/prior", "out/fidelity"]
-    assert [o["run"]["total_images"] for o in options] == [64] * 4
-    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, "varied", "varied"]
-    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/finish"]
+    names = ["prior_start", "prior", "fidelity", "finish", "likeness"]
+    assert [o["run"]["folder"] for o in options] == [f"out/{name}" for name in names]
+    assert [o["model"]["init_args"]["start"] for o in options] == [None, *(f"out/{name}" for name in names[:-1])]
+    assert [o["run"]["total_images"] for o in options] == [64] * 5
+    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, "varied", "varied", "varied"]
+    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/likeness"]
+    assert published[6:10] == ["--interpolated_with", "out/finish", "--interpolated_share", "0.4"]

@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
-from models import load_discriminator, load_generator, load_prior, read_checkpoint
-from studies.release import card_text
+from models import GPEN, Architecture, load_discriminator, load_generator, load_prior, read_checkpoint
+from studies.release import card_text, interpolate
 from tests.test_documents import lines_to_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,19 @@ def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_o
         card = card_text(file, read_checkpoint(file).card)
         assert card in text and not set(card) & set("{}[]")
         assert "noise mode concat" in card and "betas 0 and 0.99" in card
+
+
+def test_interpolated_weights_lie_between_two_restorers_of_one_architecture() -> None:
+    small = Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=1)
+    one, other = GPEN(small), GPEN(small)
+    expected = [
+        0.75 * a + 0.25 * b for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    ]
+    mixed = interpolate(one, other, 0.25)
+    for ours, wanted in zip(mixed.state_dict().values(), expected, strict=True):
+        torch.testing.assert_close(ours, wanted)
+    with pytest.raises(ValueError, match=r"restorers of one architecture.*--interpolated_with"):
+        interpolate(one, GPEN(replace(small, resolution=64)), 0.25)
 
 
 @pytest.mark.slow
@@ -96,8 +111,9 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     for name, target in (("A", "prior"), ("B", "gpen"), ("VALIDATION", "faces")):
         (tmp_path / name).symlink_to(tmp_path / target)
     (tmp_path / "weights" / "README.md").unlink()  # --overwrite replaces what is left of the release
-    words = [sys.executable, *line.words[1:]]
+    words = [sys.executable, *line.words[1:], "--interpolated_with", str(start.parents[1].with_name("gpen"))]
     done = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0
     again_card = (output / "README.md").read_text()
     assert "- Data: what they are" in again_card and "gpen_64.safetensors under `varied`" in again_card
+    assert "Weights between both: 50% of these, 50% of those after training 2." in again_card
