@@ -26,7 +26,7 @@ from models import Architecture
 from system import command_line, machine
 from system.atomic_file import write_atomically
 from system.live_progress import live_progress
-from system.machine import FLOAT32, native_precisions
+from system.machine import BF16, FLOAT32, native_precisions
 from system.wording import counted
 
 LOADER_ITERATIONS = 20
@@ -154,7 +154,7 @@ def draw_growth(num_threads: int, num_rounds: int, output: Path) -> None:
     points = []
     for size in growth_sizes():
         contenders = growth_contenders(size, num_threads)
-        row = Row(f"stage 2 iteration in {machine.native_precisions()[-1]}, {size}", contenders)
+        row = Row(f"stage 2 iteration in {native_precisions()[-1]}, {size}", contenders)
         timings = time_row(row, num_rounds)
         points += [Point(size, c.num_threads, t) for c, t in zip(contenders, timings, strict=True)]
     write_atomically(output, plot_growth(points))
@@ -162,7 +162,7 @@ def draw_growth(num_threads: int, num_rounds: int, output: Path) -> None:
 
 def begin(num_threads: int) -> dict[str, Any]:
     """Prints what the figures depend on, and what is left out."""
-    if machine.BF16 not in machine.native_precisions():
+    if BF16 not in native_precisions():
         print("this processor would emulate bf16: rows in bf16 are left out")
     versions = machine.versions(PACKAGES)
     here = {

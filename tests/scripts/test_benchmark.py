@@ -17,7 +17,7 @@ from benchmarks import iterations
 from benchmarks.contenders import Contender, Part, Timing, time_in_turns
 from benchmarks.faces import degrade_with_opencv
 from benchmarks.iterations import Iterations, record, replay
-from benchmarks.rows import ROWS, Machine, Point, growth_sizes, plot_growth
+from benchmarks.rows import ROWS, Machine, Point, begin, growth_sizes, plot_growth
 from data.degradation.presets import load_preset
 from data.degradation.sampling import sample_parameters
 from data.degradation.synthesis import degrade
@@ -125,14 +125,16 @@ def test_figures_are_replaced_only_when_that_is_asked_for(
 
 
 @pytest.mark.parametrize("native", [("32-true",), ("32-true", "bf16-mixed")], ids=["float32", "float32 and bf16"])
-def test_a_precision_that_the_processor_would_emulate_is_not_timed(
-    native: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_a_precision_that_the_processor_would_emulate_is_not_timed_and_named(
+    native: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("benchmarks.rows.native_precisions", lambda: native)
     first = next(iter(ROWS["training"](Machine(1, None))))
     names = [contender.name for contender in first.contenders]
     assert names[:3] == ["textbook float32", "ours float32", "convolutions float32"]
     assert names[3:] == ["ours bf16", "convolutions bf16"] * (len(native) - 1)
+    begin(1)
+    assert ("this processor would emulate bf16" in capsys.readouterr().out) == (len(native) == 1)
 
 
 @pytest.mark.slow
