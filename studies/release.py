@@ -78,9 +78,9 @@ def publish(release: Release, overwrite: bool) -> None:
     cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
     restorer, prior = models.load_generator(checkpoints["gpen"]), models.load_prior(checkpoints["prior"])
     if release.interpolated_with is not None:
-        restorer = interpolate(restorer, models.load_generator(release.interpolated_with), release.interpolated_share)
-        other = _card(find_checkpoint(release.interpolated_with), release.data)
-        cards["gpen"] = _interpolated_card(cards["gpen"], other, release.interpolated_share)
+        other, share = find_checkpoint(release.interpolated_with), release.interpolated_share
+        restorer = interpolate(restorer, models.load_generator(other), share)
+        cards["gpen"] = _interpolated_card(cards["gpen"], _card(other, release.data), share)
     resolution = restorer.architecture.resolution
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
     models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
