@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from evaluation.metrics import image_metrics, niqe, perceptual
 from evaluation.metrics.forms import ALL_METRICS, PYIQA
-from evaluation.metrics.identity import IDENTITY_DEFINITION, LANDMARKS_DEFINITION, FaceEmbedding, LandmarkDistance
+from evaluation.metrics.identity import (
+    IDENTITY_DEFINITION,
+    LANDMARKS_DEFINITION,
+    MOBILENET_DEFINITION,
+    FaceEmbedding,
+    LandmarkDistance,
+    mobilenet_distance,
+)
 from losses.imagenet_features import PerceptualLoss
 from system.paths import way_out
 from system.wording import unwrapped
@@ -99,6 +106,9 @@ def choose_metrics(
             "lpips", perceptual.LPIPS_DEFINITION, perceptual.lpips_distance(lpips_weights, device)
         ),
         "identity": lambda: FaceMetric("identity", IDENTITY_DEFINITION, FaceEmbedding().distance),
+        "identity_mobilenet": lambda: FaceMetric(
+            "identity_mobilenet", MOBILENET_DEFINITION, mobilenet_distance(device)
+        ),
         "landmarks": lambda: FaceMetric("landmarks", LANDMARKS_DEFINITION, LandmarkDistance().distance),
         "niqe": lambda: niqe_metric(niqe_model),
         "fd_lite0": lambda: lite0_metric(lite0()),

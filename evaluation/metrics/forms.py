@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-MetricName = Literal["psnr", "ssim", "perceptual", "lpips", "identity", "landmarks", "niqe", "fd_lite0", "fid"]
+MetricName = Literal[
+    "psnr", "ssim", "perceptual", "lpips", "identity", "identity_mobilenet", "landmarks", "niqe", "fd_lite0", "fid"
+]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 
@@ -46,6 +48,7 @@ METRIC_FORMS: dict[str, MetricForm] = {
     "perceptual": MetricForm("perceptual", "", False),
     "lpips": MetricForm("LPIPS", "", False),
     "identity": MetricForm("identity", "", False),
+    "identity_mobilenet": MetricForm("identity (MobileNet)", "", False),
     "landmarks": MetricForm("landmarks", "px of 512", False, digits=2, fine_digits=2),
     "niqe": MetricForm("NIQE", "", False, digits=2, fine_digits=3),
     "fd_lite0": MetricForm("FD-Lite0", "", False, digits=2, fine_digits=2),

@@ -1,123 +1,29 @@
-"""Identity distance by dlib's face recognition network, whose weights come inside a package; in PyTorch, in batches."""
+"""Identity distances by recognition networks (dlib's, whose weights come inside a package), and facial landmarks."""
 
-from collections.abc import Iterator
-from importlib.util import find_spec
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from data.ranges import uint8_to_model
 from evaluation.metrics.image_metrics import check_pair
-
-CHIP_PIXELS = 150
-EMBEDDING_WIDTH = 128
-_MEANS = (122.782, 117.001, 104.298)
-_LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
-"""Channels, blocks, whether the first block halves the size; as in dnn_face_recognition_ex.cpp."""
-_TENSOR_VERSION = b"\x01\x02"
-
-
-class RecognitionNetwork(nn.Module):
-    """ResNet with 29 convolutions, frozen, of `dlib_face_recognition_resnet_model_v1.dat`; ValueError for
-    another file."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        content = file.read_bytes()
-        try:
-            with torch.no_grad():
-                self._build(content)
-        except (IndexError, ValueError) as error:
-            raise ValueError(f"{file} must be dlib's face recognition model, version 1: {error}") from error
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-
-    def _build(self, content: bytes) -> None:
-        shapes = list(_convolution_shapes())
-        sizes = [size for shape in shapes for size in (int(np.prod(shape)) + shape[0], 2 * shape[0])]
-        *values, last = _tensors(content, [*((size, 1, 1, 1) for size in sizes), (256, EMBEDDING_WIDTH, 1, 1)])
-        self.convolutions = nn.ModuleList()
-        for shape, convolution, affine in zip(shapes, values[::2], values[1::2], strict=True):
-            scale, shift = affine.view(2, -1)
-            weight, bias = convolution[: -shape[0]].view(shape), convolution[-shape[0] :]
-            layer = nn.Conv2d(shape[1], shape[0], shape[2], device="meta")
-            layer.weight = nn.Parameter(weight * scale[:, None, None, None])
-            layer.bias = nn.Parameter(bias * scale + shift)
-            self.convolutions.append(layer)
-        self.head = nn.Parameter(last.view(256, EMBEDDING_WIDTH))
-
-    def forward(self, chips: Tensor) -> Tensor:
-        """Embeds faces as dlib cuts them, uint8 [N, 3, 150, 150], RGB: float32 [N, 128]."""
-        means = torch.tensor(_MEANS, device=chips.device)[:, None, None]
-        features = ((chips - means) / 256).contiguous(memory_format=torch.channels_last)
-        layers = iter(self.convolutions)
-        features = functional.max_pool2d(_convolved(next(layers), features, 2).relu(), 3, 2)  # [N, 32, 35, 35]
-        for _, num_blocks, is_halved in _LEVELS:
-            for block in range(num_blocks):
-                stride = 2 if is_halved and block == 0 else 1
-                inner = _convolved(next(layers), features, stride).relu()
-                shortcut = features if stride == 1 else functional.avg_pool2d(features, 2)
-                features = _added(_convolved(next(layers), inner, 1), shortcut).relu()
-        return features.mean((2, 3)) @ self.head
-
-
-def _convolution_shapes() -> Iterator[tuple[int, int, int, int]]:
-    """Shapes of the weights of all convolutions, from the image on."""
-    yield 32, 3, 7, 7
-    widths = [32, *(channels for channels, _, _ in _LEVELS)]
-    for (before, channels), (_, num_blocks, _) in zip(pairwise(widths), _LEVELS, strict=True):
-        for block in range(num_blocks):
-            yield channels, before if block == 0 else channels, 3, 3
-            yield channels, channels, 3, 3
-
-
-def _tensors(content: bytes, shapes: list[tuple[int, int, int, int]]) -> Iterator[Tensor]:
-    """The tensors of a serialized network, told by their headers: version, four sizes, little-endian float32."""
-    place = 0
-    for shape in shapes:
-        header = _TENSOR_VERSION + b"".join(_packed(size) for size in shape)
-        place = content.index(header, place) + len(header)
-        values = np.frombuffer(content, "<f4", int(np.prod(shape)), place)
-        place += values.nbytes
-        yield torch.from_numpy(values.copy())
-
-
-def _packed(number: int) -> bytes:
-    """A positive integer as dlib writes it: how many bytes, then these, the lowest first."""
-    length = (number.bit_length() + 7) // 8
-    return bytes([length]) + number.to_bytes(length, "little")
-
-
-def _convolved(layer: nn.Module, features: Tensor, stride: int) -> Tensor:
-    """dlib pads only what is not strided."""
-    assert isinstance(layer, nn.Conv2d)
-    return functional.conv2d(features, layer.weight, layer.bias, stride, 0 if stride > 1 else 1)
-
-
-def _added(first: Tensor, second: Tensor) -> Tensor:
-    """A sum in which the smaller tensor counts as 0 where it has no values, as dlib adds."""
-    shape = [max(sizes) for sizes in zip(first.shape, second.shape, strict=True)]
-    return _extended(first, shape) + _extended(second, shape)
-
-
-def _extended(features: Tensor, shape: list[int]) -> Tensor:
-    channels, height, width = (want - has for want, has in zip(shape[1:], features.shape[1:], strict=True))
-    return functional.pad(features, (0, width, 0, height, 0, channels)) if channels or height or width else features
-
+from losses.dlib_face import CHIP_PIXELS, INSTALL_HINT, DlibFace, packaged_models
+from losses.identity import IdentityLoss
 
 IDENTITY_DEFINITION = (
     "Euclidean distance of dlib's 128-D face embeddings of image and target, both cut at the target's five landmarks"
+)
+MOBILENET_DEFINITION = (
+    "1 - cosine of image's and target's vectors by the network of the identity loss, MobileNet on VGGFace2: a second "
+    "judge, unless a training asked it"
 )
 LANDMARKS_DEFINITION = (
     "mean Euclidean distance of dlib's 68 landmarks of image and target, both found in one fixed box of the aligned "
     "face, in pixels of a face 512 pixels wide, per image"
 )
-INSTALL_HINT = "pip install dlib-bin face_recognition_models"
-
 _MOST_KNOWN = 1024
 _COMPARED_PIXELS = 512  # what papers on faces compare at
 _SIDE_PIXELS = 256  # the landmark predictor and the 150-pixel chip cut from it want more pixels than 64
@@ -141,7 +47,7 @@ class FaceEmbedding:
     def __init__(self) -> None:
         """Reads the networks; ModuleNotFoundError where one of the two optional packages is missing."""
         self._landmarks = FaceLandmarks(5)
-        self._network = RecognitionNetwork(_models_folder() / "dlib_face_recognition_resnet_model_v1.dat")
+        self._network = DlibFace()
         self._known: dict[tuple[bytes, bytes], np.ndarray] = {}
 
     def embed(self, images: Tensor, located_on: Tensor | None = None) -> np.ndarray:
@@ -168,6 +74,20 @@ class FaceEmbedding:
         return torch.from_numpy(np.linalg.norm(difference, axis=1))
 
 
+def mobilenet_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
+    """A metric by the recognition network that comes along: pairs uint8 [N, 3, R, R] of faces aligned as FFHQ's to
+    float64 [N], 0 for the same image, about 1 for two people."""
+    loss = IdentityLoss().to(torch.device(device))
+
+    @torch.no_grad()
+    def measure(images: Tensor, targets: Tensor) -> Tensor:
+        check_pair(images, targets)
+        one, other = (loss.embed(uint8_to_model(pixels.to(torch.device(device)))) for pixels in (images, targets))
+        return (1 - (one * other).sum(1)).double().cpu()
+
+    return measure
+
+
 class FaceLandmarks:
     """dlib's landmarks of aligned faces, found inside a fixed box of the image at 256 pixels."""
 
@@ -178,7 +98,7 @@ class FaceLandmarks:
             import dlib
         except ImportError as error:
             raise ModuleNotFoundError(f"the package dlib-bin is not installed ({error}); {INSTALL_HINT}") from error
-        file = _models_folder() / f"shape_predictor_{number}_face_landmarks.dat"
+        file = packaged_models() / f"shape_predictor_{number}_face_landmarks.dat"
         self._predictor: Any = dlib.shape_predictor(str(file))
         self._face_box: Any = dlib.rectangle(*_FACE_BOX)
         self._get_chip: Any = dlib.get_face_chip
@@ -216,14 +136,6 @@ class LandmarkDistance:
 
 def _as_array(pixels: bytes) -> np.ndarray:
     return np.frombuffer(pixels, np.uint8).reshape(_SIDE_PIXELS, _SIDE_PIXELS, 3)
-
-
-def _models_folder() -> Path:
-    """Folder of the packaged weights, found without importing the package, which would need pkg_resources."""
-    spec = find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the package face_recognition_models is not installed; {INSTALL_HINT}")
-    return Path(next(iter(spec.submodule_search_locations))) / "models"
 
 
 def large_pixels(images: Tensor) -> list[bytes]:

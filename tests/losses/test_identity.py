@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from losses.identity import ArcFace, ChannelAttention, IdentityLoss, ResidualUnit, crop_face
+from losses.face_crop import crop_face
+from losses.identity import ArcFace, ChannelAttention, IdentityLoss, ResidualUnit
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from torch.nn import functional
 from torch.nn.functional import relu6
 
 from inference.drawing import sample
-from losses.identity import SHIPPED, FaceCrop, IdentityLoss, MobileNetFace, crop_face
+from losses.face_crop import FaceCrop, crop_face
+from losses.identity import SHIPPED, IdentityLoss, MobileNetFace
 from losses.imagenet_features import same_convolution
 from models import load_prior
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from losses import distances
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
+from losses.dlib_face import DlibIdentityLoss
 from losses.identity import IdentityLoss
 from losses.imagenet_features import EfficientNetLite0
 from losses.perceptual import LpipsLoss
@@ -68,6 +69,10 @@ class RestorationLossWeights:
     """L1 between Gram matrices of the features of these discriminators."""
     identity: float = 0.0
     """1 - cosine of identity vectors, by the network that comes along or by ArcFace (networks.identity_path)."""
+    identity_dlib: float = 0.0
+    """Squared distance of dlib's embeddings, by which the metric `identity` judges too. With `identity` above 0 each of
+    the two networks judges every other face of a batch, for the time of one: what is drawn for a single network
+    pleases that network only."""
     networks: PerceptualNetworks = PerceptualNetworks()
     """Files of the frozen networks that lpips and identity need."""
 
@@ -116,13 +121,22 @@ class RestorationLosses:
         self.given = self.weights = weights
         self._features: EfficientNetLite0 | None = None
         self._lpips: torch.nn.Module | None = None
-        self._identity: torch.nn.Module | None = None
+        self._identities: dict[str, torch.nn.Module] = {}
+        try:
+            self._load()
+        except ModuleNotFoundError as error:  # a package that holds weights
+            raise FileNotFoundError(error.msg) from error
+
+    def _load(self) -> None:
+        weights = self.given
         if weights.perceptual > 0 or weights.style > 0 or weights.texture > 0:
             self._features = EfficientNetLite0()
         if weights.lpips > 0:
             self._lpips = LpipsLoss(weights.networks.lpips, weights.networks.lpips_path)
         if weights.identity > 0:
-            self._identity = IdentityLoss(weights.networks.identity_path)
+            self._identities["identity"] = IdentityLoss(weights.networks.identity_path)
+        if weights.identity_dlib > 0:
+            self._identities["identity_dlib"] = DlibIdentityLoss()
 
     def follow(self, images_seen: int) -> dict[str, float]:
         """Takes the weights of the iteration at whose end so many images were seen; gives those that change, to log."""
@@ -134,7 +148,7 @@ class RestorationLosses:
 
     def to(self, device: torch.device) -> None:
         """Moves the frozen networks."""
-        for network in (self._features, self._lpips, self._identity):
+        for network in (self._features, self._lpips, *self._identities.values()):
             if network is not None:
                 network.to(device)
 
@@ -160,8 +174,10 @@ class RestorationLosses:
             terms |= self._feature_terms(self._features, restored, target)
         if self._lpips is not None:
             terms["lpips"] = self._lpips(restored, target)
-        if self._identity is not None:
-            terms["identity"] = self._identity(restored, target)
+        # Where there are two judges of identity, they take turns over the batch.
+        share = min(len(self._identities), len(restored))
+        for index, (name, judge) in enumerate(self._identities.items()):
+            terms[name] = judge(restored[index % share :: share], target[index % share :: share])
         # The discriminators, of the face (GPEN, section 3.3) and of eyes and mouth (GFPGAN, section 3.4).
         if w.adversarial > 0 or w.feature_matching > 0:
             terms |= self._discriminator_terms(restored, target, discriminator)

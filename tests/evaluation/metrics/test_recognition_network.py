@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.metrics.identity import (
-    FaceEmbedding,
-    FaceLandmarks,
-    LandmarkDistance,
-    RecognitionNetwork,
-    _models_folder,
-    large_pixels,
-)
+from evaluation.metrics.identity import FaceEmbedding, FaceLandmarks, LandmarkDistance, large_pixels
+from losses.dlib_face import DlibFace, packaged_models
 
 dlib = pytest.importorskip("dlib")
 
@@ -25,8 +19,8 @@ def faces() -> torch.Tensor:
 
 
 def test_the_network_gives_dlibs_own_numbers(faces: torch.Tensor) -> None:
-    own = dlib.face_recognition_model_v1(str(_models_folder() / "dlib_face_recognition_resnet_model_v1.dat"))
-    points = dlib.shape_predictor(str(_models_folder() / "shape_predictor_5_face_landmarks.dat"))
+    own = dlib.face_recognition_model_v1(str(packaged_models() / "dlib_face_recognition_resnet_model_v1.dat"))
+    points = dlib.shape_predictor(str(packaged_models() / "shape_predictor_5_face_landmarks.dat"))
     expected = []
     for pixels in large_pixels(faces):
         image = np.frombuffer(pixels, np.uint8).reshape(256, 256, 3)
@@ -40,7 +34,7 @@ def test_the_network_gives_dlibs_own_numbers(faces: torch.Tensor) -> None:
 def test_another_file_is_no_recognition_model(tmp_path: Path) -> None:
     (tmp_path / "x.dat").write_bytes(bytes(1000))
     with pytest.raises(ValueError, match="must be dlib's face recognition model, version 1"):
-        RecognitionNetwork(tmp_path / "x.dat")
+        DlibFace(tmp_path / "x.dat")
 
 
 def test_landmarks_that_move_together_move_by_their_shift(faces: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,10 +325,49 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(train.stages.restoration_losses, "EfficientNetLite0", refuse)
     monkeypatch.setattr("train.stages.restoration_losses.LpipsLoss", refuse)
     monkeypatch.setattr("train.stages.restoration_losses.IdentityLoss", refuse)
+    monkeypatch.setattr("train.stages.restoration_losses.DlibIdentityLoss", refuse)
     RestorationLosses(RestorationLossWeights())
-    for name in ("perceptual", "style", "texture", "lpips", "identity"):
+    for name in ("perceptual", "style", "texture", "lpips", "identity", "identity_dlib"):
         with pytest.raises(AssertionError):
             RestorationLosses(RestorationLossWeights(**{name: 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("term", "module", "package"),
+    [
+        ("perceptual", "losses.imagenet_features", "efficientnet_lite0"),
+        ("identity_dlib", "losses.dlib_face", "face_recognition_models"),
+    ],
+)
+def test_weights_whose_package_is_not_installed_are_files_that_are_missing(
+    term: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{module}.find_spec", lambda _: None)
+    with pytest.raises(FileNotFoundError, match=f"{package}.* is not installed; pip install"):
+        RestorationLosses(RestorationLossWeights(**{term: 1.0}))
+
+
+def test_two_judges_of_identity_take_every_other_face_each(tiny: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Judge(torch.nn.Module):
+        def __init__(self, *_: object) -> None:
+            super().__init__()
+
+        def forward(self, restored: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (restored - target).mean()
+
+    monkeypatch.setattr("train.stages.restoration_losses.IdentityLoss", Judge)
+    monkeypatch.setattr("train.stages.restoration_losses.DlibIdentityLoss", Judge)
+    restored = torch.tensor([1.0, 10.0, 3.0, 30.0, 5.0])[:, None, None, None].expand(5, 3, 32, 32)
+    target, judge = torch.zeros_like(restored), Discriminator(tiny)
+
+    def terms(number: int, **weights: float) -> dict[str, float]:
+        losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, l1=0.0, **weights))
+        found = losses(restored[:number], target[:number], judge)
+        return {name: value.item() for name, value in found.items()}
+
+    assert terms(5, identity=1.0, identity_dlib=1.0) == {"identity": 3.0, "identity_dlib": 20.0}
+    assert terms(1, identity=1.0, identity_dlib=1.0) == {"identity": 1.0, "identity_dlib": 1.0}
+    assert terms(2, identity_dlib=1.0) == {"identity_dlib": 5.5}
 
 
 def test_the_perceptual_term_runs_without_any_download(tiny: Architecture) -> None:
