@@ -80,7 +80,7 @@ def publish(release: Release, overwrite: bool) -> None:
     if release.interpolated_with is not None:
         other, share = find_checkpoint(release.interpolated_with), release.interpolated_share
         restorer = interpolate(restorer, models.load_generator(other), share)
-        cards["gpen"] = _interpolated_card(cards["gpen"], _card(other, release.data), share)
+        cards["gpen"] = interpolated_card(cards["gpen"], _card(other, release.data), share)
     resolution = restorer.architecture.resolution
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
     models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
@@ -143,11 +143,15 @@ def interpolate(one: models.GPEN, other: models.GPEN, share: float) -> models.GP
     return one
 
 
-def _interpolated_card(card: Mapping[str, str], other: Mapping[str, str], share: float) -> dict[str, str]:
-    """The card of a restorer whose weights lie between those of two others."""
+def interpolated_card(card: Mapping[str, str], other: Mapping[str, str], share: float) -> dict[str, str]:
+    """The card of a restorer whose weights lie between those of two others: the trainings of the first, and what the
+    second was trained on with from where they part."""
     trainings, before = _stored_history(card), _stored_history(other)
-    is_before = trainings[: len(before)] == before
-    which = f"after training {len(before)}" if before and is_before else "of other trainings"
+    num_shared = next(n for n in range(len(before), -1, -1) if trainings[:n] == before[:n])
+    apart = " Then ".join(before[num_shared:])
+    which = "of other trainings" if num_shared == 0 else f"after training {num_shared}"
+    if num_shared and apart:
+        which += f" and another one ({apart.removesuffix('.')})"
     text = f"Weights between both: {1 - share:.0%} of these, {share:.0%} of those {which}."
     return {**card, "history": json.dumps([*trainings, text])}
 
@@ -165,8 +169,10 @@ def card_text(file: Path, card: Mapping[str, str]) -> str:
         f"- Trained with {card.get('trained with', 'what is not recorded')}:",
         *(f"  {index}. {text}" for index, text in enumerate(_stored_history(card), 1)),
         "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
-        "",
     ]
+    if any("identity_dlib" in text for text in _stored_history(card)):
+        lines.append("- dlib's network judged in training too: the identity below is no independent judgement.")
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Release files from finished runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 from PIL import Image
 
 from models import GPEN, Architecture, load_discriminator, load_generator, load_prior, read_checkpoint
-from studies.release import card_text, interpolate
+from studies.release import card_text, interpolate, interpolated_card
 from tests.test_documents import lines_to_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,7 @@ def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_o
         file = ROOT / "weights" / f"{name}.safetensors"
         card = card_text(file, read_checkpoint(file).card)
         assert card in text and not set(card) & set("{}[]")
+        assert ("identity_dlib" in card) == ("no independent judgement" in card)
         assert "noise mode concat" in card and "betas 0 and 0.99" in card
 
 
@@ -57,6 +59,20 @@ def test_interpolated_weights_lie_between_two_restorers_of_one_architecture() ->
         torch.testing.assert_close(ours, wanted)
     with pytest.raises(ValueError, match=r"restorers of one architecture.*--interpolated_with"):
         interpolate(one, GPEN(replace(small, resolution=64)), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["A.", "B."], "25% of those after training 2."),
+        (["A.", "B.", "D."], "25% of those after training 2 and another one (D)."),
+        (["A.", "D.", "E."], "25% of those after training 1 and another one (D. Then E)."),
+        (["D."], "25% of those of other trainings."),
+    ],
+)
+def test_the_card_of_interpolated_weights_says_where_the_others_come_from(other: list[str], words: str) -> None:
+    card = interpolated_card({"history": json.dumps(["A.", "B.", "C."])}, {"history": json.dumps(other)}, 0.25)
+    assert json.loads(card["history"]) == ["A.", "B.", "C.", f"Weights between both: 75% of these, {words}"]
 
 
 @pytest.mark.slow
