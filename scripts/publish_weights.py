@@ -17,8 +17,8 @@ def main(release: Release, overwrite: bool = False) -> None:
     """
     check_there(release.prior, "run or release file")
     check_there(release.restoration_run, "run")
-    if release.interpolated_with is not None:
-        check_there(release.interpolated_with, "run or checkpoint")
+    for other in release.interpolated_with:
+        check_there(other, "run or checkpoint")
     check_faces_exist(release.faces)
     from studies.release import publish
 

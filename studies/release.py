@@ -1,7 +1,7 @@
 """Release files from finished runs: networks in half precision, their cards, figures and pictures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,10 @@ def publish(release: Release, overwrite: bool) -> None:
     checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
     cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
     restorer, prior = models.load_generator(checkpoints["gpen"]), models.load_prior(checkpoints["prior"])
-    if release.interpolated_with is not None:
-        other, share = find_checkpoint(release.interpolated_with), release.interpolated_share
-        restorer = interpolate(restorer, models.load_generator(other), share)
-        cards["gpen"] = interpolated_card(cards["gpen"], _card(other, release.data), share)
+    if release.interpolated_with:
+        others = [find_checkpoint(path) for path in release.interpolated_with]
+        restorer = interpolate(restorer, [models.load_generator(path) for path in others], release.shares)
+        cards["gpen"] = interpolated_card(cards["gpen"], [_card(path, release.data) for path in others], release.shares)
     resolution = restorer.architecture.resolution
     files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
     models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
@@ -125,35 +125,43 @@ def _card(path: Path, data: str) -> dict[str, str]:
     }
 
 
-def interpolate(one: models.GPEN, other: models.GPEN, share: float) -> models.GPEN:
-    """Gives `one` weights between its own and those of `other`, whose share is given. ValueError where their
+def interpolate(one: models.GPEN, others: Sequence[models.GPEN], shares: Sequence[float]) -> models.GPEN:
+    """Gives `one` weights between its own and those of others, whose shares are given. ValueError where their
     architectures differ.
 
     Networks that one training led to keep a trade-off of their losses along the way (ESRGAN, arXiv 1809.00219, section
-    3.4); others do not mix.
+    3.4), and the mean of several lies above each of them (arXiv 2203.05482); others do not mix.
     """
-    if one.architecture != other.architecture:
-        raise ValueError(
-            "weights can be interpolated between restorers of one architecture, got "
-            f"{one.architecture.in_words()} and {other.architecture.in_words()}; choose another --interpolated_with"
-        )
+    for other in others:
+        if one.architecture != other.architecture:
+            raise ValueError(
+                "weights can be interpolated between restorers of one architecture, got "
+                f"{one.architecture.in_words()} and {other.architecture.in_words()}; choose another --interpolated_with"
+            )
+    states = [network.state_dict().values() for network in (one, *others)]
     with torch.no_grad():
-        for tensor, target in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
-            tensor.lerp_(target, share)
+        for target, *tensors in zip(*states, strict=True):
+            target.mul_(1 - sum(shares))
+            for tensor, share in zip(tensors, shares, strict=True):
+                target.add_(tensor, alpha=share)
     return one
 
 
-def interpolated_card(card: Mapping[str, str], other: Mapping[str, str], share: float) -> dict[str, str]:
-    """The card of a restorer whose weights lie between those of two others: the trainings of the first, and what the
-    second was trained on with from where they part."""
-    trainings, before = _stored_history(card), _stored_history(other)
-    num_shared = next(n for n in range(len(before), -1, -1) if trainings[:n] == before[:n])
-    apart = " Then ".join(before[num_shared:])
-    which = "of other trainings" if num_shared == 0 else f"after training {num_shared}"
-    if num_shared and apart:
-        which += f" and another one ({apart.removesuffix('.')})"
-    text = f"Weights between both: {1 - share:.0%} of these, {share:.0%} of those {which}."
-    return {**card, "history": json.dumps([*trainings, text])}
+def interpolated_card(
+    card: Mapping[str, str], others: Sequence[Mapping[str, str]], shares: Sequence[float]
+) -> dict[str, str]:
+    """The card of a restorer whose weights lie between those of several: the trainings of the first, and what the
+    others were trained on with from where they part."""
+    trainings = _stored_history(card)
+    parts = [f"{1 - sum(shares):.0%} of these"]
+    for other, share in zip(others, shares, strict=True):
+        before = _stored_history(other)
+        num_shared = next(n for n in range(len(before), -1, -1) if trainings[:n] == before[:n])
+        which = f"after training {num_shared}" if num_shared else "of other trainings"
+        if num_shared and (apart := " Then ".join(before[num_shared:])):
+            which += f" and another one ({apart.removesuffix('.')})"
+        parts.append(f"{share:.0%} of those {which}")
+    return {**card, "history": json.dumps([*trainings, f"Weights between them: {', '.join(parts)}."])}
 
 
 def card_text(file: Path, card: Mapping[str, str]) -> str:

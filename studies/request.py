@@ -141,11 +141,12 @@ class Release:
     """Folder of held-out faces for the figures."""
     data: str
     """What the training faces were and their terms, one sentence."""
-    interpolated_with: Path | None = None
-    """Run, release file or other checkpoint of a restorer that the run started from, or that started where it did: the
-    release's weights lie between both (network interpolation, arXiv 1809.00219, section 3.4)."""
-    interpolated_share: float = 0.5
-    """Of that one in the weights."""
+    interpolated_with: tuple[Path, ...] = ()
+    """Runs, release files or other checkpoints of restorers that the run started from, or that started where it did:
+    the release's weights lie between all of them (network interpolation, arXiv 1809.00219, section 3.4; model soups,
+    arXiv 2203.05482)."""
+    interpolated_share: tuple[float, ...] = ()
+    """Of each of them in the weights, the rest for the run; empty for as much as the run has."""
     degradations: tuple[str, ...] = ("small", "released", "varied")
     """Presets to measure under."""
     output: Path = Path("weights")
@@ -153,5 +154,18 @@ class Release:
     pictures: Pictures = Pictures()
 
     def __post_init__(self) -> None:
-        if not 0 < self.interpolated_share < 1:
-            raise ValueError(f"--interpolated_share must lie between 0 and 1, got {self.interpolated_share:g}")
+        shares, others = self.interpolated_share, self.interpolated_with
+        if shares and len(shares) != len(others):
+            raise ValueError(
+                "--interpolated_share must give a number for each of --interpolated_with, "
+                f"got {len(shares)} and {len(others)}"
+            )
+        if any(share <= 0 for share in shares) or sum(shares) >= 1:
+            given = ", ".join(f"{share:g}" for share in shares)
+            raise ValueError(f"--interpolated_share must be above 0 and below 1 together, got {given}")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How much of each of `interpolated_with` is in the weights."""
+        others = self.interpolated_with
+        return self.interpolated_share or tuple(1 / (len(others) + 1) for _ in others)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from models import GPEN, Architecture, load_discriminator, load_generator, load_prior, read_checkpoint
 from studies.release import card_text, interpolate, interpolated_card
+from studies.request import Release
 from tests.test_documents import lines_to_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,17 +49,17 @@ def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_o
         assert "noise mode concat" in card and "betas 0 and 0.99" in card
 
 
-def test_interpolated_weights_lie_between_two_restorers_of_one_architecture() -> None:
+def test_interpolated_weights_lie_between_restorers_of_one_architecture() -> None:
     small = Architecture(32, 1, 0.03125, style_dim=16, num_mapping_layers=1)
-    one, other = GPEN(small), GPEN(small)
+    networks = [GPEN(small) for _ in range(3)]
     expected = [
-        0.75 * a + 0.25 * b for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        0.25 * a + 0.25 * b + 0.5 * c for a, b, c in zip(*(n.state_dict().values() for n in networks), strict=True)
     ]
-    mixed = interpolate(one, other, 0.25)
+    mixed = interpolate(networks[0], networks[1:], (0.25, 0.5))
     for ours, wanted in zip(mixed.state_dict().values(), expected, strict=True):
         torch.testing.assert_close(ours, wanted)
     with pytest.raises(ValueError, match=r"restorers of one architecture.*--interpolated_with"):
-        interpolate(one, GPEN(replace(small, resolution=64)), 0.25)
+        interpolate(mixed, [GPEN(replace(small, resolution=64))], (0.25,))
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,22 @@ def test_interpolated_weights_lie_between_two_restorers_of_one_architecture() ->
     ],
 )
 def test_the_card_of_interpolated_weights_says_where_the_others_come_from(other: list[str], words: str) -> None:
-    card = interpolated_card({"history": json.dumps(["A.", "B.", "C."])}, {"history": json.dumps(other)}, 0.25)
-    assert json.loads(card["history"]) == ["A.", "B.", "C.", f"Weights between both: 75% of these, {words}"]
+    own, others = {"history": json.dumps(["A.", "B.", "C."])}, [{"history": json.dumps(other)}]
+    (*trainings, weights) = json.loads(interpolated_card(own, others, (0.25,))["history"])
+    assert (trainings, weights) == (["A.", "B.", "C."], f"Weights between them: 75% of these, {words}")
+    two = json.loads(interpolated_card(own, others * 2, (0.25, 0.25))["history"])[-1]
+    assert two == f"Weights between them: 50% of these, {words[:-1]}, {words}"
+
+
+def test_shares_of_interpolated_weights_are_equal_unless_given_and_leave_something_to_the_run() -> None:
+    release = Release(Path("A"), Path("B"), Path("faces"), "what they are", interpolated_with=(Path("C"), Path("D")))
+    assert release.shares == (1 / 3, 1 / 3)
+    assert replace(release, interpolated_share=(0.2, 0.3)).shares == (0.2, 0.3)
+    with pytest.raises(ValueError, match="a number for each of --interpolated_with, got 1 and 2"):
+        replace(release, interpolated_share=(0.2,))
+    for wrong in ((0.5, 0.5), (-0.1, 0.2)):
+        with pytest.raises(ValueError, match="--interpolated_share must be above 0 and below 1 together"):
+            replace(release, interpolated_share=wrong)
 
 
 @pytest.mark.slow
@@ -132,4 +147,4 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     assert done.returncode == 0
     again_card = (output / "README.md").read_text()
     assert "- Data: what they are" in again_card and "gpen_64.safetensors under `varied`" in again_card
-    assert "Weights between both: 50% of these, 50% of those after training 2." in again_card
+    assert "Weights between them: 50% of these, 50% of those after training 2." in again_card
