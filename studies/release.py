@@ -22,7 +22,7 @@ from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
-from models.files.run_folder import find_checkpoint, images_of, read_config, read_record, run_of
+from models.files.run_folder import NAME, find_checkpoint, images_of, read_config, read_record, run_of
 from studies.request import Release
 from system.atomic_file import write_atomically
 from system.command_line import print_names
@@ -178,7 +178,7 @@ def card_text(file: Path, card: Mapping[str, str]) -> str:
         *(f"  {index}. {text}" for index, text in enumerate(_stored_history(card), 1)),
         "- Limits: small, trained for a short time; no product. Restored details are plausible, not true.",
     ]
-    if any("identity_dlib" in text for text in _stored_history(card)):
+    if any("identity dlib" in text for text in _stored_history(card)):
         lines.append("- dlib's network judged in training too: the identity below is no independent judgement.")
     lines.append("")
     return "\n".join(lines)
@@ -204,7 +204,9 @@ def _history(run: Path, images_seen: int) -> list[str]:
         return [text]
     if recorded := read_record(run)["sessions"][0].get("start_history"):
         return [*json.loads(recorded), text]
-    start = find_checkpoint(options["start"])
+    start = Path(options["start"])
+    if not NAME.fullmatch(start.name):  # a checkpoint of a run may be gone by now; its name says enough
+        start = find_checkpoint(start)
     if before := run_of(start.absolute()):
         return [*_history(before, images_of(start)), text]
     return [*_stored_history(models.read_checkpoint(start).card), text]

@@ -45,7 +45,7 @@ def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_o
         file = ROOT / "weights" / f"{name}.safetensors"
         card = card_text(file, read_checkpoint(file).card)
         assert card in text and not set(card) & set("{}[]")
-        assert ("identity_dlib" in card) == ("no independent judgement" in card)
+        assert ("identity dlib" in card) == ("no independent judgement" in card)
         assert "noise mode concat" in card and "betas 0 and 0.99" in card
 
 
