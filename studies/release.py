@@ -261,9 +261,10 @@ def _write_pictures(release: Release, restorer: models.GPEN, drawn: Tensor) -> N
     for name, images in (("restored", restored), ("drawn", drawn)):
         large = model_to_uint8(images).repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
         write_png(release.output / f"{name}.png", picture_grid(large, NUM_COLUMNS))
-    psnr = run_curves(release.restoration_run / "validation.csv", ("validation/psnr", "degraded/psnr"))
+    last = run_of(release.restoration_run) or release.restoration_run
+    psnr = run_curves(last / "validation.csv", ("validation/psnr", "degraded/psnr"))
     write_atomically(release.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))
-    for name, run in (("prior", release.prior), ("restoration", release.restoration_run)):
+    for name, run in (("prior", release.prior), ("restoration", last)):
         if run.is_file():
             continue
         losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1", "generator/identity")

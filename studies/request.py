@@ -136,7 +136,7 @@ class Release:
     prior: Path
     """Folder of a stage 1 run, or a release file that stays as it is."""
     restoration_run: Path
-    """Folder of a stage 2 run."""
+    """Folder of a stage 2 run, or one of its checkpoints."""
     faces: Path
     """Folder of held-out faces for the figures."""
     data: str
