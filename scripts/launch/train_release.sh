@@ -29,7 +29,12 @@ fit finish "${restoration[@]}" --config configs/recipes/finish.yaml \
     --model.init_args.start "$output/fidelity" "$@"
 fit likeness "${restoration[@]}" --config configs/recipes/likeness.yaml \
     --model.init_args.start "$output/finish" "$@"
-# Between both: most of the likeness, nearly all of the fidelity (docs/training.md).
-"$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$output/likeness" \
-    --interpolated_with "$output/finish" --interpolated_share 0.4 \
-    --faces "$validation" --data "$data" --output "$output/weights" --overwrite
+publish() { # RUN OTHER SHARE_OF_OTHER FOLDER
+    "$python" -m scripts.publish_weights --prior "$output/prior" --restoration-run "$1" --interpolated_with "$2" \
+        --interpolated_share "$3" --faces "$validation" --data "$data" --output "$4" --overwrite
+}
+# Between both: most of the likeness, nearly all of the fidelity; more of both from there on (docs/training.md).
+[ -e "$output/mixed/gpen_64.safetensors" ] || publish "$output/likeness" "$output/finish" 0.4 "$output/mixed"
+fit likeness_finish "${restoration[@]}" --config configs/recipes/likeness.yaml \
+    --config configs/recipes/likeness_finish.yaml --model.init_args.start "$output/mixed/gpen_64.safetensors" "$@"
+publish "$output/likeness_finish" "$output/finish" 0.2 "$output/weights"

@@ -364,12 +364,17 @@ def test_the_release_is_trained_in_stages_that_start_from_each_other_and_publish
     recipe = ["bash", str(RECIPES / "train_release.sh"), *arguments]
     subprocess.run(recipe, env={**CLEAN, "PYTHON": str(python)}, check=True)
 
-    *trainings, published = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+    called = [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+    trainings = [words for words in called if "fit" in words]
+    published = [words for words in called if "scripts.publish_weights" in words]
     options = [resolve(training[3:]) for training in trainings]
-    names = ["prior_start", "prior", "fidelity", "finish", "likeness"]
+    names = ["prior_start", "prior", "fidelity", "finish", "likeness", "likeness_finish"]
     assert [o["run"]["folder"] for o in options] == [f"out/{name}" for name in names]
-    assert [o["model"]["init_args"]["start"] for o in options] == [None, *(f"out/{name}" for name in names[:-1])]
-    assert [o["run"]["total_images"] for o in options] == [64] * 5
-    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, "varied", "varied", "varied"]
-    assert published[2:6] == ["--prior", "out/prior", "--restoration-run", "out/likeness"]
-    assert published[6:10] == ["--interpolated_with", "out/finish", "--interpolated_share", "0.4"]
+    starts = [None, *(f"out/{name}" for name in names[:-2]), "out/mixed/gpen_64.safetensors"]
+    assert [o["model"]["init_args"]["start"] for o in options] == starts
+    assert [o["run"]["total_images"] for o in options] == [64] * 6
+    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, *["varied"] * 4]
+    assert [words[5:10:2] for words in published] == [
+        ["out/likeness", "out/finish", "0.4"],
+        ["out/likeness_finish", "out/finish", "0.2"],
+    ]
