@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, StoredNetworks, read_checkpoint
 from models.files.checkpoints import StoredDiscriminator, decoder_state, load_exactly, read_discriminator
 from models.files.public_format import drop_blocks, widen_to_concat
+from models.growth import grow
 from system.wording import counted
 
 TAKE_NEW = "take a new one: --model.init_args.optimization.take_discriminator false"
@@ -86,6 +87,14 @@ def describe_checksums(networks: Mapping[str, nn.Module]) -> str:
 
 def _start_generator(stored: StoredNetworks, generator: Prior | GPEN) -> list[Transfer]:
     origin = str(stored.path)
+    is_same_kind = stored.kind == ("gpen" if isinstance(generator, GPEN) else "prior")
+    if is_same_kind and stored.architecture.resolution < generator.architecture.resolution:
+        expected = replace(stored.architecture, resolution=generator.architecture.resolution)
+        _check_architecture(expected, generator.architecture, stored.path)
+        load_exactly(generator, grow(stored.generator, stored.architecture, generator), origin)
+        return [
+            Transfer(stored.kind, origin, len(stored.generator), f"grown from {stored.architecture.resolution} pixels")
+        ]
     if stored.kind == "gpen" and isinstance(generator, GPEN):
         _check_architecture(stored.architecture, generator.architecture, stored.path)
         load_exactly(generator, stored.generator, origin)
