@@ -7,16 +7,17 @@ from system.paths import check_there
 
 
 def main(release: Release, overwrite: bool = False) -> None:
-    """Writes prior_R.safetensors (averaged prior and discriminator) and gpen_R.safetensors (averaged restorer).
+    """Writes gpen_R.safetensors (averaged restorer) and prior_R.safetensors (averaged prior and its discriminator).
 
-    Both in half precision, with README.md that holds their model cards, measured on faces that training did not see,
-    and pictures of what they draw.
+    Beside them README.md with their model cards, measured on faces that training did not see, and pictures of what they
+    draw. Without --prior it is the restorer alone, such as one of another size, and its card is gpen_R.md.
 
     Args:
         overwrite: Replace the release that is in --output, as it is in weights/.
     """
-    check_there(release.prior, "run or release file")
-    check_there(release.restoration_run, "run")
+    if release.prior is not None:
+        check_there(release.prior, "run or release file")
+    check_there(release.restoration_run, "run or checkpoint")
     for other in release.interpolated_with:
         check_there(other, "run or checkpoint")
     check_faces_exist(release.faces)

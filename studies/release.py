@@ -1,4 +1,4 @@
-"""Release files from finished runs: networks in half precision, their cards, figures and pictures."""
+"""Release files from finished runs: networks in few bits, their cards, figures and pictures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from evaluation.reports.charts import curves_svg, run_curves
 from evaluation.reports.pictures import Picture, comparison_rows, picture_grid, side_by_side, write_png
 from evaluation.reports.tables import summary_rows
 from inference.drawing import sample
+from models.files.release_file import read_safetensors
 from models.files.run_folder import NAME, find_checkpoint, images_of, read_config, read_record, run_of
 from studies.request import Release
 from system.atomic_file import write_atomically
@@ -30,6 +31,7 @@ from system.paths import check_output_folder
 from system.wording import listed
 
 LARGEST_BYTES = 20_000_000
+WEIGHTS_SUFFIXES = (".safetensors", ".onnx")
 SEED = 0
 NUM_PICTURED, NUM_COLUMNS = 16, 8
 ENLARGEMENT = 2
@@ -63,8 +65,8 @@ tags: [face-restoration, gpen, stylegan2, pytorch]
 
 # Release weights
 
-Half precision, EMA weights; made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation,
-where it has figures. identity_128.safetensors, the recognition network of the identity loss, has a page of its own,
+EMA weights, made by `python -m scripts.publish_weights`. Of each run the best checkpoint by validation, where it has
+figures. identity_128.safetensors, the recognition network of the identity loss, has a page of its own,
 identity_128.md.
 """
 
@@ -73,31 +75,42 @@ def publish(release: Release, overwrite: bool) -> None:
     """Writes the release files, their cards and pictures, and prints the cards. Raises ValueError or OSError where a
     run holds no checkpoint, the folder holds files already, or they are too large."""
     check_output_folder(release.output, overwrite, release.faces)
-    runs = {"prior": release.prior, "gpen": release.restoration_run}
-    checkpoints = {name: _checkpoint(run) for name, run in runs.items()}
-    cards = {name: _card(path, release.data) for name, path in checkpoints.items()}
-    restorer, prior = models.load_generator(checkpoints["gpen"]), models.load_prior(checkpoints["prior"])
+    restorer, card = _restorer(release)
+    resolution = restorer.architecture.resolution
+    file = release.output / f"gpen_{resolution}.safetensors"
+    prior_file = release.output / f"prior_{resolution}.safetensors"
+    cards: dict[Path, dict[str, str]] = {}
+    if release.prior is not None:
+        checkpoint = _checkpoint(release.prior)
+        prior, discriminator = models.load_prior(checkpoint), models.load_discriminator(checkpoint)
+        cards[prior_file] = _card(checkpoint, release.data)
+        models.save_release(prior_file, prior, discriminator, cards[prior_file], release.prior_numbers)
+    cards[file] = card
+    models.save_release(file, restorer, card=card, numbers=release.numbers)
+    total = sum(path.stat().st_size for path in release.output.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+    if total > LARGEST_BYTES:
+        raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
+    lines = [HEADING, *(card_text(path, words) for path, words in cards.items())]
+    lines += [_figures(file, release, name) for name in release.degradations]
+    page = release.output / ("README.md" if release.prior is not None else f"gpen_{resolution}.md")
+    write_atomically(page, "\n".join(lines))
+    if release.prior is not None:
+        restorer = models.load_generator(file)
+        _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
+        if discriminator is not None:
+            write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
+    print_names(*"\n".join(lines).splitlines())
+
+
+def _restorer(release: Release) -> tuple[models.GPEN, dict[str, str]]:
+    """The network that is published and its card."""
+    checkpoint = _checkpoint(release.restoration_run)
+    restorer, card = models.load_generator(checkpoint), _card(checkpoint, release.data)
     if release.interpolated_with:
         others = [find_checkpoint(path) for path in release.interpolated_with]
         restorer = interpolate(restorer, [models.load_generator(path) for path in others], release.shares)
-        cards["gpen"] = interpolated_card(cards["gpen"], [_card(path, release.data) for path in others], release.shares)
-    resolution = restorer.architecture.resolution
-    files = {name: release.output / f"{name}_{resolution}.safetensors" for name in runs}
-    models.save_release(files["prior"], prior, models.load_discriminator(checkpoints["prior"]), cards["prior"])
-    models.save_release(files["gpen"], restorer, card=cards["gpen"])
-    total = sum(path.stat().st_size for path in files.values())
-    if total > LARGEST_BYTES:
-        raise ValueError(f"the release files take {total / 1e6:.1f} MB, at most {LARGEST_BYTES / 1e6:.0f} MB may ship")
-    lines = [HEADING]
-    lines += [card_text(files[name], cards[name]) for name in runs]
-    lines += [_figures(files["gpen"], release, name) for name in release.degradations]
-    write_atomically(release.output / "README.md", "\n".join(lines))
-    restorer = models.load_generator(files["gpen"])
-    _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
-    discriminator = models.load_discriminator(files["prior"])
-    if discriminator is not None:
-        write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
-    print_names(*"\n".join(lines).splitlines())
+        card = interpolated_card(card, [_card(path, release.data) for path in others], release.shares)
+    return restorer, card
 
 
 def _checkpoint(source: Path) -> Path:
@@ -168,10 +181,12 @@ def card_text(file: Path, card: Mapping[str, str]) -> str:
     """The model card of one file, in Markdown."""
     stored = models.read_checkpoint(file)
     what = "GPEN restorer" if stored.kind == "gpen" else "face prior (StyleGAN2) and its discriminator"
+    is_int8 = any(tensor.dtype == torch.int8 for tensor in read_safetensors(file).tensors.values())
+    numbers = "weights in 8 bits with a scale for each output channel" if is_int8 else "half precision"
     lines = [
         f"## {file.name}",
         "",
-        f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, read by every command of this repository.",
+        f"- What: {what}, {file.stat().st_size / 1e6:.1f} MB, {numbers}, read by every command of this repository.",
         f"- Architecture: {stored.architecture.in_words()}.",
         f"- Data: {card.get('data', 'not recorded')}",
         f"- Trained with {card.get('trained with', 'what is not recorded')}:",
@@ -228,7 +243,7 @@ def _rates(optimization: dict[str, Any]) -> str:
 
 
 def _figures(path: Path, release: Release, degradation: str) -> str:
-    """Figures of the release file itself, half precision included, in Markdown with their protocol."""
+    """Figures of the release file itself, rounding of the weights included, in Markdown with their protocol."""
     evaluation = _measure(models.load_generator(path), release, degradation)
     header, rows = summary_rows(evaluation)
     protocol = evaluation.protocol
@@ -265,7 +280,7 @@ def _write_pictures(release: Release, restorer: models.GPEN, drawn: Tensor) -> N
     psnr = run_curves(last / "validation.csv", ("validation/psnr", "degraded/psnr"))
     write_atomically(release.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))
     for name, run in (("prior", release.prior), ("restoration", last)):
-        if run.is_file():
+        if run is None or run.is_file():
             continue
         losses = ("discriminator/adversarial", "generator/adversarial", "generator/l1", "generator/identity")
         curves = run_curves(run / "train.csv", losses)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from data.degradation.presets import PRESETS_FOLDER
 from data.faces.files import FaceFiles, Pictures
@@ -129,18 +129,26 @@ class Request:
     """More arguments of `python -m train fit`."""
 
 
+Numbers = Literal["float16", "int8"]
+
+
 @dataclass(frozen=True)
 class Release:
     """What is published, and where."""
 
-    prior: Path
-    """Folder of a stage 1 run, or a release file that stays as it is."""
     restoration_run: Path
     """Folder of a stage 2 run, or one of its checkpoints."""
     faces: Path
     """Folder of held-out faces for the figures."""
     data: str
     """What the training faces were and their terms, one sentence."""
+    prior: Path | None = None
+    """Folder of a stage 1 run, or a release file that stays as it is; null publishes the restorer alone beside what is
+    in the folder, with a page of its own."""
+    numbers: Numbers = "float16"
+    """How the restorer's weights are stored; int8 takes half of float16, with a scale for every output channel."""
+    prior_numbers: Numbers = "float16"
+    """How those of the prior and its discriminator are."""
     interpolated_with: tuple[Path, ...] = ()
     """Runs, release files or other checkpoints of restorers that the run started from, or that started where it did:
     the release's weights lie between all of them (network interpolation, arXiv 1809.00219, section 3.4; model soups,

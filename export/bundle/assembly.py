@@ -110,7 +110,7 @@ def _write_artefacts(
     folder: Path, generator: GPEN, card: Mapping[str, str], settings: ExportSettings, on_step: OnStep
 ) -> StaticGPEN:
     on_step("writing safetensors")
-    save_release(folder / artefacts.SAFETENSORS_NAME, generator, card=card, half=False)
+    save_release(folder / artefacts.SAFETENSORS_NAME, generator, card=card, numbers="float32")
     network = StaticGPEN(generator, settings.upsampling)
     on_step("tracing for TorchScript")
     artefacts.write_torchscript(folder / artefacts.TORCHSCRIPT_NAME, network)

@@ -51,7 +51,7 @@ def convert_checkpoint(
         return _write_facefusion(output, generator, settings)
     with replacing(output) as temporary:
         if to == "release":
-            save_release(temporary, generator, card=stored.card, half=False)
+            save_release(temporary, generator, card=stored.card, numbers="float32")
         else:
             _check_public(generator)
             temporary.write_bytes(_saved(to_public(generator.state_dict(), public_generator_name)))

@@ -12,7 +12,14 @@ from models.architecture import Architecture
 from models.discriminator import Discriminator
 from models.files.foreign import NVIDIA_GROUP_SIZE, Found, find_discriminator, find_generator
 from models.files.pickled_file import EXPORTED, LEGACY_MAGIC_BYTES, PICKLE_MAGIC_BYTES, ZIP_MAGIC_BYTES, read_pickled
-from models.files.release_file import FORMAT, LONGEST_SAFETENSORS_HEADER, Kind, read_safetensors, release_entry
+from models.files.release_file import (
+    FORMAT,
+    LONGEST_SAFETENSORS_HEADER,
+    Kind,
+    read_safetensors,
+    release_entry,
+    with_scales,
+)
 from models.files.run_folder import check_seal, locate_checkpoint
 from models.files.stored_tensor import StoredTensor, copy_tensors
 from models.gpen import GPEN
@@ -219,7 +226,7 @@ def _open(path: Path, is_checked: bool) -> _Content:
             raise ValueError(
                 f"{path} is a damaged release file (it holds tensors of neither generator nor discriminator)"
             )
-        return _Content(read.tensors, entry, card, "release file")
+        return _Content(with_scales(read.tensors), entry, card, "release file")
     is_nvidia = head.startswith(PICKLE_MAGIC_BYTES) and NVIDIA_MARK in head
     if not is_nvidia and not head.startswith((ZIP_MAGIC_BYTES, LEGACY_MAGIC_BYTES)):
         if path.suffix.lower() == ".onnx":

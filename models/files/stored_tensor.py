@@ -20,15 +20,17 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor]
+    packed_bytes: int | None = None
+    """What the values take in the file where that is less than in memory."""
 
     @property
     def size_bytes(self) -> int:
-        """What the values take in memory, as stored."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        """What the values take, as stored."""
+        return math.prod(self.shape) * self.dtype.itemsize if self.packed_bytes is None else self.packed_bytes
 
     def reshape(self, shape: tuple[int, ...]) -> "StoredTensor":
         """Gives the same values in another shape."""
-        return StoredTensor(shape, self.dtype, lambda: self.read().reshape(shape))
+        return StoredTensor(shape, self.dtype, lambda: self.read().reshape(shape), self.packed_bytes)
 
 
 @dataclass

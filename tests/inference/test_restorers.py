@@ -21,7 +21,7 @@ def files(generators: dict[NoiseMode, GPEN], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("models")
     generator = generators["concat"]
     network = StaticGPEN(generator)
-    save_release(folder / "release.safetensors", generator, half=False)
+    save_release(folder / "release.safetensors", generator, numbers="float32")
     public = {
         public_generator_name(name): tensor[None] if name.endswith("convolution.weight") else tensor
         for name, tensor in generator.state_dict().items()

@@ -94,7 +94,7 @@ def test_weights_of_the_checkpoint_are_what_every_artefact_restores_with(
         changed.decoder.synthesis.blocks[0].to_rgb.bias.add_(0.25)
         expected = changed(images)
         assert not torch.allclose(expected, generators["concat"](images), atol=0.1)
-    save_release(tmp_path / "changed.safetensors", changed, half=False)
+    save_release(tmp_path / "changed.safetensors", changed, numbers="float32")
     export_bundle(tmp_path / "changed.safetensors", tmp_path / "bundle")
     for name in ARTEFACTS:
         torch.testing.assert_close(load_restorer(tmp_path / "bundle" / name)(images), expected, rtol=0, atol=2e-5)
@@ -155,7 +155,7 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
         with torch.no_grad():
             wrong = load_generator(checkpoint)
             wrong.encoder.from_rgb.bias.add_(0.5)
-        save_release(path, wrong, half=False)
+        save_release(path, wrong, numbers="float32")
 
     monkeypatch.setattr(bundle_module, "save_release", write_wrong)
     for target in (output, tmp_path / "new"):

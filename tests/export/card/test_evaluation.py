@@ -33,7 +33,7 @@ def generator(random_generator: Callable[[Architecture], GPEN]) -> GPEN:
 @pytest.fixture(scope="module")
 def bundle(generator: GPEN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("card")
-    save_release(folder / "g.safetensors", generator, half=False)
+    save_release(folder / "g.safetensors", generator, numbers="float32")
     export_bundle(folder / "g.safetensors", folder / "bundle", ParityFaces(images=12), ExportSettings(("fp16",)))
     return folder / "bundle"
 

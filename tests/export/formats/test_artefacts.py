@@ -49,7 +49,7 @@ def test_torchscript_takes_input_by_name_and_returns_one_tensor(
 
 
 def test_safetensors_hold_every_bit_of_the_weights(generators: dict[NoiseMode, GPEN], tmp_path: Path) -> None:
-    save_release(tmp_path / "g.safetensors", generators["add"], card={"data": "none"}, half=False)
+    save_release(tmp_path / "g.safetensors", generators["add"], card={"data": "none"}, numbers="float32")
     loaded = load_generator(tmp_path / "g.safetensors").state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in generators["add"].state_dict().items())
 

@@ -34,7 +34,7 @@ def test_public_files_have_the_names_and_shapes_of_the_released_ones(size: str, 
 def test_a_file_that_cannot_be_written_whole_is_named_and_not_left_behind(
     to: str, name: str, generators: dict[NoiseMode, GPEN], tmp_path: Path
 ) -> None:
-    save_release(tmp_path / "x.safetensors", generators["add"], half=False)
+    save_release(tmp_path / "x.safetensors", generators["add"], numbers="float32")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))  # as a full disk
     try:
@@ -50,7 +50,7 @@ def test_weights_come_back_bit_for_bit(to: str, name: str, generators: dict[Nois
     for mode in ("concat", "add"):
         generator = generators[mode]
         judge = Discriminator(generator.architecture)
-        save_release(tmp_path / "x.safetensors", generator, judge, half=False)
+        save_release(tmp_path / "x.safetensors", generator, judge, numbers="float32")
         text = convert_checkpoint(tmp_path / "x.safetensors", to, tmp_path / name)  # type: ignore[arg-type]
         assert "equal bit for bit" in text
         loaded = load_generator(tmp_path / name)
@@ -132,7 +132,7 @@ def test_layers_that_overflow_16_bits_stay_in_32(
     generator.decoder.synthesis.blocks[3].up.noise_strength.div_(1e4)  # type: ignore[union-attr, operator]
     kept = modules_beyond_half(record_ranges(StaticGPEN(generator), images))
     assert any(name.startswith("encoder.") for name in kept)
-    save_release(tmp_path / "x.safetensors", generator, half=False)
+    save_release(tmp_path / "x.safetensors", generator, numbers="float32")
     text = convert_checkpoint(
         tmp_path / "x.safetensors", "facefusion", tmp_path / "a.onnx", ConversionSettings(half=True)
     )

@@ -97,7 +97,7 @@ def one_line_about(path: Path, load: Callable[[Path], object] = load_generator) 
 
 
 def test_a_float32_release_keeps_every_bit(gpen: GPEN, tmp_path: Path) -> None:
-    save_release(tmp_path / "restorer.safetensors", gpen, card={"data": "none", "images seen": "7"}, half=False)
+    save_release(tmp_path / "restorer.safetensors", gpen, card={"data": "none", "images seen": "7"}, numbers="float32")
     loaded = load_generator(tmp_path / "restorer.safetensors")
     assert not loaded.training
     assert loaded.architecture == gpen.architecture
@@ -118,7 +118,7 @@ def test_the_card_of_a_release_has_one_order_in_every_process(gpen: GPEN, tmp_pa
 
 def test_a_half_precision_release_restores_within_55_db(gpen: GPEN, tmp_path: Path) -> None:
     save_release(tmp_path / "half.safetensors", gpen)
-    save_release(tmp_path / "full.safetensors", gpen, half=False)
+    save_release(tmp_path / "full.safetensors", gpen, numbers="float32")
     assert (tmp_path / "half.safetensors").stat().st_size < 0.65 * (tmp_path / "full.safetensors").stat().st_size
     loaded = load_generator(tmp_path / "half.safetensors")
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
@@ -133,7 +133,7 @@ def test_the_prior_of_a_release_brings_its_discriminator(
     prior: Prior, discriminator: Discriminator, tmp_path: Path
 ) -> None:
     path = tmp_path / "prior.safetensors"
-    save_release(path, prior, discriminator, half=False)
+    save_release(path, prior, discriminator, numbers="float32")
     assert_same_state(load_prior(path), prior)
     loaded = load_discriminator(path)
     assert loaded is not None and loaded.minibatch_group_size == 2
@@ -144,7 +144,7 @@ def test_the_prior_of_a_release_brings_its_discriminator(
 
 
 def test_the_prior_of_a_restoration_network_is_its_decoder(gpen: GPEN, tmp_path: Path) -> None:
-    save_release(tmp_path / "restorer.safetensors", gpen, half=False)
+    save_release(tmp_path / "restorer.safetensors", gpen, numbers="float32")
     assert_same_state(load_prior(tmp_path / "restorer.safetensors"), gpen.decoder)
     assert load_discriminator(tmp_path / "restorer.safetensors") is None
 
@@ -361,7 +361,7 @@ DAMAGES: list[tuple[Callable[[dict[str, Tensor]], None], str, str]] = [
 def test_a_file_with_other_tensors_is_named_with_the_first_of_them(
     gpen: GPEN, tmp_path: Path, damage: Callable[[dict[str, Tensor]], None], in_release: str, in_public: str
 ) -> None:
-    save_release(tmp_path / "a.safetensors", gpen, half=False)
+    save_release(tmp_path / "a.safetensors", gpen, numbers="float32")
     swap_format(tmp_path / "a.safetensors", lambda tensors, metadata: damage(tensors))
     assert in_release.format(*NAMES) in one_line_about(tmp_path / "a.safetensors")
     state = public_state(gpen, public_generator_name)

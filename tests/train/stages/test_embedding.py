@@ -57,7 +57,7 @@ def write(tmp_path: Path, architecture: Architecture) -> Write:
         stored = replace(architecture, **changes)
         generator = randomize(make_network(stored))
         discriminator = randomize(Discriminator(stored, 2)) if with_discriminator else None
-        save_release(tmp_path / "start.safetensors", generator, discriminator, half=False)  # type: ignore[arg-type]
+        save_release(tmp_path / "start.safetensors", generator, discriminator, numbers="float32")  # type: ignore[arg-type]
         torch.save([state_of(generator), state_of(discriminator) if discriminator else None], tmp_path / "states.pt")
         return tmp_path / "start.safetensors"
 
