@@ -24,22 +24,22 @@ def smooth_l1_loss(restored: Tensor, target: Tensor, beta: float = 1.0) -> Tenso
     return functional.smooth_l1_loss(at_least_float32(restored), at_least_float32(target), beta=beta)
 
 
-PSNR_FLOOR = 1e-4
-"""Squared difference, of pixels in [0, 1], below which `negative_psnr` hardly asks for more: 40 dB."""
+SMALLEST_SQUARED = 1e-4
+"""Squared difference, of pixels in [0, 1], below which `psnr_loss` hardly asks for more: 40 dB."""
 
 
-def negative_psnr(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean over images of 10 log10(MSE + 1e-4) in dB, of [N, C, H, W], nominally [-1, 1], whose MSE is taken as of
-    pixels in [0, 1]: float32, -40 for equal images.
+def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
+    """Decibels that images [N, C, H, W], nominally [-1, 1], are from PSNR 40, on average: 10 log10(1 + 10⁴ MSE), float32,
+    at least 0; MSE is each image's, as of pixels in [0, 1].
 
-    An image that is hard counts as much as an easy one: each is asked for the same share of its error.
+    An image that is hard to restore counts as much as an easy one: each is asked for the same share of its error.
 
-    Source: Chen et al. 2021, HINet (arXiv 2105.06086), section 3.4, where the constant is 1e-8 in the public code; so
-    small a one would be about faces that were hardly degraded.
+    Source: Chen et al. 2021, HINet (arXiv 2105.06086), section 3.4, with a far smaller constant in the public code; it would
+    spend itself on faces that were hardly degraded.
     """
     difference = at_least_float32(restored) - at_least_float32(target)
     squared = difference.square().mean((1, 2, 3)) / 4
-    return 10 * (squared + PSNR_FLOOR).log10().mean()
+    return 10 * (1 + squared / SMALLEST_SQUARED).log10().mean()
 
 
 def at_least_float32(values: Tensor) -> Tensor:

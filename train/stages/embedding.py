@@ -45,9 +45,9 @@ def start_networks(
 
     A prior is filled from a prior or from a GPEN's decoder, of which a larger one gives its lower layers. Of a GPEN,
     another GPEN fills everything and a prior the decoder; one with added noise is widened for a GPEN that concatenates
-    (see `models.files.public_format`). A discriminator that is not to be taken is not even looked for; else it comes
-    from its own path or, without one, from the first. FileNotFoundError where there is no such file, ValueError where
-    it holds another architecture, or misses the discriminator.
+    (see `models.files.public_format`), one of fewer pixels grows (see `models.growth`). A discriminator that is not to
+    be taken is not even looked for; else it comes from its own path or, without one, from the first. FileNotFoundError
+    where there is no such file, ValueError where it holds another architecture, or misses the discriminator.
     """
     stored = None if path is None else read_checkpoint(path)
     if stored is not None:
@@ -87,25 +87,18 @@ def describe_checksums(networks: Mapping[str, nn.Module]) -> str:
 
 def _start_generator(stored: StoredNetworks, generator: Prior | GPEN) -> list[Transfer]:
     origin = str(stored.path)
-    is_same_kind = stored.kind == ("gpen" if isinstance(generator, GPEN) else "prior")
-    if is_same_kind and stored.architecture.resolution < generator.architecture.resolution:
-        expected = replace(stored.architecture, resolution=generator.architecture.resolution)
-        _check_architecture(expected, generator.architecture, stored.path)
-        load_exactly(generator, grow(stored.generator, stored.architecture, generator), origin)
-        return [
-            Transfer(stored.kind, origin, len(stored.generator), f"grown from {stored.architecture.resolution} pixels")
-        ]
     if stored.kind == "gpen" and isinstance(generator, GPEN):
-        _check_architecture(stored.architecture, generator.architecture, stored.path)
-        load_exactly(generator, stored.generator, origin)
-        return [Transfer("encoder and decoder", origin, len(stored.generator), ", ".join(stored.notes))]
-    state, notes = _decoder_for(stored, generator.architecture)
-    note = ", ".join((*stored.notes, *notes))
-    if isinstance(generator, Prior):
+        state, notes = _grown(stored.generator, stored.architecture, generator, stored.path)
         load_exactly(generator, state, origin)
-        return [Transfer("prior", origin, len(state), note)]
-    load_exactly(generator.decoder, state, origin)
-    return [Transfer.new("encoder", generator.encoder), Transfer("decoder", origin, len(state), note)]
+        note = ", ".join((*stored.notes, *notes))
+        return [Transfer("encoder and decoder", origin, len(stored.generator), note)]
+    decoder = generator.decoder if isinstance(generator, GPEN) else generator
+    state, notes = _decoder_for(stored, decoder)
+    load_exactly(decoder, state, origin)
+    note = ", ".join((*stored.notes, *notes))
+    if isinstance(generator, GPEN):
+        return [Transfer.new("encoder", generator.encoder), Transfer("decoder", origin, len(state), note)]
+    return [Transfer("prior", origin, len(state), note)]
 
 
 def _start_discriminator(stored: StoredNetworks | None, path: Path | None, discriminator: Discriminator) -> Transfer:
@@ -133,9 +126,9 @@ def _start_discriminator(stored: StoredNetworks | None, path: Path | None, discr
     return Transfer("discriminator", str(judge.path), len(judge.tensors))
 
 
-def _decoder_for(stored: StoredNetworks, architecture: Architecture) -> tuple[Mapping[str, Tensor], list[str]]:
+def _decoder_for(stored: StoredNetworks, decoder: Prior) -> tuple[Mapping[str, Tensor], list[str]]:
     """The decoder's tensors, and what was done to them."""
-    state, notes = decoder_state(stored), []
+    architecture, state, notes = decoder.architecture, decoder_state(stored), []
     smaller = replace(
         stored.architecture,
         resolution=min(stored.architecture.resolution, architecture.resolution),
@@ -146,10 +139,24 @@ def _decoder_for(stored: StoredNetworks, architecture: Architecture) -> tuple[Ma
         notes.append(f"layers above {architecture.resolution} pixels left out of {stored.architecture.resolution}")
         state = drop_blocks(state, smaller)
     if smaller.noise_mode == "add" and architecture.noise_mode == "concat":
-        _check_architecture(replace(smaller, noise_mode="concat"), architecture, stored.path)
-        return widen_to_concat(state, smaller), [*notes, "widened from added to concatenated noise"]
-    _check_architecture(smaller, architecture, stored.path)
-    return state, notes
+        narrow = replace(architecture, resolution=smaller.resolution)
+        _check_architecture(replace(smaller, noise_mode="concat"), narrow, stored.path)
+        state, smaller = widen_to_concat(state, smaller), replace(smaller, noise_mode="concat")
+        notes.append("widened from added to concatenated noise")
+    grown, more = _grown(state, smaller, decoder, stored.path)
+    return grown, notes + more
+
+
+def _grown(
+    state: Mapping[str, Tensor], stored: Architecture, network: Prior | GPEN, path: Path
+) -> tuple[Mapping[str, Tensor], list[str]]:
+    """A state as it is, or that of a smaller resolution for a larger network, and a word about that."""
+    wanted = network.architecture
+    is_smaller = stored.resolution < wanted.resolution
+    _check_architecture(replace(stored, resolution=wanted.resolution) if is_smaller else stored, wanted, path)
+    if not is_smaller:
+        return state, []
+    return grow(state, stored, network), [f"grown from {stored.resolution} pixels"]
 
 
 def _check_architecture(stored: Architecture, wanted: Architecture, path: Path) -> None:

@@ -149,7 +149,7 @@ def update(
     if clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     skipped = (~torch.isfinite(norm + averaged_loss)).to(torch.float32)
-    waited = (averaged_loss < waits_below).to(torch.float32)
+    waited = (averaged_loss < waits_below).to(torch.float32) if waits_below > 0 else torch.zeros_like(skipped)
     fused: Any = optimizer
     fused.grad_scale, fused.found_inf = None, torch.maximum(skipped, waited)
     optimizer.step()
