@@ -29,13 +29,13 @@ SMALLEST_SQUARED = 1e-4
 
 
 def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
-    """Decibels that images [N, C, H, W], nominally [-1, 1], are from PSNR 40, on average: 10 log10(1 + 10⁴ MSE), float32,
-    at least 0; MSE is each image's, as of pixels in [0, 1].
+    """Mean over images [N, C, H, W], nominally [-1, 1], of the decibels that each is below a PSNR of 40, float32: 10
+    log10(1 + 10⁴ MSE), at least 0, with the MSE of pixels in [0, 1].
 
     An image that is hard to restore counts as much as an easy one: each is asked for the same share of its error.
 
-    Source: Chen et al. 2021, HINet (arXiv 2105.06086), section 3.4, with a far smaller constant in the public code; it would
-    spend itself on faces that were hardly degraded.
+    Source: Chen et al. 2021, HINet (arXiv 2105.06086), section 3.4; the constant of its public code is far smaller, and
+    faces that were hardly degraded would outweigh all others.
     """
     difference = at_least_float32(restored) - at_least_float32(target)
     squared = difference.square().mean((1, 2, 3)) / 4

@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from losses.distances import l1_loss, smooth_l1_loss
+from losses.distances import l1_loss, psnr_loss, smooth_l1_loss
 
 
 def test_l1_is_the_mean_absolute_difference() -> None:
@@ -30,3 +32,20 @@ def test_the_gradients_agree_with_finite_differences() -> None:
     target = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     assert torch.autograd.gradcheck(l1_loss, (restored, target))
     assert torch.autograd.gradcheck(smooth_l1_loss, (restored, target))
+
+
+def test_psnr_as_a_loss_is_the_mean_over_images_of_the_decibels_below_40() -> None:
+    target = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
+    restored = torch.stack([torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 0.02)]).double()  # 20 and 40 dB of [0, 1]
+    expected = (10 * math.log10(1 + 100) + 10 * math.log10(2)) / 2
+    assert psnr_loss(restored, target).item() == pytest.approx(expected, rel=1e-6)
+    assert psnr_loss(target, target).item() == 0
+    assert torch.autograd.gradcheck(psnr_loss, (restored[:, :, :2, :2].clone().requires_grad_(), target[:, :, :2, :2]))
+
+
+def test_psnr_as_a_loss_pulls_hard_and_easy_images_with_the_same_share_of_their_error() -> None:
+    target = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
+    restored = torch.stack([torch.full((3, 4, 4), 0.4), torch.full((3, 4, 4), 0.2)]).double().requires_grad_()
+    psnr_loss(restored, target).backward()
+    shares = (restored.grad * restored).sum((1, 2, 3))  # d loss / d log(error)
+    assert shares[0].item() == pytest.approx(shares[1].item(), rel=0.01)

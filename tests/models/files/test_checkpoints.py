@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ from models import (
     save_release,
 )
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
-from models.files.release_file import FORMAT, lightning_entry
+from models.files.release_file import FORMAT, Numbers, lightning_entry
 from models.files.run_folder import write_sealed
 from models.gpen import noises_from_features
 from models.operators.resampling import fir_kernel
@@ -127,6 +127,44 @@ def test_a_half_precision_release_restores_within_55_db(gpen: GPEN, tmp_path: Pa
         difference, expected = loaded(degraded) - gpen(degraded), gpen(degraded)
     decibels = 10 * torch.log10((expected.amax() - expected.amin()).square() / difference.square().mean())
     assert 55 < float(decibels) < 100
+
+
+def test_a_release_in_8_bits_takes_half_of_half_precision_and_rounds_each_weight_to_its_channels_scale(
+    gpen: GPEN, tmp_path: Path
+) -> None:
+    for numbers in get_args(Numbers):
+        save_release(tmp_path / f"{numbers}.safetensors", gpen, numbers=numbers)
+    loaded = load_generator(tmp_path / "int8.safetensors")
+    for (name, ours), theirs in zip(loaded.state_dict().items(), gpen.state_dict().values(), strict=True):
+        largest = theirs.abs().flatten(1).amax(1) if theirs.ndim > 1 else theirs.abs().amax().reshape(1)
+        step = largest.reshape(-1, *[1] * (theirs.ndim - 1)) / 127
+        assert ((ours - theirs).abs() <= 0.501 * step).all(), name
+    packed, plain = (load_file(tmp_path / f"{numbers}.safetensors") for numbers in ("int8", "float16"))
+    weights = [name for name, tensor in packed.items() if tensor.dtype == torch.int8]
+    assert weights and all(plain[name].ndim > 1 for name in weights)
+    assert all(packed[name.removesuffix("weight") + "scale"].shape == plain[name].shape[:1] for name in weights)
+    assert sum(packed[name].nbytes for name in weights) * 2 == sum(plain[name].nbytes for name in weights)
+    degraded = torch.rand(8, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        difference, expected = loaded(degraded) - gpen(degraded), gpen(degraded)
+    decibels = 10 * torch.log10((expected.amax() - expected.amin()).square() / difference.square().mean())
+    assert 35 < float(decibels) < 70
+
+
+def test_a_weight_of_8_bits_whose_scale_does_not_fit_is_named(gpen: GPEN, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_release(path, gpen, numbers="int8")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    for change in (lambda scale: scale[:-1], lambda scale: scale.half(), None):
+        tensors = load_file(path)
+        name = "generator.encoder.to_latent.scale"
+        scale = tensors.pop(name)
+        if change is not None:
+            tensors[name] = change(scale).contiguous()
+        save_file(tensors, tmp_path / "b.safetensors", metadata)
+        words = one_line_about(tmp_path / "b.safetensors")
+        assert "does not fit the network" in words and "first encoder.to_latent" in words, words
 
 
 def test_the_prior_of_a_release_brings_its_discriminator(

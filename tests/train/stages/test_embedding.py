@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models import GPEN, Architecture, Discriminator, Prior, save_release
 from models.files.public_format import public_discriminator_name, public_generator_name, public_prior_name
 from models.gpen import noises_from_features
+from models.operators.resampling import LowPass
 from train.stages.embedding import Transfer, describe, describe_checksums, start_networks
 
 State = dict[str, Tensor]
@@ -279,6 +280,61 @@ def test_a_larger_prior_gives_its_lower_layers_and_says_so(
         large(latent, noises)
         silent = [torch.zeros(2, *shape) for shape in networks[0].decoder.synthesis.noise_shapes()]
         torch.testing.assert_close(networks[0].decoder(latent, silent), seen[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def larger(architecture: Architecture) -> tuple[GPEN, Discriminator]:
+    """New networks of four times the size, wide enough to grow."""
+    torch.manual_seed(7)
+    large = replace(architecture, resolution=128, channel_multiplier=4)
+    return GPEN(large), Discriminator(large, 2)
+
+
+@pytest.mark.parametrize("noise_mode", ["concat", "add"])
+@torch.no_grad()
+def test_a_larger_prior_grows_from_a_smaller_one_and_draws_the_same_enlarged(
+    larger: tuple[GPEN, Discriminator], write: Write, noise_mode: str
+) -> None:
+    small, (generator, discriminator) = Prior(larger[0].architecture), larger
+    path = write(Prior, channel_multiplier=4, noise_mode=noise_mode, with_discriminator=False)
+    transfers = start_networks(path, generator, discriminator, take_discriminator=False)
+    assert transfers[1].note.endswith("grown from 32 pixels")
+    small = Prior(replace(larger[0].architecture, resolution=32, noise_mode=noise_mode))  # type: ignore[arg-type]
+    small.load_state_dict(states_beside(path)[0])
+    latent = torch.randn(2, small.architecture.style_dim)
+    few, many = (
+        [torch.zeros(2, *shape) for shape in network.synthesis.noise_shapes()] for network in (small, generator.decoder)
+    )
+    expected = small(latent, few)
+    for block in list(generator.decoder.synthesis.blocks)[-2:]:
+        expected = block.to_rgb.upsample(expected)
+    torch.testing.assert_close(generator.decoder(latent, many), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_larger_restorer_grows_from_a_smaller_one_and_restores_the_reduced_face(
+    larger: tuple[GPEN, Discriminator], write: Write
+) -> None:
+    generator, discriminator = larger
+    path = write(GPEN, channel_multiplier=4, with_discriminator=False)
+    transfers = start_networks(path, generator, discriminator, take_discriminator=False)
+    assert (transfers[0].part, transfers[0].note) == ("encoder and decoder", "grown from 32 pixels")
+    small = GPEN(replace(generator.architecture, resolution=32))
+    small.load_state_dict(states_beside(path)[0])
+    face = 0.5 * torch.randn(2, 3, 8, 8).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    reduced = face
+    for _ in range(2):
+        reduced = LowPass(3, padding=2)(reduced)[:, :, 1:-1:2, 1:-1:2]
+    features = generator.encoder(face)[1]  # from 4 pixels upwards
+    inside = (..., slice(3, -3), slice(3, -3))  # beyond the edge each layer's filter sees zeros of its own
+    torch.testing.assert_close(features[3][inside], small.encoder.from_rgb(reduced)[inside], rtol=1e-4, atol=1e-4)
+    assert torch.isfinite(generator(face)).all()
+
+
+def test_a_network_too_narrow_to_grow_is_refused_with_the_way_out(architecture: Architecture, write: Write) -> None:
+    large = replace(architecture, resolution=512)
+    with pytest.raises(ValueError, match=r"growing takes 6 channels .* got 2; take a wider network \(narrow"):
+        start_networks(write(GPEN), GPEN(large), Discriminator(large, 2), take_discriminator=False)
 
 
 def test_checksums_tell_which_weights_a_run_began_with(networks: tuple[GPEN, Discriminator]) -> None:

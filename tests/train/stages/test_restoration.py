@@ -297,6 +297,7 @@ TERMS = {
     "feature_matching": "feature_matching_loss",
     "focal_frequency": "focal_frequency_loss",
     "perceptual": "feature_distances",
+    "psnr": "psnr_loss",
     "style": "gram_loss",
     "texture": "structure_texture_distances",
 }

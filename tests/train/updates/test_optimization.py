@@ -306,6 +306,13 @@ def test_an_update_waits_where_its_loss_is_low_and_not_elsewhere() -> None:
     assert all(torch.equal(t, state[0][n]) for n, t in optimizers[0].state_dict()["state"][0].items())
 
 
+def test_an_update_of_a_loss_below_0_is_carried_out() -> None:
+    line = Line()
+    before = line.values.detach().clone()
+    updated = update(lazy_adam([(line.parameters(), 0.1)], (0.5, 0.99), 0), [PartLoss(line.loss() - 100, {})])
+    assert updated.skipped == 0 and not torch.equal(line.values, before)
+
+
 @pytest.mark.parametrize("stage", ["prior", "restoration"])
 def test_a_discriminator_that_waits_leaves_the_generator_learning(
     stage: str, tiny: Architecture, fit: Callable[..., Any], make_batch: Callable[..., Any]
