@@ -148,3 +148,14 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     again_card = (output / "README.md").read_text()
     assert "- Data: what they are" in again_card and "gpen_64.safetensors under `varied`" in again_card
     assert "Weights between them: 50% of these, 50% of those after training 2." in again_card
+
+    # The restorer alone, in 8 bits, beside what is there, with a page of its own.
+    alone = ["--restoration-run", str(tmp_path / "gpen"), *told, "--numbers", "int8", "--overwrite"]
+    before = (output / "prior_64.safetensors").read_bytes()
+    done = subprocess.run([sys.executable, "-m", "scripts.publish_weights", *alone], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert (output / "README.md").read_text() == again_card
+    assert (output / "prior_64.safetensors").read_bytes() == before
+    page = (output / "gpen_64.md").read_text()
+    assert "weights in 8 bits with a scale for each output channel" in page and "prior_64" not in page
+    assert "gpen_64.safetensors under `small`" in page and "half precision" in again_card
