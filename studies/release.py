@@ -208,7 +208,8 @@ def _history(run: Path, images_seen: int) -> list[str]:
     """The trainings that led to a network, the first one first; a run may start from another run or a release."""
     config = read_config(run)
     options = config["model"]["init_args"]
-    text = f"Images seen: {images_seen:,}, batch {config['data']['batch_size']}, "
+    resolution = options["architecture"]["resolution"]
+    text = f"Images seen: {images_seen:,} at {resolution} pixels, batch {config['data']['batch_size']}, "
     if "degradation" in options:
         weights = {term: w for term, w in options["loss_weights"].items() if isinstance(w, float) and w}
         text += f"degradation `{options['degradation']}`{_pairs(config['data'])}, loss weights ({listed(weights)}), "

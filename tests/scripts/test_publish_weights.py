@@ -115,7 +115,7 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     assert "{" not in card and "loss weights (adversarial 0." in card
     assert (
         "Random colours." in card
-        and card.count("Images seen: 32, batch ") == 3
+        and card.count("Images seen: 32 at 64 pixels, batch ") == 3
         and "gpen_64.safetensors under `small`" in card
     )
     for published, trained in (
