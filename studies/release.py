@@ -34,7 +34,8 @@ LARGEST_BYTES = 20_000_000
 WEIGHTS_SUFFIXES = (".safetensors", ".onnx")
 SEED = 0
 NUM_PICTURED, NUM_COLUMNS = 16, 8
-ENLARGEMENT = 2
+SHOWN_PIXELS = 128
+"""At which smaller faces are shown."""
 NUM_DRAWN_TO_CHOOSE_FROM, TRUNCATION = 256, 0.7
 _CLEAN = RoundRanges(BlurRanges(probability=0.0), (1.0, 1.0), (0.0, 0.0), jpeg_probability=0.0)
 KINDS = {
@@ -94,9 +95,11 @@ def publish(release: Release, overwrite: bool) -> None:
     lines += [_figures(file, release, name) for name in release.degradations]
     page = release.output / ("README.md" if release.prior is not None else f"gpen_{resolution}.md")
     write_atomically(page, "\n".join(lines))
+    restorer = models.load_generator(file)
+    _write_restored(release, restorer)
     if release.prior is not None:
-        restorer = models.load_generator(file)
-        _write_pictures(release, restorer, sample(prior, SEED, range(NUM_PICTURED)))
+        _write_faces(release.output / "drawn.png", sample(prior, SEED, range(NUM_PICTURED)))
+        _write_curves(release)
         if discriminator is not None:
             write_png(release.output / "kinds.png", kinds_picture(restorer, prior, discriminator))
     print_names(*"\n".join(lines).splitlines())
@@ -269,14 +272,22 @@ def _measure(generator: models.GPEN, release: Release, degradation: str) -> Eval
 
 
 @torch.no_grad()
-def _write_pictures(release: Release, restorer: models.GPEN, drawn: Tensor) -> None:
-    """What the models draw (never photographs, degraded or not), and the curves of their runs."""
+def _write_restored(release: Release, restorer: models.GPEN) -> None:
+    """What the restorer draws: never photographs, degraded or not."""
     faces, resolution = release.pictures.open(release.faces), restorer.architecture.resolution
     pair = next(iter(FacePairs(faces, resolution, release.degradations[0], SEED, NUM_PICTURED)))
-    restored = restorer(uint8_to_model(pair.degraded))
-    for name, images in (("restored", restored), ("drawn", drawn)):
-        large = model_to_uint8(images).repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
-        write_png(release.output / f"{name}.png", picture_grid(large, NUM_COLUMNS))
+    name = "restored" if release.prior is not None else f"restored_{resolution}"
+    _write_faces(release.output / f"{name}.png", restorer(uint8_to_model(pair.degraded)))
+
+
+def _write_faces(path: Path, faces: Tensor) -> None:
+    enlargement = max(SHOWN_PIXELS // faces.shape[-1], 1)
+    large = model_to_uint8(faces).repeat_interleave(enlargement, 2).repeat_interleave(enlargement, 3)
+    write_png(path, picture_grid(large, NUM_COLUMNS))
+
+
+def _write_curves(release: Release) -> None:
+    """Of the runs that the files come from."""
     last = run_of(release.restoration_run) or release.restoration_run
     psnr = run_curves(last / "validation.csv", ("validation/psnr", "degraded/psnr"))
     write_atomically(release.output / "psnr.svg", curves_svg(psnr, "images seen", "PSNR [dB]"))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and publishes a prior and a restorer of 64 pixels, the chain of docs/training.md:
+# Trains and publishes a prior and a restorer of 64 pixels and one of 128 that grows from it, the chain of docs/training.md:
 #   scripts/launch/train_release.sh FACES VALIDATION_FACES OUTPUT "what the faces are and their terms"
 # Some hours on one core. The same command continues: what is complete is passed over. Further options of all three
 # trainings stand behind, such as --run.wandb off.
@@ -38,3 +38,11 @@ publish() { # RUN OTHER SHARE_OF_OTHER FOLDER
 fit likeness_finish "${restoration[@]}" --config configs/recipes/likeness.yaml \
     --config configs/recipes/likeness_finish.yaml --model.init_args.start "$output/mixed/gpen_64.safetensors" "$@"
 publish "$output/likeness_finish" "$output/finish" 0.2 "$output/weights"
+# Twice the pixels from there: the same restorer, grown.
+large=("${restoration[@]}" --model.init_args.architecture.resolution 128)
+fit fidelity_128 "${large[@]}" --config configs/recipes/fidelity.yaml \
+    --model.init_args.start "$output/weights/gpen_64.safetensors" --run.total_images 36000 "$@"
+fit likeness_128 "${large[@]}" --config configs/recipes/likeness.yaml --config configs/recipes/likeness_finish.yaml \
+    --model.init_args.start "$output/fidelity_128" "$@"
+"$python" -m scripts.publish_weights --restoration-run "$output/likeness_128" --numbers int8 --faces "$validation" \
+    --data "$data" --output "$output/weights" --overwrite

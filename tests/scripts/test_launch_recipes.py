@@ -368,12 +368,24 @@ def test_the_release_is_trained_in_stages_that_start_from_each_other_and_publish
     trainings = [words for words in called if "fit" in words]
     published = [words for words in called if "scripts.publish_weights" in words]
     options = [resolve(training[3:]) for training in trainings]
-    names = ["prior_start", "prior", "fidelity", "finish", "likeness", "likeness_finish"]
+    names = [
+        "prior_start",
+        "prior",
+        "fidelity",
+        "finish",
+        "likeness",
+        "likeness_finish",
+        "fidelity_128",
+        "likeness_128",
+    ]
     assert [o["run"]["folder"] for o in options] == [f"out/{name}" for name in names]
-    starts = [None, *(f"out/{name}" for name in names[:-2]), "out/mixed/gpen_64.safetensors"]
+    files = [f"out/{folder}/gpen_64.safetensors" for folder in ("mixed", "weights")]
+    starts = [None, *(f"out/{name}" for name in names[:4]), *files, "out/fidelity_128"]
     assert [o["model"]["init_args"]["start"] for o in options] == starts
-    assert [o["run"]["total_images"] for o in options] == [64] * 6
-    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, *["varied"] * 4]
-    for words, run, share in zip(published, ("likeness", "likeness_finish"), ("0.4", "0.2"), strict=True):
+    assert [o["run"]["total_images"] for o in options] == [64] * 8
+    assert [o["model"]["init_args"].get("degradation") for o in options] == [None, None, *["varied"] * 6]
+    assert [o["model"]["init_args"]["architecture"]["resolution"] for o in options] == [64] * 6 + [128] * 2
+    for words, run, share in zip(published, ("likeness", "likeness_finish"), ("0.4", "0.2"), strict=False):
         assert words[2:6] == ["--prior", "out/prior", "--restoration-run", f"out/{run}"]
         assert words[6:10] == ["--interpolated_with", "out/finish", "--interpolated_share", share]
+    assert published[2][2:6] == ["--restoration-run", "out/likeness_128", "--numbers", "int8"] and len(published) == 3

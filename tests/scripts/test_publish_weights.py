@@ -159,3 +159,5 @@ def test_published_files_hold_the_averaged_networks_and_their_card_says_what_the
     page = (output / "gpen_64.md").read_text()
     assert "weights in 8 bits with a scale for each output channel" in page and "prior_64" not in page
     assert "gpen_64.safetensors under `small`" in page and "half precision" in again_card
+    with Image.open(output / "restored_64.png") as alone_picture, Image.open(output / "restored.png") as picture:
+        assert alone_picture.size == picture.size
