@@ -1,6 +1,6 @@
 """Photographs as tensors and batches: the images of a run, in the order of the run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ class RunImage(NamedTuple):
     """Whether it stands in for a photograph whose file is broken."""
     degraded: Tensor | None = None
     """uint8 [3, R, R], its stored degraded version; None where it is to be degraded."""
+    place: Tensor | None = None
+    """What `locate` of `RunImages` gave of the target; None without it."""
 
 
 class FaceBatch(NamedTuple):
@@ -44,6 +46,8 @@ class FaceBatch(NamedTuple):
     """uint8 [M, 3, R, R], the degraded versions of those of the N that have a stored one; None where none has."""
     has_degraded: tuple[bool, ...] = ()
     """Of each of the N whether it is among these M; empty where none is."""
+    places: Tensor | None = None
+    """[N, …], what `locate` of `RunImages` gave of each; None without it."""
 
     def part(self, start: int, size: int) -> "FaceBatch":
         """Neighbouring images of the batch."""
@@ -51,7 +55,8 @@ class FaceBatch(NamedTuple):
         has_degraded = self.has_degraded[start:end]
         first, number = sum(self.has_degraded[:start]), sum(has_degraded)
         degraded = self.degraded[first : first + number] if self.degraded is not None and number else None
-        return FaceBatch(self.target[start:end], self.image_indices[start:end], 0, degraded, has_degraded)
+        places = None if self.places is None else self.places[start:end]
+        return FaceBatch(self.target[start:end], self.image_indices[start:end], 0, degraded, has_degraded, places)
 
 
 class FaceImages(Dataset[Tensor]):
@@ -106,7 +111,8 @@ class RunImages(Dataset[RunImage]):
 
     Images of R pixels are mirrored left to right with a probability in [0, 1], and kept as by `FaceImages`. Files that
     cannot be used are noted in `broken` while others stand in for them; without it the first ends the run. Stored
-    degraded versions are cropped and mirrored as their faces are.
+    degraded versions are cropped and mirrored as their faces are. `locate` is asked for something about each image as
+    it is trained on, such as where its landmarks lie: the host has the time for that.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class RunImages(Dataset[RunImage]):
         cache_bytes: int = 0,
         broken: BrokenFaces | None = None,
         pairs: StoredPairs | None = None,
+        locate: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not 0 <= flip_probability <= 1:
             raise ValueError(f"flip_probability must lie in [0, 1], got {flip_probability}")
@@ -126,6 +133,7 @@ class RunImages(Dataset[RunImage]):
         cache_bytes = cache_bytes if pairs is None else cache_bytes // 2
         self.images = FaceImages(faces, resolution, cache_bytes)
         self.pairs = pairs
+        self.locate = locate
         self._degraded = None if pairs is None else FaceImages(pairs.degraded, resolution, cache_bytes)
         self.seed = seed
         self.flip_probability = flip_probability
@@ -140,7 +148,7 @@ class RunImages(Dataset[RunImage]):
         if is_flipped(self.seed, image_index, self.flip_probability):
             degraded = None if image.degraded is None else image.degraded.flip(-1)
             image = image._replace(target=image.target.flip(-1), degraded=degraded)
-        return image
+        return image if self.locate is None else image._replace(place=self.locate(image.target))
 
     def _read(self, image_index: int) -> RunImage:
         """The photograph of the k-th image, or the first of its substitutes that can be used."""
@@ -222,12 +230,14 @@ class RunBatches:
 def collate_faces(samples: Sequence[RunImage]) -> FaceBatch:
     """Stacks N samples of `RunImages`."""
     degraded = [sample.degraded for sample in samples if sample.degraded is not None]
+    places = [sample.place for sample in samples if sample.place is not None]
     return FaceBatch(
         torch.stack([sample.target for sample in samples]),  # [N, 3, R, R]
         [int(sample.image_index) for sample in samples],
         sum(sample.is_substitute for sample in samples),
         torch.stack(degraded) if degraded else None,  # [M, 3, R, R]
         tuple(sample.degraded is not None for sample in samples) if degraded else (),
+        torch.stack(places) if places else None,
     )
 
 

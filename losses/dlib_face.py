@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from losses.distances import at_least_float32
-from losses.face_crop import FaceCrop
-from losses.weights import packaged_models
+from losses.dlib_landmarks import CHIP_PIXELS, SIDE_PIXELS, dlib_models, five_landmarks
 
-INSTALL_HINT = "pip install dlib-bin face_recognition_models"
-CHIP_PIXELS = 150
 EMBEDDING_WIDTH = 128
-_SIDE_PIXELS = 256
 _MEANS = (122.782, 117.001, 104.298)
 _LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 """Channels, blocks, whether the first block halves the size; as in dnn_face_recognition_ex.cpp."""
@@ -34,10 +30,6 @@ class DlibFace(nn.Module):
 
     Source: dnn_face_recognition_ex.cpp of dlib.
     """
-
-    crop = FaceCrop(70, 44, 168, CHIP_PIXELS)
-    """Where dlib cuts faces aligned as FFHQ's, on average over 443 of LFW: rows vary by 5, columns by 7, sizes by 11
-    pixels, and it turns them by 4 degrees, see `chips`."""
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
@@ -81,38 +73,39 @@ class DlibFace(nn.Module):
 
 
 class DlibIdentityLoss(nn.Module):
-    """Squared Euclidean distance of dlib's embeddings of restored and target face; frozen, always in evaluation mode.
+    """Squared Euclidean distance of dlib's embeddings of restored and target face, both cut at the target's landmarks
+    as the metric `identity` does; frozen, always in evaluation mode.
 
-    The metric `identity` cuts each face at its landmarks. Here the faces of a batch are cut around the place where
-    faces aligned as FFHQ's are cut on average, each a little elsewhere: a network that is asked at one place only
-    pleases it there.
+    Cut in one place, without landmarks, it asked for something else: of the 0.050 by which the distance fell there,
+    0.038 were left at the landmarks (100 faces of LFW at 64 pixels).
     """
 
     def __init__(self) -> None:
+        """Reads network and landmarks; ModuleNotFoundError where one of the two optional packages is missing."""
         super().__init__()
         self.network = DlibFace()
+        five_landmarks()
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode."""
         return super().train(False)
 
     def embed(self, image: Tensor, places: Tensor) -> Tensor:
-        """Embeds faces [N, 3, R, R] in [-1, 1], aligned as in FFHQ: float32 [N, 128]."""
+        """Embeds faces [N, 3, R, R] in [-1, 1], aligned as in FFHQ, cut at places [N, 2, 3]: float32 [N, 128]."""
         vectors: Tensor = self.network((chips(image, places) + 1) * 127.5)
         return vectors
 
-    def forward(self, restored: Tensor, target: Tensor) -> Tensor:
-        """Mean over faces [N, 3, R, R] in [-1, 1]: scalar, float32, at least 0; 0.36 separates people. The target
-        receives no gradient."""
-        places = face_places(((target + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()).to(target.device)
+    def forward(self, restored: Tensor, target: Tensor, places: Tensor) -> Tensor:
+        """Mean over faces [N, 3, R, R] in [-1, 1], of places [N, 2, 3] (`losses.dlib_landmarks.face_place`): scalar,
+        float32, at least 0; 0.36 separates people. The target receives no gradient."""
         with torch.no_grad():
             wanted = self.embed(target, places)
         return (self.embed(restored, places) - wanted).square().sum(1).mean()
 
 
 def chips(image: Tensor, places: Tensor) -> Tensor:
-    """Cuts faces [N, 3, R, R] out as dlib does: enlarged or reduced to 256 pixels (bicubic, as Pillow does), then, at
-    places [N, 2, 3] (see `face_places`), turned and scaled to [N, 3, 150, 150], float32."""
+    """Cuts faces [N, 3, R, R] as dlib does: enlarged or reduced to 256 pixels (bicubic, as Pillow does), then, at
+    places [N, 2, 3] (`losses.dlib_landmarks.face_place`), turned and scaled to [N, 3, 150, 150], float32."""
     rows = _enlargement(image.shape[-1], image.device).to(image.dtype)  # [256, R]
     large = at_least_float32(rows @ image @ rows.T)
     size = [len(image), 3, CHIP_PIXELS, CHIP_PIXELS]
@@ -125,37 +118,8 @@ def _enlargement(resolution: int, device: torch.device) -> Tensor:
     """What each of R pixels of a row counts in each of 256, computed where it is needed: a copy from the host would
     make a GPU wait in every iteration."""
     pixels = torch.eye(resolution, device=device)[None, None]
-    size = (_SIDE_PIXELS, resolution)
+    size = (SIDE_PIXELS, resolution)
     return functional.interpolate(pixels, size, mode="bicubic", antialias=True)[0, 0]
-
-
-def face_places(faces: Tensor) -> Tensor:
-    """Where dlib cuts faces uint8 [N, 3, R, R], aligned as in FFHQ, on the CPU: [N, 2, 3], affine maps from coordinates of the chip
-    to those of the face, both from -1 to 1."""
-    import dlib
-    import numpy as np
-
-    predictor = _predictor()
-    side = (_SIDE_PIXELS, _SIDE_PIXELS)
-    places = []
-    for face in faces:
-        pixels = functional.interpolate(face[None].float(), side, mode="bicubic", antialias=True)[0]
-        array = pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        details = dlib.get_face_chip_details(predictor(array, dlib.rectangle(64, 77, 192, 205)), CHIP_PIXELS, 0.25)
-        rect = details.rect
-        width, height = rect.right() - rect.left(), rect.bottom() - rect.top()
-        x, y = (rect.left() + rect.right()) / 2, (rect.top() + rect.bottom()) / 2
-        c, s = np.cos(details.angle) / _SIDE_PIXELS, np.sin(details.angle) / _SIDE_PIXELS
-        row = [(2 * value + 1) / _SIDE_PIXELS - 1 for value in (x, y)]
-        places.append([[c * width, -s * height, row[0]], [s * width, c * height, row[1]]])
-    return torch.tensor(places, dtype=torch.float32)
-
-
-@cache
-def _predictor():
-    import dlib
-
-    return dlib.shape_predictor(str(dlib_models() / "shape_predictor_5_face_landmarks.dat"))
 
 
 def _convolution_shapes() -> Iterator[tuple[int, int, int, int]]:
@@ -200,9 +164,3 @@ def _added(first: Tensor, second: Tensor) -> Tensor:
 def _extended(features: Tensor, shape: list[int]) -> Tensor:
     channels, height, width = (want - has for want, has in zip(shape[1:], features.shape[1:], strict=True))
     return functional.pad(features, (0, width, 0, height, 0, channels)) if channels or height or width else features
-
-
-def dlib_models() -> Path:
-    """Folder of dlib's packaged weights, found without importing the package, which would need pkg_resources;
-    ModuleNotFoundError where it is not installed."""
-    return packaged_models("face_recognition_models", INSTALL_HINT)

@@ -43,10 +43,10 @@ OWN_IMPORTS["scripts"] = set(OWN_IMPORTS)
 """Which other packages of this repository a package may import."""
 FOREIGN_IMPORTS = {
     "system": {"yaml", "jsonargparse", "docstring_parser", "rich", "torch"},
-    "losses": {"torch", "torchvision", "lpips", "safetensors"},
+    "losses": {"torch", "torchvision", "lpips", "safetensors", "numpy", "PIL", "dlib"},
     "models": {"torch", "safetensors"},
     "data": {"torch", "kornia", "numpy", "PIL", "jsonargparse", "lmdb"},
-    "evaluation": {"torch", "torchmetrics", "numpy", "scipy", "PIL", "matplotlib", "markdown_it", "dlib"},
+    "evaluation": {"torch", "torchmetrics", "numpy", "scipy", "PIL", "matplotlib", "markdown_it"},
     "inference": {"torch", "onnxruntime", "numpy", "PIL"},
     "photographs": {"torch", "numpy", "PIL", "cv2", "imagehash"},
     "train": {"torch", "pytorch_lightning", "jsonargparse", "yaml", "numpy", "PIL", "rich", "filelock", "wandb"},

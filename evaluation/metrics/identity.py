@@ -1,16 +1,15 @@
 """Identity distances by recognition networks (dlib's, whose weights come inside a package), and facial landmarks."""
 
 from collections.abc import Callable
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data.ranges import uint8_to_model
 from evaluation.metrics.image_metrics import check_pair
-from losses.dlib_face import CHIP_PIXELS, INSTALL_HINT, DlibFace, dlib_models
+from losses.dlib_face import DlibFace
+from losses.dlib_landmarks import SIDE_PIXELS, FaceLandmarks, large_pixels
 from losses.identity import IdentityLoss
 
 IDENTITY_DEFINITION = (
@@ -26,8 +25,6 @@ LANDMARKS_DEFINITION = (
 )
 _MOST_KNOWN = 1024
 _COMPARED_PIXELS = 512  # what papers on faces compare at
-_SIDE_PIXELS = 256  # the landmark predictor and the 150-pixel chip cut from it want more pixels than 64
-_FACE_BOX = (64, 77, 192, 205)  # the middle half, a little low: where a face detector sees the face of an aligned image
 
 
 class FaceEmbedding:
@@ -88,34 +85,6 @@ def mobilenet_distance(device: torch.device | str = "cpu") -> Callable[[Tensor, 
     return measure
 
 
-class FaceLandmarks:
-    """dlib's landmarks of aligned faces, found inside a fixed box of the image at 256 pixels."""
-
-    def __init__(self, number: Literal[5, 68]) -> None:
-        """Reads the predictor of so many landmarks; ModuleNotFoundError where one of the two optional packages is
-        missing."""
-        try:
-            import dlib
-        except ImportError as error:
-            raise ModuleNotFoundError(f"the package dlib-bin is not installed ({error}); {INSTALL_HINT}") from error
-        file = dlib_models() / f"shape_predictor_{number}_face_landmarks.dat"
-        self._predictor: Any = dlib.shape_predictor(str(file))
-        self._face_box: Any = dlib.rectangle(*_FACE_BOX)
-        self._get_chip: Any = dlib.get_face_chip
-
-    def points(self, pixels: bytes) -> np.ndarray:
-        """float64 [number, 2], columns and rows in pixels of the image of 256 pixels."""
-        return np.array([(point.x, point.y) for point in self._find(pixels).parts()], dtype=np.float64)
-
-    def chip(self, image: bytes, place: bytes) -> np.ndarray:
-        """The image cut as dlib's recognition network wants it, at the landmarks of another: uint8 [150, 150, 3]."""
-        chip: np.ndarray = self._get_chip(_as_array(image), self._find(place), CHIP_PIXELS, 0.25)
-        return chip
-
-    def _find(self, pixels: bytes) -> Any:
-        return self._predictor(_as_array(pixels), self._face_box)
-
-
 class LandmarkDistance:
     """How far facial landmarks move."""
 
@@ -130,16 +99,5 @@ class LandmarkDistance:
         points = [
             np.stack([self._landmarks.points(pixels) for pixels in large_pixels(images)]) for images in (image, target)
         ]
-        scale = _COMPARED_PIXELS / _SIDE_PIXELS
+        scale = _COMPARED_PIXELS / SIDE_PIXELS
         return torch.from_numpy(scale * np.linalg.norm(points[0] - points[1], axis=2).mean(1))
-
-
-def _as_array(pixels: bytes) -> np.ndarray:
-    return np.frombuffer(pixels, np.uint8).reshape(_SIDE_PIXELS, _SIDE_PIXELS, 3)
-
-
-def large_pixels(images: Tensor) -> list[bytes]:
-    """Each image of uint8 [N, 3, R, R] as RGB bytes [256, 256, 3]."""
-    pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # [N, R, R, 3]
-    size = (_SIDE_PIXELS, _SIDE_PIXELS)
-    return [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC).tobytes() for image in pixels]

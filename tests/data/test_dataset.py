@@ -95,6 +95,17 @@ def test_a_flip_probability_of_0_never_mirrors_and_of_1_always(faces: FaceFiles)
         assert torch.equal(plain[index][0], mirrored[index][0].flip(-1))
 
 
+def test_what_is_asked_of_an_image_is_asked_of_it_as_it_is_trained_on_and_stays_beside_it(faces: FaceFiles) -> None:
+    run = RunImages(faces, 8, seed=5, locate=lambda image: image[0, 0].float())
+    batch = collate_faces([run[k] for k in range(8)])
+    assert batch.places is not None and torch.equal(batch.places, batch.target[:, 0, 0].float())
+    for start in (0, 4):
+        part = batch.part(start, 4)
+        assert part.places is not None and torch.equal(part.places, batch.places[start : start + 4])
+    without = collate_faces([RunImages(faces, 8, seed=5)[k] for k in range(8)])
+    assert without.places is None and without.part(0, 4).places is None
+
+
 def test_the_ranks_share_every_batch_in_contiguous_equal_parts() -> None:
     batches = [list(RunBatches(0, 24, 8, rank, 4)) for rank in range(4)]
     assert batches[1] == [[2, 3], [10, 11], [18, 19]]

@@ -3,12 +3,13 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data.dataset import RunBatches, RunImage, RunImages, StoredPairs, collate_faces
@@ -123,10 +124,16 @@ class FacesDataModule(LightningDataModule):
             return FacePairs(faces, resolution, degradation, seed)
         return FacePairs(faces, resolution, degraded.choose(usable), names=self.settings.names)
 
-    def run_images(self, resolution: int, flip_probability: float, cache_bytes: int = 0) -> RunImages:
+    def run_images(
+        self,
+        resolution: int,
+        flip_probability: float,
+        cache_bytes: int = 0,
+        locate: Callable[[Tensor], Tensor] | None = None,
+    ) -> RunImages:
         """The training faces in the order of the run with what belongs to them, others in the place of broken ones."""
         run, pairs = self.run, self.photographs.pairs
-        return RunImages(self.faces, resolution, run.seed, flip_probability, cache_bytes, self.broken, pairs)
+        return RunImages(self.faces, resolution, run.seed, flip_probability, cache_bytes, self.broken, pairs, locate)
 
     def end_workers(self) -> None:
         """Ends the workers of the data loader, also those that hang."""
@@ -163,7 +170,7 @@ class FacesDataModule(LightningDataModule):
         module: Any = self.trainer.lightning_module
         cache_bytes = self.settings.cache_mebibytes * 2**20
         self._images = images = self.run_images(
-            module.architecture.resolution, self.settings.flip_probability, cache_bytes
+            module.architecture.resolution, self.settings.flip_probability, cache_bytes, module.locate
         )
         images_seen, place = module.progress.images_seen, (self.trainer.global_rank, self.trainer.world_size)
         batches = RunBatches(images_seen, self.run.total_images, self.batch_size, *place)

@@ -78,6 +78,9 @@ class PriorTraining(LightningModule):
 
     mean_path_length: Tensor
 
+    locate = None
+    """Nothing has to be known of a photograph beside its pixels."""
+
     def __init__(
         self,
         architecture: Architecture,

@@ -1,5 +1,6 @@
 """Stage 2: GPEN, with the prior as its decoder, learns to restore faces degraded by a preset or stored in pairs."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -132,6 +133,11 @@ class RestorationTraining(LightningModule):
         calibration = optimization.quantization
         self.quantization = None if calibration is None else FakeQuantization(architecture, calibration)
 
+    @property
+    def locate(self) -> Callable[[Tensor], Tensor] | None:
+        """What the loader asks of each target for the losses."""
+        return self.losses.locate
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Gives Adam for the generator (encoder and decoder at their own rates) and for the discriminator."""
         o = self.optimization
@@ -164,18 +170,18 @@ class RestorationTraining(LightningModule):
             self.quantization.calibrate(self.generator, of_all_processes.flatten(end_dim=-4))
         self.stage.train(
             self,
-            [self._part(face, part.image_indices) for face, part in zip(faces, parts, strict=True)],
+            [self._part(face, part) for face, part in zip(faces, parts, strict=True)],
             num_images,
             self.losses.weights.needs_discriminator,
         )
 
-    def _part(self, face: Degraded, image_indices: list[int]) -> Part:
+    def _part(self, face: Degraded, batch: FaceBatch) -> Part:
         some = slice(None, None, self.stage.regularization.path_length_batch_shrink)
         return Part(
             real=face.target,
             generate=partial(self.restore, self.generator, face.degraded),
-            loss=partial(self._generator_loss, target=face.target),
-            generate_styled=partial(self._restore_styled, face.degraded[some], image_indices[some]),
+            loss=partial(self._generator_loss, target=face.target, places=batch.places),
+            generate_styled=partial(self._restore_styled, face.degraded[some], batch.image_indices[some]),
         )
 
     def degrade(self, batch: FaceBatch) -> Degraded:
@@ -201,8 +207,8 @@ class RestorationTraining(LightningModule):
             return restored
         return self.quantization.restore(generator, degraded)
 
-    def _generator_loss(self, restored: Tensor, target: Tensor) -> PartLoss:
-        terms = self.losses(restored, target, self.discriminator, self.components)
+    def _generator_loss(self, restored: Tensor, target: Tensor, places: Tensor | None) -> PartLoss:
+        terms = self.losses(restored, target, self.discriminator, self.components, places)
         return PartLoss(self.losses.total(terms), terms)
 
     def _restore_styled(self, degraded: Tensor, image_indices: list[int]) -> StyledImages:

@@ -1,5 +1,6 @@
 """The terms of the generator's loss in stage 2 and their weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -10,6 +11,7 @@ from torch import Tensor
 from losses import distances
 from losses.adversarial import feature_matching_loss, generator_logistic_loss
 from losses.dlib_face import DlibIdentityLoss
+from losses.dlib_landmarks import face_place, locate_faces
 from losses.identity import IdentityLoss
 from losses.imagenet_features import EfficientNetLite0
 from losses.perceptual import LpipsLoss
@@ -140,6 +142,12 @@ class RestorationLosses:
         if weights.identity_dlib > 0:
             self._identities["identity_dlib"] = DlibIdentityLoss()
 
+    @property
+    def locate(self) -> Callable[[Tensor], Tensor] | None:
+        """What a term wants to know of each target, uint8 [3, R, R], asked for by the workers that read it; None where
+        none wants anything."""
+        return face_place if "identity_dlib" in self._identities else None
+
     def follow(self, images_seen: int) -> dict[str, float]:
         """Takes the weights of the iteration at whose end so many images were seen; gives those that change, to log."""
         self.weights = self.given.at(images_seen)
@@ -160,8 +168,12 @@ class RestorationLosses:
         target: Tensor,
         discriminator: Discriminator,
         components: ComponentDiscriminators | None = None,
+        places: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Unweighted terms by name, for [N, 3, R, R] in [-1, 1]."""
+        """Unweighted terms by name, for [N, 3, R, R] in [-1, 1].
+
+        `places` is what `locate` gave of the N targets; None asks for it here, for which a GPU waits.
+        """
         terms = {}
         w = self.weights
         # Fidelity: pixels and frequencies (GPEN, section 3.3: the content loss).
@@ -181,7 +193,12 @@ class RestorationLosses:
         # Where there are two judges of identity, they take turns over the batch.
         share = min(len(self._identities), len(restored))
         for index, (name, judge) in enumerate(self._identities.items()):
-            terms[name] = judge(restored[index % share :: share], target[index % share :: share])
+            mine = slice(index % share, None, share)
+            if name == "identity_dlib":
+                located = locate_faces(target[mine]) if places is None else places[mine]
+                terms[name] = judge(restored[mine], target[mine], located)
+            else:
+                terms[name] = judge(restored[mine], target[mine])
         # The discriminators, of the face (GPEN, section 3.3) and of eyes and mouth (GFPGAN, section 3.4).
         if w.adversarial > 0 or w.feature_matching > 0:
             terms |= self._discriminator_terms(restored, target, discriminator)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.metrics.identity import FaceEmbedding, FaceLandmarks, LandmarkDistance, large_pixels
-from losses.dlib_face import DlibFace, dlib_models
+from evaluation.metrics.identity import FaceEmbedding, LandmarkDistance
+from losses.dlib_face import DlibFace
+from losses.dlib_landmarks import FaceLandmarks, dlib_models, large_pixels
 
 dlib = pytest.importorskip("dlib")
 

@@ -16,8 +16,10 @@ from torch.nn.functional import softplus
 import train.stages.restoration_losses
 import train.updates.adversarial
 import train.updates.optimization
-from data.dataset import FaceBatch
+from data.dataset import FaceBatch, RunImages, collate_faces
+from data.faces.files import FaceFiles
 from data.randomness import draw_normal
+from data.ranges import uint8_to_model
 from export.bundle.assembly import export_bundle
 from export.formats.artefacts import SAFETENSORS_NAME, parity_images
 from export.formats.options import ParityFaces
@@ -352,19 +354,39 @@ def test_two_judges_of_identity_take_every_other_face_each(tiny: Architecture, m
         def forward(self, restored: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return (restored - target).mean()
 
+    class JudgeAtPlaces(Judge):
+        def forward(self, restored: torch.Tensor, target: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            assert torch.equal(places, 2 * restored[:, 0, 0, 0])  # those of the same faces
+            return super().forward(restored, target)
+
     monkeypatch.setattr("train.stages.restoration_losses.IdentityLoss", Judge)
-    monkeypatch.setattr("train.stages.restoration_losses.DlibIdentityLoss", Judge)
+    monkeypatch.setattr("train.stages.restoration_losses.DlibIdentityLoss", JudgeAtPlaces)
     restored = torch.tensor([1.0, 10.0, 3.0, 30.0, 5.0])[:, None, None, None].expand(5, 3, 32, 32)
     target, judge = torch.zeros_like(restored), Discriminator(tiny)
 
     def terms(number: int, **weights: float) -> dict[str, float]:
         losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, l1=0.0, **weights))
-        found = losses(restored[:number], target[:number], judge)
+        assert (losses.locate is None) == ("identity_dlib" not in weights)
+        found = losses(restored[:number], target[:number], judge, places=2 * restored[:number, 0, 0, 0])
         return {name: value.item() for name, value in found.items()}
 
     assert terms(5, identity=1.0, identity_dlib=1.0) == {"identity": 3.0, "identity_dlib": 20.0}
     assert terms(1, identity=1.0, identity_dlib=1.0) == {"identity": 1.0, "identity_dlib": 1.0}
     assert terms(2, identity_dlib=1.0) == {"identity_dlib": 5.5}
+    assert terms(2, identity=1.0) == {"identity": 5.5}
+
+
+def test_a_run_with_dlibs_judge_locates_its_faces_beside_training_and_judges_as_if_it_had_not(
+    tiny: Architecture, drawn_faces: FaceFiles
+) -> None:
+    losses = RestorationLosses(RestorationLossWeights(adversarial=0.0, l1=0.0, identity_dlib=1.0))
+    batch = collate_faces([RunImages(drawn_faces, 32, 0, locate=losses.locate)[k] for k in range(3)])
+    assert batch.places is not None and batch.places.shape == (3, 2, 3)
+    target = uint8_to_model(batch.target)
+    restored, judge = target.roll(1, 3), Discriminator(tiny)
+    (located,), (asked,) = (losses(restored, target, judge, places=places).values() for places in (batch.places, None))
+    assert located > 0
+    torch.testing.assert_close(located, asked)
 
 
 def test_the_perceptual_term_runs_without_any_download(tiny: Architecture) -> None:
