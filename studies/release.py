@@ -98,6 +98,7 @@ def publish(release: Release, overwrite: bool) -> None:
     restorer = models.load_generator(file)
     _write_restored(release, restorer)
     if release.prior is not None:
+        prior = models.load_prior(prior_file)
         _write_faces(release.output / "drawn.png", sample(prior, SEED, range(NUM_PICTURED)))
         _write_curves(release)
         if discriminator is not None:

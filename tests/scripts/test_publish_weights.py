@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from models import GPEN, Architecture, load_discriminator, load_generator, load_prior, read_checkpoint
-from studies.release import card_text, interpolate, interpolated_card
+from studies.release import LARGEST_BYTES, WEIGHTS_SUFFIXES, card_text, interpolate, interpolated_card
 from studies.request import Release
 from tests.test_documents import lines_to_run
 
@@ -40,13 +40,17 @@ def train(config: str, faces: Path, folder: Path, *more: str) -> None:
 
 
 def test_the_shipped_card_is_what_the_code_writes_of_the_files_and_holds_words_only() -> None:
-    text = (ROOT / "weights" / "README.md").read_text()
-    for name in ("prior_64", "gpen_64"):
+    for name, page in (("prior_64", "README.md"), ("gpen_64", "README.md"), ("gpen_128", "gpen_128.md")):
         file = ROOT / "weights" / f"{name}.safetensors"
         card = card_text(file, read_checkpoint(file).card)
-        assert card in text and not set(card) & set("{}[]")
+        assert card in (ROOT / "weights" / page).read_text() and not set(card) & set("{}[]")
         assert ("identity dlib" in card) == ("no independent judgement" in card)
         assert "noise mode concat" in card and "betas 0 and 0.99" in card
+
+
+def test_the_shipped_weights_stay_below_20_mb_together() -> None:
+    files = [path for path in (ROOT / "weights").iterdir() if path.suffix in WEIGHTS_SUFFIXES]
+    assert len(files) >= 4 and sum(path.stat().st_size for path in files) < LARGEST_BYTES
 
 
 def test_interpolated_weights_lie_between_restorers_of_one_architecture() -> None:
