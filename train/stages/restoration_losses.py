@@ -76,7 +76,8 @@ class RestorationLossWeights:
     identity_dlib: float = 0.0
     """Squared distance of dlib's embeddings, by which the metric `identity` judges too. With `identity` above 0 each of
     the two networks judges every other face of a batch, for the time of one: what is drawn for a single network
-    pleases that network only."""
+    pleases that network only. On a GPU the gradient of its resampling is summed in no fixed order: runs with it are
+    not repeated to the bit there."""
     networks: PerceptualNetworks = PerceptualNetworks()
     """Files of the frozen networks that lpips and identity need."""
 
