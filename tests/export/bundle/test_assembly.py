@@ -151,10 +151,11 @@ def test_an_artefact_that_differs_leaves_nothing_behind_and_an_old_bundle_as_it_
     export_bundle(checkpoint, output, ParityFaces(images=1))
     before = contents(output)
 
-    def write_wrong(path: Path, generator: GPEN, card: dict[str, str], half: bool) -> None:
+    def write_wrong(path: Path, generator: GPEN, card: dict[str, str], numbers: str) -> None:
         with torch.no_grad():
             wrong = load_generator(checkpoint)
             wrong.encoder.from_rgb.bias.add_(0.5)
+        assert numbers == "float32"
         save_release(path, wrong, numbers="float32")
 
     monkeypatch.setattr(bundle_module, "save_release", write_wrong)

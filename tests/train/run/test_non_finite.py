@@ -28,8 +28,8 @@ def break_generator_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[in
     loss = RestorationTraining._generator_loss
 
     def broken_at(moments: Sequence[int]) -> None:
-        def broken(self: RestorationTraining, restored: Tensor, target: Tensor) -> Any:
-            part = loss(self, restored, target)
+        def broken(self: RestorationTraining, restored: Tensor, target: Tensor, places: Tensor | None) -> Any:
+            part = loss(self, restored, target, places)
             is_broken = self.progress.images_seen in moments
             return part._replace(loss=part.loss * float("nan")) if is_broken else part
 
